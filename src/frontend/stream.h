@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef FRONTEND_STREAM_H
+#define FRONTEND_STREAM_H
+
+#include "broker/broker.h"
+#include "util/loop.h"
+
+#include <stdbool.h>
+
+/*
+ * Streams
+ *
+ * A client's socket: bytes in, one command at a time to the broker, bytes out. Non-blocking, with one bounded buffer that is
+ * taken from a pool while a message is under way. A client that sends half a command, or does not read its answer, waits
+ * alone: nothing is read from it meanwhile. See docs/PROTOCOL.md.
+ */
+typedef struct Stream Stream;
+typedef struct StreamPool StreamPool; /* free buffers, shared by all streams of a front end */
+
+typedef struct StreamConfig {
+        Loop *loop;
+        Broker *broker;
+        uint32_t localities; /* bit n: may use locality n */
+        bool reserved_codes; /* set locality and cancel are understood on this stream */
+} StreamConfig;
+
+/**
+ * stream_new() - serve a client
+ * @fd:     its socket, non-blocking; taken on success, left to the caller on failure
+ * @closed: called once, last of all, when the stream ended by itself and is about to be freed; not by stream_free()
+ */
+Stream *stream_new(const StreamConfig *config, int fd, const Peer *peer, void (*closed)(Stream *stream, void *userdata),
+                   void *userdata, GError **error);
+Stream *stream_free(Stream *stream); /* takes NULL, returns NULL; closes the socket */
+
+Connection *stream_connection(Stream *stream);
+
+/* Reads what already lies in the socket, so that a cancel that came by another way finds the command it means. */
+void stream_poll(Stream *stream);
+
+#endif

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef RESMGR_RESMGR_H
+#define RESMGR_RESMGR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <tss2/tss2_tpm2_types.h>
+
+/*
+ * The resource manager
+ *
+ * Bytes in, bytes out: it does no I/O, reads no clock, starts no thread, writes no log, allocates nothing. All its state
+ * lies in one flat block that the caller provides, without pointers, addressed by index, so that it can be copied, hashed,
+ * compared, or outlive the process.
+ *
+ * A client is a *space*: a handle namespace with a quota. Work is a *job*: a conversation with the TPM that ends in a reply.
+ * The caller moves one job at a time:
+ *
+ *      step = rm_job_step(rm, job, NULL, 0, &output)
+ *      TRANSMIT  send output.bytes to the TPM; call again with what it says, or rm_job_lost() when nothing will come
+ *      PAUSE     call again, without a response, after output.pause_ms. If output.yielding, other jobs may be stepped
+ *                in between; else the TPM belongs to this job
+ *      REPLY     output.bytes is the client's answer (none for a chore, see output.rc); the job is over and must not be
+ *                used again
+ *
+ * Bytes of an output belong to the resource manager and are const; they are valid until the next call for that job, those of
+ * a REPLY until the next rm_job_begin() or rm_job_begin_chore().
+ */
+typedef struct Rm Rm;
+typedef struct RmJob RmJob;
+
+#define RM_NONE UINT32_MAX /* no index */
+
+typedef struct RmLimits {
+        uint32_t spaces;             /* connections at a time, 1..65535 */
+        uint32_t objects;            /* transient objects in all, 1..65536 */
+        uint32_t objects_per_space;  /* ... of one client */
+        uint32_t sessions_per_space; /* sessions of one client, saved by it or not */
+        uint32_t abandoned;          /* saved sessions of clients that are gone; RM_NONE: all the TPM has less 8 */
+} RmLimits;
+
+typedef enum RmStep {
+        RM_STEP_TRANSMIT,
+        RM_STEP_PAUSE,
+        RM_STEP_REPLY,
+} RmStep;
+
+typedef struct RmOutput {
+        const uint8_t *bytes;
+        size_t n_bytes;
+        uint32_t pause_ms;
+        bool own_command; /* TRANSMIT: these bytes are the client's own command, to be sent at its locality */
+        bool yielding;    /* PAUSE: others may use the TPM meanwhile */
+        TPM2_CC code;     /* TRANSMIT: command code of these bytes, for the time limit */
+        TSS2_RC rc;       /* REPLY: its response code; for a chore, how it went */
+} RmOutput;
+
+/* Work without a client. Each is a short job: begin it again until there is nothing to do. */
+typedef enum RmChore {
+        RM_CHORE_START,   /* start the TPM, read its attributes and properties, clear what others left loaded. Once, first */
+        RM_CHORE_DUE,     /* what must be settled before the next client command: probes, reconciliation */
+        RM_CHORE_CLEANUP, /* flush one thing that a closed client owned, or that is one too many */
+        RM_CHORE_RESERVE, /* evict one thing too many for the reserve (rm_set_reserve()) */
+        RM_CHORE_SAVE,    /* save one resident object that has no copy; it stays resident */
+        RM_CHORE_EVICT,   /* evict one thing, whichever */
+} RmChore;
+
+/* Size of the block, in bytes, a multiple of 4096. Most of it is never touched unless that much is in use. */
+size_t rm_size(const RmLimits *limits);
+
+/* Lays out a block of rm_size() zero bytes, aligned to 64. Return: NULL when limits are out of range. */
+Rm *rm_init(void *block, const RmLimits *limits);
+
+/* Slots of each kind that stay free between two client commands; 0: none. */
+void rm_set_reserve(Rm *rm, uint32_t n_slots);
+
+/* RM_CHORE_START flushes saved sessions too, instead of keeping them as left over. */
+void rm_set_flush_all(Rm *rm, bool flush_all);
+
+/* The largest command that the TPM takes, in bytes; TPM_MESSAGE_DEFAULT until RM_CHORE_START has found out. */
+uint32_t rm_max_command(const Rm *rm);
+
+/* Whether the TPM itself implements a command code; false before RM_CHORE_START. */
+bool rm_implements(const Rm *rm, TPM2_CC code);
+
+/**
+ * rm_space_open() - a new client
+ * @uid:       whose share its sessions and objects count against
+ * @ret_space: its index, on success
+ *
+ * Return: TSS2_RC_SUCCESS, or RM_RC(TPM2_RC_OBJECT_MEMORY) when all spaces are taken.
+ */
+TSS2_RC rm_space_open(Rm *rm, uint32_t uid, uint32_t *ret_space);
+
+/*
+ * The client is gone, and has no job. What it owned is handed to RM_CHORE_CLEANUP; sessions that it saved itself are kept
+ * as abandoned.
+ */
+void rm_space_close(Rm *rm, uint32_t space);
+
+/**
+ * rm_job_begin() - begin a client's command
+ * @command: copied; at least a header whose size field equals @n_command, which is at most rm_max_command()
+ *
+ * Return: NULL when all job slots are taken by paused jobs: come back when one has ended.
+ */
+RmJob *rm_job_begin(Rm *rm, uint32_t space, const uint8_t *command, size_t n_command);
+
+/* Return: NULL when there is nothing of that kind to do. */
+RmJob *rm_job_begin_chore(Rm *rm, RmChore chore);
+
+RmStep rm_job_step(Rm *rm, RmJob *job, const uint8_t *response, size_t n_response, RmOutput *ret_output);
+
+/*
+ * The answer to what was last transmitted does not come, or means nothing. Ends the job: *ret_output is its REPLY,
+ * RM_RC(TPM2_RC_FAILURE). What may have changed is unknown until RM_CHORE_DUE has reconciled the tables.
+ */
+void rm_job_lost(Rm *rm, RmJob *job, RmOutput *ret_output);
+
+/* End a job that is not waiting for the TPM (it pauses, or is about to transmit) with @rc as its REPLY. */
+void rm_job_cancel(Rm *rm, RmJob *job, TSS2_RC rc, RmOutput *ret_output);
+
+/* The TPM was reset, reopened, or started: nothing is resident any more, and RM_CHORE_DUE has work. */
+void rm_forget_residents(Rm *rm);
+
+#endif
