@@ -10,12 +10,12 @@
 /*
  * The resource manager
  *
- * Bytes in, bytes out: it does no I/O, reads no clock, starts no thread, writes no log, allocates nothing. All its state
- * lies in one flat block that the caller provides, without pointers, addressed by index, so that it can be copied, hashed,
- * compared, or outlive the process.
+ * Bytes in, bytes out: it does no I/O, reads no clock, starts no thread, writes no log, allocates nothing. All its
+ * state lies in one flat block that the caller provides, without pointers, addressed by index, so that it can be
+ * copied, hashed, compared, or outlive the process.
  *
- * A client is a *space*: a handle namespace with a quota. Work is a *job*: a conversation with the TPM that ends in a reply.
- * The caller moves one job at a time:
+ * A client is a *space*: a handle namespace with a quota. Work is a *job*: a conversation with the TPM that ends in a
+ * reply. The caller moves one job at a time:
  *
  *      step = rm_job_step(rm, job, NULL, 0, &output)
  *      TRANSMIT  send output.bytes to the TPM; call again with what it says, or rm_job_lost() when nothing will come
@@ -24,8 +24,8 @@
  *      REPLY     output.bytes is the client's answer (none for a chore, see output.rc); the job is over and must not be
  *                used again
  *
- * Bytes of an output belong to the resource manager and are const; they are valid until the next call for that job, those of
- * a REPLY until the next rm_job_begin() or rm_job_begin_chore().
+ * Bytes of an output belong to the resource manager and are const; they are valid until the next call for that job,
+ * those of a REPLY until the next rm_job_begin() or rm_job_begin_chore().
  */
 typedef struct Rm Rm;
 typedef struct RmJob RmJob;
@@ -58,8 +58,9 @@ typedef struct RmOutput {
 
 /* Work without a client. Each is a short job: begin it again until there is nothing to do. */
 typedef enum RmChore {
-        RM_CHORE_START,   /* start the TPM, read its attributes and properties, clear what others left loaded. Once, first */
-        RM_CHORE_DUE,     /* what must be settled before the next client command: probes, reconciliation */
+        RM_CHORE_START, /* start the TPM, read its attributes and properties, clear what others left loaded. Once, first
+                         */
+        RM_CHORE_DUE,   /* what must be settled before the next client command: probes, reconciliation */
         RM_CHORE_CLEANUP, /* flush one thing that a closed client owned, or that is one too many */
         RM_CHORE_RESERVE, /* evict one thing too many for the reserve (rm_set_reserve()) */
         RM_CHORE_SAVE,    /* save one resident object that has no copy; it stays resident */
@@ -94,8 +95,8 @@ bool rm_implements(const Rm *rm, TPM2_CC code);
 TSS2_RC rm_space_open(Rm *rm, uint32_t uid, uint32_t *ret_space);
 
 /*
- * The client is gone, and has no job. What it owned is handed to RM_CHORE_CLEANUP; sessions that it saved itself are kept
- * as abandoned.
+ * The client is gone, and has no job. What it owned is handed to RM_CHORE_CLEANUP; sessions that it saved itself are
+ * kept as abandoned.
  */
 void rm_space_close(Rm *rm, uint32_t space);
 

@@ -6,8 +6,8 @@
  * The stream protocol
  *
  * What clients and daemon, and daemon and helper, say to each other: bare TPM commands one way, bare TPM responses the
- * other way. Two reserved command codes carry what TPM commands cannot. docs/PROTOCOL.md is the description; every number
- * of it stands here.
+ * other way. Two reserved command codes carry what TPM commands cannot. docs/PROTOCOL.md is the description; every
+ * number of it stands here.
  */
 
 #define TPM_HEADER_SIZE 10   /* tag u16 | size u32 | command or response code u32, big endian (Part 1, section 18) */

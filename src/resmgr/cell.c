@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "resmgr/state.h"
+
+#include <string.h>
+
+static uint32_t cell_new(Rm *rm) {
+        uint32_t i = rm->free_cell;
+
+        if (i != RM_NONE)
+                rm->free_cell = rm_cell(rm, i)->next;
+        else if (rm->n_cells_used < rm->n_cells)
+                i = rm->n_cells_used++;
+        return i;
+}
+
+static void chain_free(Rm *rm, uint32_t first) {
+        while (first != RM_NONE) {
+                RmCell *cell = rm_cell(rm, first);
+                uint32_t next = cell->next;
+
+                cell->next = rm->free_cell;
+                rm->free_cell = first;
+                first = next;
+        }
+}
+
+bool rm_copy_store(Rm *rm, RmCopy *copy, const uint8_t *bytes, size_t n_bytes) {
+        uint32_t first = RM_NONE;
+
+        /* Back to front, so that each cell can be linked to the one behind it. */
+        for (size_t n_cells = (n_bytes + RM_CELL_PAYLOAD - 1) / RM_CELL_PAYLOAD; n_cells > 0; n_cells--) {
+                size_t at = (n_cells - 1) * RM_CELL_PAYLOAD;
+                size_t n = n_bytes - at < RM_CELL_PAYLOAD ? n_bytes - at : RM_CELL_PAYLOAD;
+                uint32_t i = cell_new(rm);
+
+                if (i == RM_NONE) {
+                        chain_free(rm, first);
+                        return false;
+                }
+                memcpy(rm_cell(rm, i)->bytes, bytes + at, n);
+                rm_cell(rm, i)->next = first;
+                first = i;
+        }
+        rm_copy_free(rm, copy);
+        *copy = (RmCopy){ .first = first, .n_bytes = n_bytes };
+        return true;
+}
+
+void rm_copy_free(Rm *rm, RmCopy *copy) {
+        chain_free(rm, copy->first);
+        *copy = RM_NO_COPY;
+}
+
+void rm_copy_write(Rm *rm, const RmCopy *copy, TpmWriter *writer) {
+        size_t left = copy->n_bytes;
+
+        for (uint32_t i = copy->first; i != RM_NONE; i = rm_cell(rm, i)->next) {
+                size_t n = left < RM_CELL_PAYLOAD ? left : RM_CELL_PAYLOAD;
+
+                tpm_write_bytes(writer, rm_cell(rm, i)->bytes, n);
+                left -= n;
+        }
+}
+
+bool rm_copy_equals(Rm *rm, const RmCopy *copy, const uint8_t *bytes, size_t n_bytes) {
+        uint8_t difference = 0;
+        size_t at = 0;
+
+        if (copy->first == RM_NONE || copy->n_bytes != n_bytes)
+                return false;
+        for (uint32_t i = copy->first; i != RM_NONE; i = rm_cell(rm, i)->next)
+                for (size_t k = 0; k < RM_CELL_PAYLOAD && at < n_bytes; k++, at++)
+                        difference |= rm_cell(rm, i)->bytes[k] ^ bytes[at];
+        return difference == 0;
+}

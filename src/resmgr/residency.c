@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "resmgr/state.h"
+
+/*
+ * What leaves the TPM when a slot is needed: whatever is expected to be used last. The next use is expected one
+ * interval after the last one. Clients that take turns are the commonest load, and there that is exactly right, while
+ * the least recently used context is the very one that is needed next. What is overdue, or was used only once, is the
+ * less likely to be used the longer it has not been.
+ */
+void rm_use(Rm *rm, RmUse *use) {
+        uint64_t interval = rm->tick - use->last;
+
+        if (use->last == rm->tick)
+                return;
+        if (use->last > 0)
+                use->interval = use->interval > 0 ? (use->interval + interval + 1) / 2 : interval;
+        use->last = rm->tick;
+}
+
+static uint64_t expected_wait(const Rm *rm, const RmUse *use) {
+        uint64_t elapsed = rm->tick - use->last;
+
+        return use->interval > elapsed ? use->interval - elapsed : elapsed - use->interval;
+}
+
+uint32_t rm_victim_object(Rm *rm, const RmJob *job) {
+        uint32_t victim = RM_NONE;
+        uint64_t longest = 0;
+
+        for (uint32_t k = 0; k < rm->n_residents; k++) {
+                uint32_t i = rm->residents[k];
+                const RmObject *object = rm_object(rm, i);
+                uint64_t wait = expected_wait(rm, &object->use);
+
+                if (object->residency != RM_RESIDENT || object->unsaveable)
+                        continue;
+                if (object->state == RM_OBJECT_DOOMED)
+                        return i;
+                if (job && rm_command_pins_object(rm, job, i))
+                        continue;
+                if (victim == RM_NONE || wait > longest) {
+                        victim = i;
+                        longest = wait;
+                }
+        }
+        return victim;
+}
+
+uint32_t rm_victim_session(Rm *rm, const RmJob *job) {
+        uint32_t victim = RM_NONE;
+        uint64_t longest = 0;
+
+        for (uint32_t i = 0; i < rm->n_sessions_used; i++) {
+                const RmSession *session = &rm->sessions[i];
+                uint64_t wait = expected_wait(rm, &session->use);
+
+                if (session->state <= RM_SESSION_PENDING || session->residency != RM_RESIDENT || session->unsaveable)
+                        continue;
+                if (session->state == RM_SESSION_DOOMED)
+                        return i;
+                if (job && rm_command_pins_session(rm, job, i))
+                        continue;
+                if (victim == RM_NONE || wait > longest) {
+                        victim = i;
+                        longest = wait;
+                }
+        }
+        return victim;
+}
+
+uint32_t rm_slots_needed(Rm *rm, const TpmCommand *command) {
+        uint32_t n = command->info.extra;
+
+        if (command->info.attributes & TPMA_CC_RHANDLE && command->info.kind != TPM_COMMAND_START_AUTH_SESSION)
+                n++;
+        if (rm->memory & TPMA_MEMORY_OBJECTCOPIEDTORAM)
+                for (unsigned i = 0; i < command->n_handles; i++)
+                        n += tpm_handle_is_persistent(command->handles[i]);
+        return n;
+}
+
+bool rm_object_slots_short(Rm *rm, uint32_t n_needed) {
+        if (n_needed > 0 && rm->n_residents + n_needed > RM_RESIDENTS_MAX)
+                return true;
+        return rm->object_slots != RM_SLOTS_UNKNOWN && rm->n_residents + n_needed > rm->object_slots;
+}
+
+bool rm_session_slots_short(Rm *rm, uint32_t n_needed) {
+        return rm->session_slots != RM_SLOTS_UNKNOWN && rm_session_n_loaded(rm) + n_needed > rm->session_slots;
+}
+
+/*
+ * With too little room for n_needed more, there are fewer than residents + n_needed slots. A number that turns out too
+ * high is forgotten rather than lowered: a neighbour may have held a slot for a moment. A command that needs more than
+ * its attributes say is known as such from then on.
+ */
+void rm_learn_object_slots(Rm *rm, const TpmCommand *command, uint32_t n_needed) {
+        TpmCommandInfo *info = command ? tpm_command_table_find(&rm->table, command->header.code) : NULL;
+
+        if (rm->object_slots == RM_SLOTS_UNKNOWN) {
+                if (info && n_needed == 0) {
+                        info->extra = 1;
+                        n_needed = 1;
+                }
+                rm->object_slots = rm->n_residents + n_needed - 1;
+        } else if (rm->n_residents + n_needed <= rm->object_slots) {
+                if (info && info->extra < 2)
+                        info->extra++;
+                else
+                        rm->object_slots = RM_SLOTS_UNKNOWN;
+        }
+}
+
+void rm_learn_session_slots(Rm *rm) {
+        uint32_t n_loaded = rm_session_n_loaded(rm);
+
+        if (rm->session_slots == RM_SLOTS_UNKNOWN)
+                rm->session_slots = n_loaded;
+        else if (n_loaded < rm->session_slots)
+                rm->session_slots = RM_SLOTS_UNKNOWN;
+}

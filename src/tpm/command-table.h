@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef TPM_COMMAND_TABLE_H
+#define TPM_COMMAND_TABLE_H
+
+#include "tpm/reader.h"
+
+#include <tss2/tss2_tpm2_types.h>
+
+/*
+ * What each command does to handles, by its attributes as the TPM lists them (TPMA_CC, Part 2, section 8.9), and the
+ * few exceptions that the attributes do not tell.
+ */
+#define TPM_COMMANDS_MAX 512
+
+typedef enum TpmCommandKind {
+        TPM_COMMAND_PLAIN,
+        TPM_COMMAND_CONTEXT_LOAD,       /* a context in the parameters; its handle tells what is loaded */
+        TPM_COMMAND_CONTEXT_SAVE,       /* unloads sessions, but not objects */
+        TPM_COMMAND_FLUSH_CONTEXT,      /* its handle is a parameter */
+        TPM_COMMAND_GET_CAPABILITY,     /* lists handles */
+        TPM_COMMAND_START_AUTH_SESSION, /* the handle returned is a session's */
+        TPM_COMMAND_START_SEQUENCE,     /* the object returned changes with every use */
+        TPM_COMMAND_STARTUP,            /* unloads everything */
+        TPM_COMMAND_SHUTDOWN,           /* what follows it may undo it */
+        TPM_COMMAND_HIERARCHY,          /* flushes the objects of hierarchies */
+} TpmCommandKind;
+
+typedef struct TpmCommandInfo {
+        uint32_t attributes; /* TPMA_CC */
+        uint8_t kind;        /* TpmCommandKind */
+        uint8_t extra;       /* object slots it was seen to need beyond what its attributes say */
+} TpmCommandInfo;
+
+typedef struct TpmCommandTable {
+        uint32_t n_commands;
+        TpmCommandInfo commands[TPM_COMMANDS_MAX]; /* ascending by command code */
+} TpmCommandTable;
+
+/* The command code of TPMA_CC attributes: index and vendor bit. */
+static inline TPM2_CC tpm_command_code(uint32_t attributes) {
+        return attributes & (TPMA_CC_COMMANDINDEX_MASK | TPMA_CC_V);
+}
+
+static inline unsigned tpm_command_n_handles(uint32_t attributes) {
+        return (attributes & TPMA_CC_CHANDLES_MASK) >> TPMA_CC_CHANDLES_SHIFT;
+}
+
+/* Return: NULL when the TPM does not list the code. */
+TpmCommandInfo *tpm_command_table_find(TpmCommandTable *table, TPM2_CC code);
+
+/*
+ * Append the TPML_CCA of a GetCapability(TPM_CAP_COMMANDS) answer; codes that do not ascend are left out.
+ * Return: the code to go on with, or 0: nothing was added.
+ */
+TPM2_CC tpm_command_table_add(TpmCommandTable *table, TpmReader *list);
+
+#endif

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "tpm/command.h"
+
+#define NONCE_MAX sizeof(TPMU_HA) /* largest nonce and HMAC, in bytes */
+#define AUTH_MIN 9                /* handle, empty nonce, attributes, empty HMAC */
+
+static void parse_handles(TpmCommand *command, TpmReader *reader) {
+        unsigned n_handles = tpm_command_n_handles(command->info.attributes);
+
+        while (command->n_handles < n_handles) {
+                TPM2_HANDLE handle = tpm_read_u32(reader);
+
+                if (reader->bad)
+                        return;
+                command->handles[command->n_handles++] = handle;
+        }
+        command->handles_whole = true;
+}
+
+static bool parse_auth(TpmReader *area, TpmAuth *ret_auth) {
+        TpmAuth auth;
+        uint16_t n;
+
+        auth.session = tpm_read_u32(area);
+        n = tpm_read_u16(area);
+        if (n > NONCE_MAX)
+                return false;
+        tpm_read_bytes(area, n);
+        auth.attributes = tpm_read_u8(area);
+        n = tpm_read_u16(area);
+        if (n > NONCE_MAX)
+                return false;
+        tpm_read_bytes(area, n);
+        if (area->bad)
+                return false;
+        *ret_auth = auth;
+        return true;
+}
+
+static void parse_auths(TpmCommand *command, TpmReader *reader) {
+        uint32_t size = tpm_read_u32(reader);
+        const uint8_t *bytes = tpm_read_bytes(reader, size);
+        TpmReader area = TPM_READER(bytes, size);
+
+        if (!bytes || size < AUTH_MIN)
+                return;
+        while (tpm_reader_left(&area) > 0) {
+                if (command->n_auths == TPM_SESSIONS_MAX || !parse_auth(&area, &command->auths[command->n_auths]))
+                        return;
+                command->n_auths++;
+        }
+        command->auths_whole = true;
+}
+
+TpmCommand tpm_command_parse(TpmCommandTable *table, const uint8_t *bytes, size_t n_bytes) {
+        TpmReader reader = TPM_READER(bytes, n_bytes);
+        TpmCommand command = { .header = tpm_read_header(&reader) };
+        TpmCommandInfo *info = tpm_command_table_find(table, command.header.code);
+
+        if (!info || (command.header.tag != TPM2_ST_SESSIONS && command.header.tag != TPM2_ST_NO_SESSIONS))
+                return command;
+        command.known = true;
+        command.info = *info;
+
+        parse_handles(&command, &reader);
+        if (!command.handles_whole)
+                return command;
+        if (command.header.tag == TPM2_ST_SESSIONS)
+                parse_auths(&command, &reader);
+        else
+                command.auths_whole = true;
+        command.parameters = reader.at;
+        return command;
+}
