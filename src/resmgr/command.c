@@ -13,7 +13,7 @@
  */
 
 /* A handle that is well formed and never loaded, in the place of one that must not reach the TPM. */
-#define PLACEHOLDER TPM2_TRANSIENT_LAST
+#define PLACEHOLDER TPM_TRANSIENT_LAST
 
 #define RC_HANDLE_P1 (TPM2_RC_HANDLE + TPM2_RC_P + TPM2_RC_1)
 
@@ -67,11 +67,23 @@ static RmFlow send_original(RmJob *job, size_t n) {
         return RM_FLOW_SEND;
 }
 
+/* What may stand in a malformed command: the client's own object where it is resident, else nothing that exists. */
+static TPM2_HANDLE harmless(Rm *rm, const RmJob *job, TPM2_HANDLE handle) {
+        uint32_t i;
+
+        if (tpm_handle_is_session(handle))
+                return rm_session_find_usable(rm, job->space, handle) != RM_NONE ? handle : PLACEHOLDER;
+        if (!tpm_handle_is_transient(handle))
+                return handle;
+        i = rm_space_find(rm, job->space, handle);
+        return i != RM_NONE && rm_object(rm, i)->phandle ? rm_object(rm, i)->phandle : PLACEHOLDER;
+}
+
 /*
  * What the TPM refuses anyway goes there for the right response code, but without a handle that it could take for
  * another client's object. A code that it does not list goes without anything.
  */
-static RmFlow send_malformed(RmJob *job) {
+static RmFlow send_malformed(Rm *rm, RmJob *job) {
         const TpmCommand *command = &job->command;
 
         if (!command->known) {
@@ -81,11 +93,10 @@ static RmFlow send_malformed(RmJob *job) {
         }
         send_original(job, job->n_original);
         for (unsigned i = 0; i < command->n_handles; i++)
-                if (tpm_handle_is_transient(command->handles[i]) || tpm_handle_is_session(command->handles[i]))
-                        tpm_put_u32(job->out + tpm_handle_offset(i), PLACEHOLDER);
+                tpm_put_u32(job->out + tpm_handle_offset(i), harmless(rm, job, command->handles[i]));
         if (command->info.kind == TPM_COMMAND_FLUSH_CONTEXT && command->header.tag == TPM2_ST_NO_SESSIONS &&
             job->n_original >= FLUSH_CONTEXT_SIZE)
-                tpm_put_u32(job->out + TPM_HEADER_SIZE, PLACEHOLDER);
+                tpm_put_u32(job->out + TPM_HEADER_SIZE, harmless(rm, job, rm_command_first_parameter_handle(job)));
         return RM_FLOW_SEND;
 }
 
@@ -308,10 +319,10 @@ RmFlow rm_command_build(Rm *rm, RmJob *job) {
         RmFlow flow;
 
         if (!command->known || !command->handles_whole)
-                return send_malformed(job);
+                return send_malformed(rm, job);
         switch (command->info.kind) {
         case TPM_COMMAND_FLUSH_CONTEXT:
-                return rm_command_is_flush(job) ? build_flush(rm, job) : send_malformed(job);
+                return rm_command_is_flush(job) ? build_flush(rm, job) : send_malformed(rm, job);
         case TPM_COMMAND_GET_CAPABILITY:
                 if (rm_capability_lists_handles(job, &property, &count))
                         return rm_capability_reply(rm, job, property, count);

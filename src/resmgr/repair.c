@@ -322,7 +322,8 @@ static RmFlow build_drop_foreign(Rm *rm, RmJob *job, RmFrame *frame) {
                         *frame = (RmFrame){ .op = RM_OP_FLUSH_SESSION, .at = i };
                         return RM_FLOW_AGAIN;
                 }
-        return rm_send_get_capability(job, TPM2_CAP_HANDLES, TPM2_HT_SAVED_SESSION << TPM2_HR_SHIFT, HANDLES_A_PAGE);
+        return rm_send_get_capability(job, TPM2_CAP_HANDLES, (uint32_t)TPM2_HT_SAVED_SESSION << TPM2_HR_SHIFT,
+                                      HANDLES_A_PAGE);
 }
 
 static RmFlow settle_drop_foreign(Rm *rm, RmJob *job, RmFrame *frame, const RmAnswer *answer) {

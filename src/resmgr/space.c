@@ -71,7 +71,7 @@ TSS2_RC rm_space_admit_session(Rm *rm, uint32_t i) {
 void rm_space_link(Rm *rm, uint32_t i) {
         RmObject *object = rm_object(rm, i);
         uint32_t *link = &rm_space(rm, object->space)->first_object;
-        TPM2_HANDLE vhandle = TPM2_TRANSIENT_FIRST;
+        TPM2_HANDLE vhandle = TPM_TRANSIENT_FIRST;
 
         /* The list ascends, so the first gap in it is the lowest free handle, which is what a TPM gives too. */
         while (*link != RM_NONE && rm_object(rm, *link)->vhandle == vhandle) {

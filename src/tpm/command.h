@@ -11,6 +11,10 @@
 #define TPM_HANDLES_MAX 7  /* what TPMA_CC has room for */
 #define TPM_SESSIONS_MAX 3 /* Part 1, section 18.6.2 */
 
+/* The range of transient handles; the header's own macros shift into the sign bit. */
+#define TPM_TRANSIENT_FIRST 0x80000000u
+#define TPM_TRANSIENT_LAST 0x80FFFFFEu
+
 /* One authorization of a command or response; the secrets stay where they are. */
 typedef struct TpmAuth {
         TPM2_HANDLE session; /* commands only */
