@@ -90,10 +90,14 @@ bool rm_session_slots_short(Rm *rm, uint32_t n_needed) {
 }
 
 /*
- * With too little room for n_needed more, there are fewer than residents + n_needed slots. A number that turns out too
- * high is forgotten rather than lowered: a neighbour may have held a slot for a moment. A command that needs more than
- * its attributes say is known as such from then on.
+ * With too little room for n_needed more, there are fewer than residents + n_needed slots. What the TPM promises at
+ * least is never doubted, and a number that turns out too high is forgotten rather than lowered: a neighbour may have
+ * held a slot for a moment. A command that needs more than its attributes say is known as such from then on.
  */
+static uint32_t learn(uint32_t n_used, uint32_t at_least) {
+        return n_used >= at_least ? n_used : RM_SLOTS_UNKNOWN;
+}
+
 void rm_learn_object_slots(Rm *rm, const TpmCommand *command, uint32_t n_needed) {
         TpmCommandInfo *info = command ? tpm_command_table_find(&rm->table, command->header.code) : NULL;
 
@@ -102,7 +106,7 @@ void rm_learn_object_slots(Rm *rm, const TpmCommand *command, uint32_t n_needed)
                         info->extra = 1;
                         n_needed = 1;
                 }
-                rm->object_slots = rm->n_residents + n_needed - 1;
+                rm->object_slots = learn(rm->n_residents + n_needed - 1, rm->transient_min);
         } else if (rm->n_residents + n_needed <= rm->object_slots) {
                 if (info && info->extra < 2)
                         info->extra++;
@@ -115,7 +119,7 @@ void rm_learn_session_slots(Rm *rm) {
         uint32_t n_loaded = rm_session_n_loaded(rm);
 
         if (rm->session_slots == RM_SLOTS_UNKNOWN)
-                rm->session_slots = n_loaded;
+                rm->session_slots = learn(n_loaded, rm->loaded_min);
         else if (n_loaded < rm->session_slots)
                 rm->session_slots = RM_SLOTS_UNKNOWN;
 }

@@ -780,6 +780,14 @@ static void test_h14_neighbour_fills_the_slots(void **state) {
         succeed(1, cmd_hmac(0x80000000, "x"));
         direct(cmd_with_handle(TPM2_CC_FlushContext, foreign[1]));
         direct(cmd_with_handle(TPM2_CC_FlushContext, foreign[2]));
+        /* All three slots are used again: nothing was learned from the neighbour. */
+        for (unsigned i = 0; i < 2; i++)
+                for (unsigned k = 0; k < 3; k++) {
+                        if (i == 0 && k == 2)
+                                handle_of(k, cmd_create_primary(TPM2_RH_OWNER, k));
+                        succeed(k, cmd_hmac(0x80000000, "x"));
+                }
+        assert_int_equal(rm->n_residents, 3);
 }
 
 /* Stale tables and the alias rule */
