@@ -12,9 +12,9 @@
 /*
  * Back ends
  *
- * The one door to the TPM: a descriptor in the loop that carries one command and one answer at a time. Opening may block,
- * since it happens before the daemon serves anybody; nothing else does. A back end copies or sends what it is given before
- * it returns, and never changes it.
+ * The one door to the TPM: a descriptor in the loop that carries one command and one answer at a time. Opening may
+ * block, since it happens before the daemon serves anybody; nothing else does. A back end copies or sends what it is
+ * given before it returns, and never changes it.
  *
  *      CLOSED  --backend_open()-->     READY
  *      READY   --backend_transmit()--> BUSY
@@ -59,7 +59,8 @@ struct Backend {
 
 /**
  * backend_new() - make the back end for a TCTI configuration, closed
- * @conf: "swtpm:host=H,port=N" and "libtpms[:STATE-DIR]" are ours; everything else is a TCTI name for the helper program
+ * @conf: "swtpm:host=H,port=N" and "libtpms[:STATE-DIR]" are ours; everything else is a TCTI name for the helper
+ * program
  *
  * Return: NULL with @error when @conf cannot name a back end: empty, or "tabrmd", which would be the daemon itself.
  */

@@ -14,9 +14,9 @@
 /*
  * The broker
  *
- * Whose command next, and who may ask for what. A front end makes a connection for each client and submits whole commands,
- * one at a time; the broker queues them, has the resource manager turn them into jobs, moves the one job that has the TPM,
- * and answers. It knows nothing of sockets; it never blocks.
+ * Whose command next, and who may ask for what. A front end makes a connection for each client and submits whole
+ * commands, one at a time; the broker queues them, has the resource manager turn them into jobs, moves the one job that
+ * has the TPM, and answers. It knows nothing of sockets; it never blocks.
  */
 typedef struct Broker Broker;
 typedef struct Connection Connection;
@@ -24,7 +24,7 @@ typedef struct Connection Connection;
 typedef struct BrokerConfig {
         RmLimits limits;
         uint32_t max_connections;
-        uint32_t reserve;      /* slots of each kind kept free between commands */
+        uint32_t reserve;       /* slots of each kind kept free between commands */
         unsigned idle_evict_ms; /* everything leaves the TPM after so much idle time; 0: never */
         bool flush_all;         /* at start, saved sessions too */
 } BrokerConfig;
@@ -44,12 +44,16 @@ Broker *broker_new(Loop *loop, Backend *backend, const BrokerConfig *config, GEr
 Broker *broker_free(Broker *broker); /* takes NULL, returns NULL; every connection must be closed */
 
 /*
- * Starts the TPM and reads what it can do. Calls @started once: with TSS2_RC_SUCCESS, or the reason why it cannot be used,
- * as a response code (the TPM's, or RM_RC(TPM2_RC_FAILURE) when no answer came, with @detail).
+ * Starts the TPM and reads what it can do. Calls @started once: with TSS2_RC_SUCCESS, or the reason why it cannot be
+ * used, as a response code (the TPM's, or RM_RC(TPM2_RC_FAILURE) when no answer came, with @detail); that
+ * may be before this returns. After a failure it may be tried again.
  */
 void broker_start(Broker *broker, void (*started)(void *userdata, TSS2_RC rc, const char *detail), void *userdata);
 
-/* Drops all waiting commands, flushes what clients own once the command under way is answered, then calls @stopped once. */
+/*
+ * Drops all waiting commands, flushes what clients own once the command under way is answered, then calls @stopped
+ * once, maybe before this returns.
+ */
 void broker_stop(Broker *broker, void (*stopped)(void *userdata), void *userdata);
 
 uint32_t broker_max_command(const Broker *broker);
@@ -60,30 +64,33 @@ bool broker_implements(const Broker *broker, uint32_t code);
  * connection_new() - admit a client
  * @localities: bit n set: may use locality n; bit 0 is always taken as set
  *
- * Return: NULL with @error, whose message names the limit, when one is reached: max_connections, or the share of the uid.
+ * Return: NULL with @error, whose message names the limit, when one is reached: max_connections, or the share of the
+ * uid.
  */
 Connection *connection_new(Broker *broker, const Peer *peer, uint32_t localities, const ConnectionOps *ops,
                            void *userdata, GError **error);
 
 /*
- * The client is gone. A waiting command is dropped; a running one is carried to its end, and what it made is flushed. No
- * callback comes any more. Takes NULL, returns NULL.
+ * The client is gone. A waiting command is dropped; a running one is carried to its end, and what it made is flushed.
+ * No callback comes any more. Takes NULL, returns NULL.
  */
 Connection *connection_close(Connection *connection);
 
 /*
- * Submit a command: a whole one whose header says @n_command, at most broker_max_command(). @command must stay as it is until
- * ops->reply() or connection_close(). The reply may come before this returns. One at a time: false when one is under way.
+ * Submit a command: a whole one whose header says @n_command, at most broker_max_command(). @command must stay as it is
+ * until ops->reply() or connection_close(). The reply may come before this returns. One at a time: false when one is
+ * under way.
  */
 bool connection_submit(Connection *connection, const uint8_t *command, size_t n_command);
 
 /*
- * Cancel the command under way, if any. A waiting one is answered TPM_RC_CANCELED at once; a running one is cancelled where
- * the back end can. Return: TSS2_RC_SUCCESS, or RM_RC_NOT_IMPLEMENTED: it runs, and cannot be stopped.
+ * Cancel the command under way, if any. A waiting one is answered TPM_RC_CANCELED at once; a running one is cancelled
+ * where the back end can. Return: TSS2_RC_SUCCESS, or RM_RC_NOT_IMPLEMENTED: it runs, and cannot be stopped.
  */
 TSS2_RC connection_cancel(Connection *connection);
 
-/* Return: TSS2_RC_SUCCESS; RM_RC(TPM2_RC_LOCALITY): not allowed for this client; RM_RC_NOT_IMPLEMENTED: no such back end. */
+/* Return: TSS2_RC_SUCCESS; RM_RC(TPM2_RC_LOCALITY): not allowed for this client; RM_RC_NOT_IMPLEMENTED: no such back
+ * end. */
 TSS2_RC connection_set_locality(Connection *connection, uint8_t locality);
 
 const Peer *connection_peer(const Connection *connection);

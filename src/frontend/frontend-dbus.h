@@ -10,8 +10,8 @@
 /*
  * The D-Bus door: CreateConnection, Cancel and SetLocality, as tpm2-abrmd 3.0 has them.
  *
- * Who a caller is comes from GetConnectionCredentials of the sender, asked asynchronously before the connection is made.
- * Cancel and SetLocality count only from the bus connection that created the id.
+ * Who a caller is comes from GetConnectionCredentials of the sender, asked asynchronously before the connection is
+ * made. Cancel and SetLocality count only from the bus connection that created the id.
  */
 typedef struct FrontendDbus FrontendDbus;
 

@@ -8,8 +8,8 @@
 /*
  * Log
  *
- * One line a message, to standard output or syslog. Bodies of commands and responses are secrets and never go here; what
- * a client can provoke at will goes through log_limited().
+ * One line a message, to standard output or syslog. Bodies of commands and responses are secrets and never go here;
+ * what a client can provoke at will goes through log_limited().
  */
 typedef enum LogTarget {
         LOG_TARGET_STDOUT,
@@ -38,8 +38,12 @@ bool log_limit_pass(LogLimit *limit, unsigned *ret_held);
         do {                                                                                                           \
                 static LogLimit limit_;                                                                                \
                 unsigned held_;                                                                                        \
-                if (log_limit_pass(&limit_, &held_))                                                                   \
+                if (!log_limit_pass(&limit_, &held_))                                                                  \
+                        break;                                                                                         \
+                if (held_ > 0)                                                                                         \
                         log_line(priority, format " (%u like it held back)", __VA_ARGS__, held_);                      \
+                else                                                                                                   \
+                        log_line(priority, format, __VA_ARGS__);                                                       \
         } while (0)
 
 #endif

@@ -9,8 +9,8 @@
 /*
  * The event loop
  *
- * All sockets of clients and the TPM sit in one epoll set, and that set is one GSource of a GLib main context: a thousand
- * idle clients cost nothing per turn. D-Bus, signals and timers stay ordinary GLib sources beside it.
+ * All sockets of clients and the TPM sit in one epoll set, and that set is one GSource of a GLib main context: a
+ * thousand idle clients cost nothing per turn. D-Bus, signals and timers stay ordinary GLib sources beside it.
  *
  * While an answer of the TPM is expected at any moment (loop_set_busy()), a dispatch stays in epoll_wait() for up to a
  * millisecond instead of going back to GLib for every event, which costs as much as the TPM itself does.
@@ -22,7 +22,7 @@ typedef void (*LoopCallback)(LoopFd *self, uint32_t events);
 
 /* Embed one in whatever owns the descriptor. A LoopFd may be removed and its owner freed inside any callback. */
 struct LoopFd {
-        int fd;         /* set by loop_add() */
+        int fd;          /* set by loop_add() */
         uint32_t events; /* EPOLLIN, EPOLLOUT, EPOLLET, ... as registered; meaningless while not registered */
         LoopCallback callback;
         Loop *loop; /* NULL: not registered */
@@ -33,7 +33,7 @@ Loop *loop_free(Loop *loop);           /* takes NULL, returns NULL */
 
 /* Return: 0, or -errno. The descriptor stays the caller's. */
 int loop_add(Loop *loop, LoopFd *source, int fd, uint32_t events, LoopCallback callback);
-int loop_modify(LoopFd *source, uint32_t events);
+int loop_modify(LoopFd *source, uint32_t events); /* with EPOLLET, tells once more of what is there already */
 void loop_remove(LoopFd *source); /* no callback of it runs any more, not even for an event already fetched */
 
 void loop_set_busy(Loop *loop, bool busy);

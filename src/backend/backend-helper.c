@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "backend/helper-protocol.h"
+#include "backend/link.h"
+#include "tpm/header.h"
+#include "tpm/writer.h"
+#include "util/fd.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <tss2/tss2_tpm2_types.h>
+
+/*
+ * The helper program
+ *
+ * Owns what can block or crash: a TCTI library, or a TPM of its own (libtpms). It dies with the thread that started it,
+ * so open must be called from a thread that stays. Its end is waited for by GLib, in the default main context; a helper
+ * that was let go has two seconds to follow.
+ */
+#define OPEN_TIMEOUT_US (30 * G_USEC_PER_SEC)
+#define END_TIMEOUT_MS 2000
+
+typedef struct Helper Helper;
+
+typedef struct Child {
+        GPid pid;
+        Helper *helper; /* NULL: let go */
+        guint timer;    /* kills it; 0: none */
+        bool ended;
+} Child;
+
+struct Helper {
+        Backend backend; /* first: a Backend of ours is a Helper */
+        char *conf;
+        Link link;
+        Child *child;
+        bool can_cancel;
+};
+
+static gboolean child_on_timeout(gpointer userdata) {
+        Child *child = userdata;
+
+        child->timer = 0;
+        (void)kill(child->pid, SIGKILL);
+        return G_SOURCE_REMOVE;
+}
+
+static void child_let_go(Child *child) {
+        child->helper = NULL;
+        if (!child->ended)
+                child->timer = g_timeout_add(END_TIMEOUT_MS, child_on_timeout, child);
+}
+
+/* The reason in a message of failure, fit for a log. */
+static char *reason_of(const uint8_t *message, size_t n) {
+        g_autofree char *text = g_strndup((const char *)message + TPM_HEADER_SIZE, n - TPM_HEADER_SIZE);
+
+        return g_strdelimit(g_utf8_make_valid(text, -1), "\r\n", ' ');
+}
+
+static void helper_answered(Helper *helper, size_t n) {
+        Link *link = &helper->link;
+        g_autofree char *reason = NULL;
+        TpmReader reader = TPM_READER(link->in, n);
+        TpmHeader header = tpm_read_header(&reader);
+        int r;
+
+        if (header.code == HELPER_RC_FAILURE) {
+                reason = reason_of(link->in, n);
+                backend_lose(&helper->backend, "the helper program failed: %s", reason);
+        } else if (link->n_held == 0) {
+                link_answered(link, &helper->backend, n);
+        } else if (header.code != TPM2_RC_SUCCESS) {
+                link->n_in = 0;
+                link_drop(link);
+                backend_refuse_locality(&helper->backend);
+        } else {
+                link->n_in = 0;
+                r = link_release(link);
+                if (r < 0)
+                        backend_lose(&helper->backend, "the helper program: %s", link_reason(r));
+        }
+}
+
+static void helper_ready(Helper *helper, uint32_t events) {
+        ssize_t n = link_ready(&helper->link, events, true);
+
+        if (n > 0) {
+                helper_answered(helper, (size_t)n);
+        } else if ((n == -ESHUTDOWN || n == -ECONNRESET || n == -EPIPE) && helper->child) {
+                /* It is ending, and how is known when it has: a kill changes nothing of that, but makes sure. */
+                loop_remove(&helper->link.source);
+                if (!helper->child->ended)
+                        (void)kill(helper->child->pid, SIGKILL);
+        } else if (n < 0) {
+                backend_lose(&helper->backend, "the helper program: %s", link_reason(n));
+        }
+}
+
+static void helper_on_socket(LoopFd *source, uint32_t events) {
+        helper_ready((Helper *)((char *)source - offsetof(Helper, link.source)), events);
+}
+
+static void child_on_end(GPid pid, gint status, gpointer userdata) {
+        Child *child = userdata;
+
+        child->ended = true;
+        if (child->helper && child->helper->link.source.loop)
+                helper_ready(child->helper, 0); /* what it said last may say why */
+        if (child->helper) {
+                Helper *helper = child->helper;
+
+                helper->child = NULL;
+                if (WIFSIGNALED(status))
+                        backend_lose(&helper->backend, "the helper program ended: signal %d (%s)", WTERMSIG(status),
+                                     strsignal(WTERMSIG(status)));
+                else
+                        backend_lose(&helper->backend, "the helper program ended: exit code %d", WEXITSTATUS(status));
+        }
+        if (child->timer)
+                g_source_remove(child->timer);
+        g_spawn_close_pid(pid);
+        g_free(child);
+}
+
+static bool helper_spawn(Helper *helper, int *ret_fd, GError **error) {
+        const char *path = secure_getenv("TABRMD_HELPER");
+        const char *const argv[] = { path ? path : TABRMD_HELPER_PATH, helper->conf, NULL };
+        g_autoptr(GError) cause = NULL;
+        int fds[2];
+        GPid pid;
+
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0) {
+                g_set_error(error, BACKEND_ERROR, BACKEND_ERROR_OPEN, "socketpair: %s", g_strerror(errno));
+                return false;
+        }
+
+        fd_auto ours = fds[0];
+        fd_auto theirs = fds[1];
+        if (!g_spawn_async_with_pipes_and_fds(NULL, argv, NULL, G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_STDOUT_TO_DEV_NULL,
+                                              NULL, NULL, -1, -1, -1, &theirs, &(int){ HELPER_FD }, 1, &pid, NULL, NULL,
+                                              NULL, &cause)) {
+                g_set_error(error, BACKEND_ERROR, BACKEND_ERROR_OPEN, "cannot start %s: %s", argv[0], cause->message);
+                return false;
+        }
+
+        helper->child = g_new0(Child, 1);
+        helper->child->pid = pid;
+        helper->child->helper = helper;
+        g_child_watch_add(pid, child_on_end, helper->child);
+        *ret_fd = fd_steal(&ours);
+        return true;
+}
+
+/* Nothing behind the first message is taken. Return: its size, 0: the socket was closed, or -errno. */
+static ssize_t receive_first(int fd, uint8_t *bytes, size_t size) {
+        gint64 deadline = g_get_monotonic_time() + OPEN_TIMEOUT_US;
+        size_t n = 0, wanted = TPM_HEADER_SIZE;
+
+        while (n < wanted) {
+                gint64 left = (deadline - g_get_monotonic_time()) / 1000;
+                TpmReader reader;
+                ssize_t r;
+
+                if (left <= 0)
+                        return -ETIMEDOUT;
+                if (poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, (int)left) <= 0)
+                        continue;
+                r = recv(fd, bytes + n, wanted - n, MSG_DONTWAIT);
+                if (r < 0 && (errno == EAGAIN || errno == EINTR))
+                        continue;
+                if (r <= 0)
+                        return r < 0 ? -errno : 0;
+                n += (size_t)r;
+                if (n == TPM_HEADER_SIZE) {
+                        reader = TPM_READER(bytes, n);
+                        wanted = tpm_read_header(&reader).size;
+                        if (wanted < TPM_HEADER_SIZE || wanted > size)
+                                return -EBADMSG;
+                }
+        }
+        return (ssize_t)n;
+}
+
+static bool helper_handshake(Helper *helper, int fd, GError **error) {
+        uint8_t bytes[TPM_HEADER_SIZE + HELPER_REASON_MAX];
+        g_autofree char *reason = NULL;
+        TpmReader reader;
+        TpmHeader header;
+        uint8_t flags;
+        ssize_t n;
+
+        n = receive_first(fd, bytes, sizeof(bytes));
+        reader = TPM_READER(bytes, n > 0 ? (size_t)n : 0);
+        header = tpm_read_header(&reader);
+        if (n == HELPER_READY_SIZE && header.code == TPM2_RC_SUCCESS) {
+                flags = tpm_read_u8(&reader);
+                helper->backend.localities = flags & HELPER_LOCALITIES;
+                helper->can_cancel = flags & HELPER_CANCEL;
+                return true;
+        }
+
+        if (n > TPM_HEADER_SIZE && header.code == HELPER_RC_FAILURE)
+                reason = reason_of(bytes, (size_t)n);
+        else if (n == 0)
+                reason = g_strdup("the helper program ended without a word");
+        else
+                reason = g_strdup(link_reason(n > 0 ? -EBADMSG : n));
+        g_set_error(error, BACKEND_ERROR, BACKEND_ERROR_OPEN, "cannot open %s: %s", helper->conf, reason);
+        return false;
+}
+
+static bool helper_open(Backend *backend, GError **error) {
+        Helper *helper = (Helper *)backend;
+        fd_auto fd = -1;
+        int r;
+
+        if (!helper_spawn(helper, &fd, error) || !helper_handshake(helper, fd, error))
+                return false;
+        r = link_open(&helper->link, backend->loop, fd_steal(&fd), helper_on_socket);
+        helper->link.locality = 0;
+        if (r < 0)
+                g_set_error(error, BACKEND_ERROR, BACKEND_ERROR_OPEN, "the helper program: %s", g_strerror(-r));
+        return r >= 0;
+}
+
+static void helper_close(Backend *backend) {
+        Helper *helper = (Helper *)backend;
+
+        link_close(&helper->link);
+        if (helper->child)
+                child_let_go(helper->child);
+        helper->child = NULL;
+}
+
+static int send_control(Helper *helper, uint32_t code, const uint8_t *body, size_t n_body) {
+        uint8_t bytes[TPM_STREAM_SET_LOCALITY_SIZE];
+        TpmWriter writer = TPM_WRITER(bytes, sizeof(bytes));
+
+        tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, code);
+        tpm_write_bytes(&writer, body, n_body);
+        return link_send(&helper->link, bytes, tpm_write_end(&writer));
+}
+
+static bool helper_transmit(Backend *backend, const uint8_t *command, size_t n_command, uint8_t locality,
+                            GError **error) {
+        Helper *helper = (Helper *)backend;
+        TpmReader reader = TPM_READER(command, n_command);
+        uint32_t code = tpm_read_header(&reader).code;
+        int r;
+
+        if (code == TPM_STREAM_CC_SET_LOCALITY || code == TPM_STREAM_CC_CANCEL) {
+                /* A client's command must not command the helper. This one has it answered as an unknown command. */
+                r = send_control(helper, TPM_STREAM_CC_SET_LOCALITY, NULL, 0);
+        } else if (helper->link.locality == locality) {
+                r = link_send(&helper->link, command, n_command);
+        } else {
+                link_hold(&helper->link, command, n_command, locality);
+                r = send_control(helper, TPM_STREAM_CC_SET_LOCALITY, &locality, 1);
+        }
+        if (r < 0)
+                g_set_error(error, BACKEND_ERROR, BACKEND_ERROR_LOST, "the helper program: %s", link_reason(r));
+        return r >= 0;
+}
+
+static bool helper_cancel(Backend *backend) {
+        Helper *helper = (Helper *)backend;
+
+        return helper->can_cancel && helper->link.n_held == 0 &&
+               send_control(helper, TPM_STREAM_CC_CANCEL, NULL, 0) == 0;
+}
+
+static void helper_free(Backend *backend) {
+        Helper *helper = (Helper *)backend;
+
+        g_free(helper->conf);
+        g_free(helper);
+}
+
+static const BackendOps helper_ops = {
+        .open = helper_open,
+        .close = helper_close,
+        .transmit = helper_transmit,
+        .cancel = helper_cancel,
+        .free = helper_free,
+};
+
+Backend *backend_helper_new(const char *conf) {
+        Helper *helper = g_new0(Helper, 1);
+
+        helper->backend.ops = &helper_ops;
+        helper->conf = g_strdup(conf);
+        link_init(&helper->link);
+        return &helper->backend;
+}

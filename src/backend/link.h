@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef BACKEND_LINK_H
+#define BACKEND_LINK_H
+
+#include "backend/backend-internal.h"
+#include "tpm/protocol.h"
+
+#include <sys/types.h>
+
+/*
+ * A stream socket to a TPM
+ *
+ * Bare commands one way, bare answers the other; what the kernel does not take at once goes out as it makes room. A
+ * command whose locality has yet to be set is held back until then.
+ */
+typedef struct Link {
+        LoopFd source;  /* its fd is ours; -1: none */
+        int locality;   /* the TPM's; -1: not known */
+        uint8_t wanted; /* the held command's */
+        size_t n_held;
+        uint8_t held[TPM_MESSAGE_MAX];
+        size_t out_at, n_out; /* not taken by the kernel yet */
+        uint8_t out[TPM_MESSAGE_MAX + TPM_STREAM_CANCEL_SIZE];
+        size_t n_in;
+        uint8_t in[TPM_MESSAGE_MAX + 1]; /* one more, to notice an answer that goes on */
+} Link;
+
+void link_init(Link *link);
+int link_open(Link *link, Loop *loop, int fd, LoopCallback callback); /* takes fd in any case; 0 or -errno */
+void link_close(Link *link);
+
+int link_send(Link *link, const uint8_t *bytes, size_t n); /* 0 or -errno */
+
+void link_hold(Link *link, const uint8_t *command, size_t n, uint8_t locality);
+void link_drop(Link *link);   /* it is not: forget what is held */
+int link_release(Link *link); /* the locality is set: send what is held; 0 or -errno */
+
+/* Return: the size of the whole answer now in link->in, 0: not yet, or -errno for link_reason(). */
+ssize_t link_ready(Link *link, uint32_t events, bool expected);
+const char *link_reason(ssize_t error);
+
+/* Hand the answer in link->in to the back end's owner. */
+void link_answered(Link *link, Backend *backend, size_t n);
+
+#endif

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "backend/link.h"
+#include "backend/test-subject.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static void test_names_refused(void **state) {
+        static const char *const names[] = {
+                "",
+                "tabrmd",
+                "tabrmd:bus_type=session",
+                "libtss2-tcti-tabrmd.so",
+                ":",
+                "pcap:tabrmd",
+                "pcap:",
+                "/usr/lib/libtss2-tcti-tabrmd.so.0:bus_type=session",
+                "pcap",
+                "swtpm:port=",
+                "swtpm:port=0",
+                "swtpm:port=65535",
+                "swtpm:port=2321x",
+                "swtpm:host=",
+        };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+                g_autoptr(GError) error = NULL;
+
+                if (backend_new(NULL, names[i], &error))
+                        fail_msg("taken: \"%s\"", names[i]);
+                assert_true(g_error_matches(error, BACKEND_ERROR, BACKEND_ERROR_CONF));
+                assert_null(strchr(error->message, '\n'));
+        }
+}
+
+static void test_names_taken(void **state) {
+        static const struct {
+                const char *conf;
+                bool native;
+                bool shared;
+        } names[] = {
+                { "swtpm", true, false },
+                { "swtpm:", true, false },
+                { "swtpm:port=1", true, false },
+                { "swtpm:host=::1,port=65534", true, false },
+                { "swtpm:path=/run/device/s", false, false },
+                { "libtpms", false, false },
+                { "libtpms:tabrmd", false, false },
+                { "libtpms:/dev/shm/tpm", false, false },
+                { "mssim:host=localhost,port=2321", false, false },
+                { "device", false, true },
+                { "device:/dev/nothing", false, true },
+                { "/dev/nothing", false, true },
+                { "pcap:device:/dev/nothing", false, true },
+                { "libtss2-tcti-device.so.0:/nowhere", false, true },
+        };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+                Backend *backend = backend_new(NULL, names[i].conf, NULL);
+
+                assert_non_null(backend);
+                assert_int_equal(backend_swtpm_speaks(names[i].conf), names[i].native);
+                if (backend->shared != names[i].shared)
+                        fail_msg("shared: \"%s\"", names[i].conf);
+                assert_int_equal(backend->state, BACKEND_CLOSED);
+                backend_free(backend);
+        }
+        assert_null(backend_free(NULL));
+}
+
+static void test_closed_refuses(void **state) {
+        static const uint8_t command[TPM_HEADER_SIZE];
+        Subject subject;
+        g_autoptr(GError) error = NULL;
+
+        subject_init(&subject, "swtpm");
+        assert_false(backend_transmit(subject.backend, command, sizeof(command), 0, &error));
+        assert_true(g_error_matches(error, BACKEND_ERROR, BACKEND_ERROR_LOST));
+        assert_false(backend_cancel(subject.backend));
+        backend_close(subject.backend);
+        assert_int_equal(subject.n_lost, 0);
+        subject_fini(&subject);
+}
+
+static Link *ready_link;
+static ssize_t ready_result;
+
+static void on_ready(LoopFd *source, uint32_t events) {
+        ready_result = link_ready(ready_link, events, true);
+}
+
+/* A kernel buffer smaller than the command: the rest follows, whole and in order. */
+static void test_link_partial_send(void **state) {
+        g_autofree Link *link = g_new0(Link, 1);
+        uint8_t sent[TPM_MESSAGE_MAX], received[TPM_MESSAGE_MAX];
+        Loop *loop = loop_new(NULL);
+        size_t n = 0;
+        int fds[2];
+
+        for (size_t i = 0; i < sizeof(sent); i++)
+                sent[i] = (uint8_t)(i * 7 + i / 256);
+        assert_return_code(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), errno);
+        assert_return_code(setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &(int){ 1 }, sizeof(int)), errno);
+        ready_link = link;
+        link_init(link);
+        assert_int_equal(link_open(link, loop, fds[0], on_ready), 0);
+
+        assert_int_equal(link_send(link, sent, sizeof(sent)), 0);
+        assert_true(link->n_out > 0);
+        assert_true(link->source.events & EPOLLOUT);
+        /* what is sent meanwhile queues behind it, as far as there is room */
+        assert_int_equal(link_send(link, sent, sizeof(sent)), -ENOBUFS);
+        for (int i = 0; n < sizeof(sent) && i < 100000; i++) {
+                ssize_t r = recv(fds[1], received + n, 100, MSG_DONTWAIT);
+
+                if (r > 0)
+                        n += (size_t)r;
+                (void)g_main_context_iteration(NULL, FALSE);
+        }
+        assert_int_equal(n, sizeof(sent));
+        assert_memory_equal(sent, received, n);
+        assert_int_equal(ready_result, 0);
+        assert_int_equal(link->n_out, 0);
+        assert_false(link->source.events & EPOLLOUT);
+
+        link_close(link);
+        assert_int_equal(link_send(link, sent, 1), -ESHUTDOWN);
+        close(fds[1]);
+        loop_free(loop);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_names_refused),
+                cmocka_unit_test(test_names_taken),
+                cmocka_unit_test(test_closed_refuses),
+                cmocka_unit_test(test_link_partial_send),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef BROKER_BROKER_PRIVATE_H
+#define BROKER_BROKER_PRIVATE_H
+
+#include "broker/broker.h"
+#include "broker/chores.h"
+#include "broker/quota.h"
+#include "broker/request.h"
+#include "broker/scheduler.h"
+
+/*
+ * The insides of the broker, for broker/ and its tests
+ *
+ *      NEW      --broker_start()-->         STARTING
+ *      STARTING --the TPM cannot be used--> NEW, may be started again
+ *      STARTING --it can-->                 RUNNING; the back end may be lost and reopened any number of times
+ *      any      --broker_stop()-->          STOPPING
+ *      STOPPING --nothing left to flush-->  STOPPED
+ */
+typedef enum BrokerPhase {
+        BROKER_NEW,
+        BROKER_STARTING,
+        BROKER_RUNNING,
+        BROKER_STOPPING,
+        BROKER_STOPPED,
+} BrokerPhase;
+
+/* All times in ms, in one place for the tests. */
+typedef struct BrokerTimes {
+        unsigned limit;      /* for the answer to a command */
+        unsigned limit_long; /* ... to one that makes keys, and to self tests */
+        unsigned tick;       /* how often limits are looked at */
+        unsigned reopen_min; /* doubles from here ... */
+        unsigned reopen_max; /* ... to here */
+        unsigned stop;       /* for broker_stop() in all */
+} BrokerTimes;
+
+struct Broker {
+        Backend *backend; /* borrowed */
+        BrokerPhase phase;
+        BrokerTimes times;
+
+        Rm *rm;
+        size_t n_rm;
+        int rm_fd; /* the memory behind rm */
+
+        struct list connections; /* Connection.link */
+        Quota quota;
+        Scheduler scheduler;
+        struct list paused; /* Request.link */
+        Request chore;      /* the one chore at a time */
+        Chores chores;
+
+        Request *current; /* has the TPM */
+        unsigned depth;   /* of entries; what is next is decided when the last one leaves */
+        bool slots_full;  /* no job can begin until one has ended */
+        gint64 deadline;  /* of the answer that is awaited, monotonic, in us */
+        guint tick_timer;
+        guint reopen_timer;
+        unsigned reopen_ms;
+        guint stop_timer;
+
+        void (*started)(void *userdata, TSS2_RC rc, const char *detail);
+        void *started_userdata;
+        void (*stopped)(void *userdata);
+        void *stopped_userdata;
+};
+
+struct Connection {
+        Broker *broker;
+        struct list link; /* broker->connections */
+        Peer peer;
+        uint32_t localities;
+        uint8_t locality;
+        const ConnectionOps *ops;
+        void *userdata;
+        QuotaUser *charge;
+        uint32_t space; /* RM_NONE: closed when the broker stopped */
+        bool closed;    /* by its client; waits for its job */
+        Request request;
+};
+
+/* Whatever calls in from outside enters first, and leaves last: only the outermost one decides what is next. */
+void broker_enter(Broker *broker);
+void broker_leave(Broker *broker);
+
+/* runner.c */
+
+extern const BackendEvents broker_events;
+void broker_rested(void *broker); /* the TPM has been idle for long enough for more chores */
+
+/* The TPM must be free. Return: false when @job is NULL. */
+bool broker_run_chore(Broker *broker, RmJob *job, RmChore chore);
+
+/* Whether commands can be taken: the TPM was started, and its back end is open. */
+bool broker_is_up(const Broker *broker);
+
+/* End a request that waits or pauses, with a reply of that code; it may not have the TPM working on it. */
+void broker_end_request(Broker *broker, Request *request, TSS2_RC rc);
+
+/* broker.c */
+
+void broker_finish_stop(Broker *broker); /* the broker may be gone afterwards */
+
+/* connection.c */
+
+/* The request has ended: what its client hears, if it is still there. The connection may be gone afterwards. */
+void connection_answer(Connection *connection, const uint8_t *bytes, size_t n_bytes);
+void connection_answer_rc(Connection *connection, TSS2_RC rc);
+
+void connection_close_space(Connection *connection);
+
+/* It has no request under way. */
+void connection_destroy(Connection *connection);
+
+#endif

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "broker/broker-private.h"
+#include "tpm/protocol.h"
+#include "util/fd.h"
+#include "util/log.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+
+static const BrokerTimes times_default = {
+        .limit = 60 * 1000,
+        .limit_long = 300 * 1000,
+        .tick = 1000,
+        .reopen_min = 200,
+        .reopen_max = 10 * 1000,
+        .stop = 10 * 1000,
+};
+
+/*
+ * The resource manager's state lies in a file of memory that can outlive the process. Its size is sealed, so that
+ * nobody who holds it can take the pages away, and it stays out of core dumps.
+ */
+static bool broker_map(Broker *broker, const RmLimits *limits, GError **error) {
+        fd_auto fd = memfd_create("tpm2-abrmd", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        size_t size = rm_size(limits);
+        void *block;
+
+        if (size == 0) {
+                g_set_error_literal(error, g_quark_from_static_string("broker"), EINVAL, "limits out of range");
+                return false;
+        }
+        if (fd < 0 || ftruncate(fd, (off_t)size) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0) {
+                g_set_error(error, g_quark_from_static_string("broker"), errno, "%zu bytes of memory: %s", size,
+                            g_strerror(errno));
+                return false;
+        }
+        block = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (block == MAP_FAILED) {
+                g_set_error(error, g_quark_from_static_string("broker"), errno, "%zu bytes of memory: %s", size,
+                            g_strerror(errno));
+                return false;
+        }
+        (void)madvise(block, size, MADV_DONTDUMP);
+
+        broker->rm = rm_init(block, limits);
+        if (!broker->rm) {
+                munmap(block, size);
+                g_set_error_literal(error, g_quark_from_static_string("broker"), EINVAL, "limits out of range");
+                return false;
+        }
+        broker->n_rm = size;
+        broker->rm_fd = fd_steal(&fd);
+        return true;
+}
+
+Broker *broker_new(Loop *loop, Backend *backend, const BrokerConfig *config, GError **error) {
+        Broker *broker = g_new0(Broker, 1);
+
+        broker->backend = backend;
+        broker->times = times_default;
+        broker->reopen_ms = broker->times.reopen_min;
+        broker->rm_fd = -1;
+        list_init(&broker->connections);
+        list_init(&broker->paused);
+        scheduler_init(&broker->scheduler);
+        quota_init(&broker->quota, config->max_connections);
+        if (!broker_map(broker, &config->limits, error)) {
+                quota_clear(&broker->quota);
+                g_free(broker);
+                return NULL;
+        }
+
+        rm_set_reserve(broker->rm, config->reserve);
+        rm_set_flush_all(broker->rm, config->flush_all);
+        broker->chores = (Chores){
+                .rm = broker->rm,
+                .evict_ms = config->idle_evict_ms,
+                .rested = broker_rested,
+                .userdata = broker,
+        };
+        backend_listen(backend, &broker_events, broker);
+        return broker;
+}
+
+Broker *broker_free(Broker *broker) {
+        if (!broker)
+                return NULL;
+
+        /* An answer that is still to come would find nobody. */
+        backend_close(broker->backend);
+        broker->phase = BROKER_STOPPED;
+        list_for_each(link, &broker->connections) {
+                Connection *connection = list_entry(link, Connection, link);
+
+                g_clear_handle_id(&connection->request.timer, g_source_remove);
+                if (connection->closed)
+                        g_free(connection);
+        }
+        g_clear_handle_id(&broker->chore.timer, g_source_remove);
+        g_clear_handle_id(&broker->tick_timer, g_source_remove);
+        g_clear_handle_id(&broker->reopen_timer, g_source_remove);
+        g_clear_handle_id(&broker->stop_timer, g_source_remove);
+        chores_clear(&broker->chores);
+        quota_clear(&broker->quota);
+        munmap(broker->rm, broker->n_rm);
+        fd_close(broker->rm_fd);
+        g_free(broker);
+        return NULL;
+}
+
+void broker_start(Broker *broker, void (*started)(void *userdata, TSS2_RC rc, const char *detail), void *userdata) {
+        g_autoptr(GError) error = NULL;
+        RmJob *job;
+
+        if (broker->backend->state == BACKEND_CLOSED && !backend_open(broker->backend, &error)) {
+                started(userdata, RM_RC(TPM2_RC_FAILURE), error ? error->message : "the back end does not open");
+                return;
+        }
+
+        broker->started = started;
+        broker->started_userdata = userdata;
+        broker->phase = BROKER_STARTING;
+        broker_enter(broker);
+        job = chores_begin(&broker->chores, RM_CHORE_START);
+        if (!broker_run_chore(broker, job, RM_CHORE_START)) {
+                broker->phase = BROKER_RUNNING;
+                chores_wake(&broker->chores, true);
+                started(userdata, TSS2_RC_SUCCESS, NULL);
+        }
+        broker_leave(broker);
+}
+
+void broker_finish_stop(Broker *broker) {
+        broker->phase = BROKER_STOPPED;
+        g_clear_handle_id(&broker->stop_timer, g_source_remove);
+        broker->stopped(broker->stopped_userdata);
+}
+
+static gboolean broker_stop_late(gpointer userdata) {
+        Broker *broker = userdata;
+
+        broker->stop_timer = 0;
+        log_warning("the TPM does not answer; what clients left in it stays there");
+        broker_finish_stop(broker);
+        return G_SOURCE_REMOVE;
+}
+
+/* Everybody's command that has not reached the TPM ends without a word: the daemon is going. */
+static void broker_drop(Connection *connection) {
+        Request *request = &connection->request;
+        RmOutput output = { 0 };
+
+        if (request->state == REQUEST_RUNNING)
+                return;
+        g_clear_handle_id(&request->timer, g_source_remove);
+        list_unlink(&request->link);
+        if (request->job)
+                rm_job_cancel(connection->broker->rm, request->job, TPM2_RC_CANCELED, &output);
+        request->job = NULL;
+        if (request->state != REQUEST_IDLE)
+                request->state = REQUEST_WAITING; /* for ever */
+        if (connection->closed)
+                connection_destroy(connection);
+        else
+                connection_close_space(connection);
+}
+
+void broker_stop(Broker *broker, void (*stopped)(void *userdata), void *userdata) {
+        if (broker->phase >= BROKER_STOPPING)
+                return;
+        broker->phase = BROKER_STOPPING;
+        broker->stopped = stopped;
+        broker->stopped_userdata = userdata;
+        g_clear_handle_id(&broker->reopen_timer, g_source_remove);
+        chores_clear(&broker->chores);
+        broker->stop_timer = g_timeout_add(broker->times.stop, broker_stop_late, broker);
+
+        broker_enter(broker);
+        chores_wake(&broker->chores, true);
+        list_for_each(link, &broker->connections) broker_drop(list_entry(link, Connection, link));
+        broker_leave(broker);
+}
+
+uint32_t broker_max_command(const Broker *broker) {
+        return rm_max_command(broker->rm);
+}
+
+bool broker_implements(const Broker *broker, uint32_t code) {
+        return rm_implements(broker->rm, code);
+}

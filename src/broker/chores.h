@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef BROKER_CHORES_H
+#define BROKER_CHORES_H
+
+#include "resmgr/resmgr.h"
+
+#include <glib.h>
+#include <stdbool.h>
+
+/*
+ * Chores: the resource manager's own work, and when it is its turn
+ *
+ *      DUE      before every client command
+ *      CLEANUP  one after a client command, so that it is not starved; the rest when no client waits
+ *      RESERVE  when no client waits
+ *      SAVE     when the TPM has been idle for CHORES_SAVE_MS
+ *      EVICT    when it has been idle for evict_ms
+ *
+ * A kind with nothing to do, or that failed, is not asked again until something has changed: when nothing is left to
+ * do, no timer runs.
+ */
+#define CHORES_SAVE_MS 50
+
+typedef struct Chores {
+        Rm *rm;
+        unsigned evict_ms; /* 0: never */
+        uint32_t pending;  /* bit RmChore: may have something to do */
+        bool cleanup_owed;
+        bool may_save; /* idle for long enough */
+        bool may_evict;
+        gint64 idle_since; /* monotonic, in us */
+        guint timer;
+        void (*rested)(void *userdata); /* it has been idle for long enough for more chores */
+        void *userdata;
+} Chores;
+
+void chores_clear(Chores *chores);
+
+/* Something changed: all kinds are asked again. @command: a client's command has ended; else a client has gone. */
+void chores_wake(Chores *chores, bool command);
+
+RmJob *chores_begin(Chores *chores, RmChore chore); /* NULL: nothing to do */
+void chores_ended(Chores *chores, RmChore chore, TSS2_RC rc);
+
+/* Return: what must be done before the next client command, or NULL. */
+RmJob *chores_begin_urgent(Chores *chores, RmChore *ret_chore);
+
+RmJob *chores_begin_cleanup(Chores *chores);
+
+/* Return: what may be done now that no client waits, or NULL. */
+RmJob *chores_begin_idle(Chores *chores, RmChore *ret_chore);
+
+/* The TPM is free: see to it that rested() is called when more may be done. */
+void chores_rest(Chores *chores);
+
+#endif

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "broker/broker-private.h"
+#include "broker/policy.h"
+#include "tpm/protocol.h"
+#include "tpm/writer.h"
+#include "util/log.h"
+
+Connection *connection_new(Broker *broker, const Peer *peer, uint32_t localities, const ConnectionOps *ops,
+                           void *userdata, GError **error) {
+        QuotaUser *charge = quota_charge(&broker->quota, peer->uid, error);
+        uint32_t space = RM_NONE;
+        Connection *connection;
+
+        if (!charge)
+                return NULL;
+        if (broker->phase >= BROKER_STOPPING || rm_space_open(broker->rm, peer->uid, &space) != TSS2_RC_SUCCESS) {
+                quota_release(&broker->quota, charge);
+                g_set_error(error, g_quark_from_static_string("broker"), 0, "no room for one more client");
+                return NULL;
+        }
+
+        connection = g_new0(Connection, 1);
+        *connection = (Connection){
+                .broker = broker,
+                .peer = *peer,
+                .localities = localities | 1,
+                .ops = ops,
+                .userdata = userdata,
+                .charge = charge,
+                .space = space,
+                .request = { .broker = broker, .connection = connection },
+        };
+        list_init(&connection->request.link);
+        list_append(&broker->connections, &connection->link);
+        log_debug("uid %u pid %d connected", (unsigned)peer->uid, (int)peer->pid);
+        return connection;
+}
+
+void connection_close_space(Connection *connection) {
+        Broker *broker = connection->broker;
+
+        if (connection->space == RM_NONE)
+                return;
+        rm_space_close(broker->rm, connection->space);
+        connection->space = RM_NONE;
+        chores_wake(&broker->chores, false);
+}
+
+void connection_destroy(Connection *connection) {
+        connection_close_space(connection);
+        quota_release(&connection->broker->quota, connection->charge);
+        list_unlink(&connection->link);
+        g_free(connection);
+}
+
+Connection *connection_close(Connection *connection) {
+        Broker *broker;
+
+        if (!connection)
+                return NULL;
+
+        broker = connection->broker;
+        log_debug("uid %u pid %d disconnected", (unsigned)connection->peer.uid, (int)connection->peer.pid);
+        broker_enter(broker);
+        connection->closed = true;
+        if (connection->request.state == REQUEST_IDLE) {
+                connection_destroy(connection);
+        } else if (connection->request.state == REQUEST_WAITING && !connection->request.job) {
+                scheduler_remove(&connection->request);
+                connection_destroy(connection);
+        }
+        broker_leave(broker);
+        return NULL;
+}
+
+void connection_answer(Connection *connection, const uint8_t *bytes, size_t n_bytes) {
+        if (connection->closed) {
+                connection_destroy(connection);
+                return;
+        }
+        if (connection->broker->phase >= BROKER_STOPPING)
+                connection_close_space(connection);
+        connection->ops->reply(connection->userdata, bytes, n_bytes);
+}
+
+void connection_answer_rc(Connection *connection, TSS2_RC rc) {
+        uint8_t bytes[TPM_HEADER_SIZE];
+        TpmWriter writer = TPM_WRITER(bytes, sizeof(bytes));
+
+        tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, rc);
+        connection_answer(connection, bytes, tpm_write_end(&writer));
+}
+
+bool connection_submit(Connection *connection, const uint8_t *command, size_t n_command) {
+        Broker *broker = connection->broker;
+        Request *request = &connection->request;
+
+        if (request->state != REQUEST_IDLE)
+                return false;
+
+        broker_enter(broker);
+        *request = (Request){
+                .state = REQUEST_IDLE,
+                .broker = broker,
+                .connection = connection,
+                .command = command,
+                .n_command = n_command,
+                .locality = connection->locality,
+        };
+        list_init(&request->link);
+        if (broker->phase >= BROKER_STOPPING)
+                request->state = REQUEST_WAITING; /* dropped, like those that waited when the end came */
+        else if (broker_is_up(broker))
+                scheduler_add(&broker->scheduler, request);
+        else
+                connection_answer_rc(connection, RM_RC(TPM2_RC_INITIALIZE));
+        broker_leave(broker);
+        return true;
+}
+
+static TSS2_RC connection_cancel_running(Connection *connection) {
+        Request *request = &connection->request;
+
+        if (request->executed)
+                return RM_RC_NOT_IMPLEMENTED;
+        if (request->own_out)
+                return backend_cancel(connection->broker->backend) ? TSS2_RC_SUCCESS : RM_RC_NOT_IMPLEMENTED;
+        request->cancelled = true;
+        return TSS2_RC_SUCCESS;
+}
+
+TSS2_RC connection_cancel(Connection *connection) {
+        Broker *broker = connection->broker;
+        Request *request = &connection->request;
+        TSS2_RC rc = TSS2_RC_SUCCESS;
+
+        broker_enter(broker);
+        if (request->state == REQUEST_RUNNING && !request->timer)
+                rc = connection_cancel_running(connection);
+        else if (request->state != REQUEST_IDLE)
+                broker_end_request(broker, request, TPM2_RC_CANCELED);
+        broker_leave(broker);
+        return rc;
+}
+
+TSS2_RC connection_set_locality(Connection *connection, uint8_t locality) {
+        TSS2_RC rc = policy_locality(connection->localities, locality);
+
+        if (rc != TSS2_RC_SUCCESS)
+                return rc;
+        if (locality != 0 && !connection->broker->backend->localities)
+                return RM_RC_NOT_IMPLEMENTED;
+        connection->locality = locality;
+        return TSS2_RC_SUCCESS;
+}
+
+const Peer *connection_peer(const Connection *connection) {
+        return &connection->peer;
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "broker/quota.h"
+
+struct QuotaUser {
+        uid_t uid;
+        uint32_t n_connections;
+};
+
+void quota_init(Quota *quota, uint32_t max_connections) {
+        *quota = (Quota){
+                .max_connections = max_connections,
+                .users = g_hash_table_new_full(NULL, NULL, NULL, g_free),
+        };
+}
+
+void quota_clear(Quota *quota) {
+        g_clear_pointer(&quota->users, g_hash_table_unref);
+}
+
+static uint32_t quota_share(const Quota *quota, uid_t uid) {
+        uint32_t others = quota->max_connections / 4;
+
+        return uid == 0 ? quota->max_connections : quota->max_connections - others;
+}
+
+QuotaUser *quota_charge(Quota *quota, uid_t uid, GError **error) {
+        GQuark domain = g_quark_from_static_string("quota");
+        QuotaUser *user;
+
+        if (quota->n_connections >= quota->max_connections) {
+                g_set_error(error, domain, 0, "the limit of %u connections is reached", quota->max_connections);
+                return NULL;
+        }
+
+        user = g_hash_table_lookup(quota->users, GUINT_TO_POINTER(uid));
+        if (user && user->n_connections >= quota_share(quota, uid)) {
+                g_set_error(error, domain, 0, "uid %u has its share of %u connections", (unsigned)uid,
+                            user->n_connections);
+                return NULL;
+        }
+        if (!user) {
+                user = g_new0(QuotaUser, 1);
+                user->uid = uid;
+                g_hash_table_insert(quota->users, GUINT_TO_POINTER(uid), user);
+        }
+        user->n_connections++;
+        quota->n_connections++;
+        return user;
+}
+
+QuotaUser *quota_release(Quota *quota, QuotaUser *user) {
+        if (!user)
+                return NULL;
+        quota->n_connections--;
+        if (--user->n_connections == 0)
+                g_hash_table_remove(quota->users, GUINT_TO_POINTER(user->uid));
+        return NULL;
+}

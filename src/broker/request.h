@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef BROKER_REQUEST_H
+#define BROKER_REQUEST_H
+
+#include "broker/broker.h"
+#include "util/list.h"
+
+/*
+ * Request: one piece of work for the TPM, a client's command from its submission to its reply, or a chore
+ *
+ *      IDLE    --submitted-->                           WAITING
+ *      WAITING --its turn: its job begins, or goes on-->RUNNING
+ *      WAITING --cancelled, or the back end is lost-->  IDLE, with a reply
+ *      RUNNING --the job pauses and lends the TPM-->    PAUSED
+ *      RUNNING --the job replies, or is lost-->         IDLE, with a reply
+ *      PAUSED  --its time is up-->                      WAITING, before all others
+ *      PAUSED  --cancelled, or the back end is lost-->  IDLE, with a reply
+ *
+ * A job that pauses without lending the TPM stays RUNNING, with its timer set.
+ */
+typedef enum RequestState {
+        REQUEST_IDLE,
+        REQUEST_WAITING,
+        REQUEST_RUNNING,
+        REQUEST_PAUSED,
+} RequestState;
+
+typedef struct Request {
+        RequestState state;
+        struct list link; /* scheduler->waiting or broker->paused */
+        Broker *broker;
+        Connection *connection; /* NULL: a chore */
+        RmChore chore;          /* without connection */
+
+        const uint8_t *command; /* borrowed until the job has begun */
+        size_t n_command;
+        uint8_t locality; /* the client's, when it submitted */
+
+        RmJob *job;     /* NULL: not begun */
+        guint timer;    /* of a pause */
+        bool own_out;   /* what was transmitted last is the client's own command */
+        bool executed;  /* ... and it succeeded: too late to cancel */
+        bool cancelled; /* to be ended at the next step */
+} Request;
+
+#endif

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "broker/broker-private.h"
+#include "tpm/header.h"
+#include "tpm/protocol.h"
+#include "util/log.h"
+
+/*
+ * The runner: moves the one job that has the TPM, decides what is next, and minds the back end
+ */
+
+static void broker_lost(Broker *broker, const char *reason);
+
+static gboolean broker_tick(gpointer userdata) {
+        Broker *broker = userdata;
+
+        if (broker->backend->state != BACKEND_BUSY) {
+                broker->tick_timer = 0;
+                return G_SOURCE_REMOVE;
+        }
+        if (g_get_monotonic_time() < broker->deadline)
+                return G_SOURCE_CONTINUE;
+
+        broker->tick_timer = 0;
+        broker_enter(broker);
+        backend_close(broker->backend);
+        broker_lost(broker, "no answer within the time limit");
+        broker_leave(broker);
+        return G_SOURCE_REMOVE;
+}
+
+static unsigned broker_limit_ms(const Broker *broker, TPM2_CC code) {
+        switch (code) {
+        case TPM2_CC_CreatePrimary:
+        case TPM2_CC_Create:
+        case TPM2_CC_CreateLoaded:
+        case TPM2_CC_SelfTest:
+        case TPM2_CC_IncrementalSelfTest:
+                return broker->times.limit_long;
+        default:
+                return broker->times.limit;
+        }
+}
+
+/* The limit is looked at by a slow tick that ends by itself: a timer for each command would cost more than the rest
+ * here. */
+static void broker_watch(Broker *broker, TPM2_CC code) {
+        broker->deadline = g_get_monotonic_time() + (gint64)broker_limit_ms(broker, code) * 1000;
+        if (!broker->tick_timer)
+                broker->tick_timer = g_timeout_add(broker->times.tick, broker_tick, broker);
+}
+
+/* The job is over; what its client is told comes before all else. */
+static void broker_end(Broker *broker, Request *request, const RmOutput *output) {
+        request->job = NULL;
+        request->state = REQUEST_IDLE;
+        broker->slots_full = false;
+        if (broker->current == request)
+                broker->current = NULL;
+
+        if (request->connection) {
+                Connection *connection = request->connection;
+
+                chores_wake(&broker->chores, true);
+                connection_answer(connection, output->bytes, output->n_bytes);
+                return;
+        }
+
+        chores_ended(&broker->chores, request->chore, output->rc);
+        if (request->chore == RM_CHORE_START && broker->phase == BROKER_STARTING) {
+                bool usable = output->rc == TSS2_RC_SUCCESS;
+
+                broker->phase = usable ? BROKER_RUNNING : BROKER_NEW;
+                if (usable)
+                        chores_wake(&broker->chores, true);
+                broker->started(broker->started_userdata, output->rc, NULL);
+        }
+}
+
+static void broker_transmit(Broker *broker, Request *request, const RmOutput *output) {
+        uint8_t locality = output->own_command ? request->locality : 0;
+        g_autoptr(GError) error = NULL;
+
+        request->own_out = output->own_command;
+        broker_watch(broker, output->code);
+        if (!backend_transmit(broker->backend, output->bytes, output->n_bytes, locality, &error))
+                broker_lost(broker, error ? error->message : "the command could not be sent");
+}
+
+static void broker_step(Broker *broker, Request *request, const uint8_t *response, size_t n_response);
+
+static gboolean broker_pause_over(gpointer userdata) {
+        Request *request = userdata;
+        Broker *broker = request->broker;
+
+        request->timer = 0;
+        broker_enter(broker);
+        if (request == broker->current) {
+                broker_step(broker, request, NULL, 0);
+        } else {
+                list_unlink(&request->link);
+                scheduler_add_first(&broker->scheduler, request);
+        }
+        broker_leave(broker);
+        return G_SOURCE_REMOVE;
+}
+
+static void broker_pause(Broker *broker, Request *request, const RmOutput *output) {
+        request->timer = g_timeout_add(output->pause_ms, broker_pause_over, request);
+        if (output->yielding && request->connection) {
+                request->state = REQUEST_PAUSED;
+                list_append(&broker->paused, &request->link);
+                broker->current = NULL;
+        }
+}
+
+static void broker_step(Broker *broker, Request *request, const uint8_t *response, size_t n_response) {
+        RmOutput output = { 0 };
+        RmStep step = rm_job_step(broker->rm, request->job, response, n_response, &output);
+
+        /* Cancelled while repairs were under way: nothing was done for the client yet, and nothing shall be. */
+        if (step != RM_STEP_REPLY && request->cancelled && !request->executed) {
+                rm_job_cancel(broker->rm, request->job, TPM2_RC_CANCELED, &output);
+                step = RM_STEP_REPLY;
+        }
+
+        switch (step) {
+        case RM_STEP_TRANSMIT:
+                broker_transmit(broker, request, &output);
+                break;
+        case RM_STEP_PAUSE:
+                broker_pause(broker, request, &output);
+                break;
+        case RM_STEP_REPLY:
+                broker_end(broker, request, &output);
+                break;
+        }
+}
+
+void broker_end_request(Broker *broker, Request *request, TSS2_RC rc) {
+        RmOutput output = { 0 };
+
+        g_clear_handle_id(&request->timer, g_source_remove);
+        list_unlink(&request->link);
+        if (request->job) {
+                rm_job_cancel(broker->rm, request->job, rc, &output);
+                broker_end(broker, request, &output);
+        } else {
+                request->state = REQUEST_IDLE;
+                connection_answer_rc(request->connection, rc);
+        }
+}
+
+static void broker_run(Broker *broker, Request *request) {
+        request->state = REQUEST_RUNNING;
+        broker->current = request;
+        broker_step(broker, request, NULL, 0);
+}
+
+bool broker_run_chore(Broker *broker, RmJob *job, RmChore chore) {
+        if (!job)
+                return false;
+        broker->chore = (Request){ .broker = broker, .chore = chore, .job = job };
+        list_init(&broker->chore.link);
+        broker_run(broker, &broker->chore);
+        return true;
+}
+
+static bool broker_run_request(Broker *broker) {
+        Request *request = scheduler_peek(&broker->scheduler);
+
+        if (!request)
+                return false;
+        if (!request->job) {
+                /* All slots are held by paused jobs: it stays where it is until one of them has ended. */
+                if (!broker->slots_full)
+                        request->job = rm_job_begin(broker->rm, request->connection->space, request->command,
+                                                    request->n_command);
+                broker->slots_full = !request->job;
+                if (!request->job)
+                        return false;
+        }
+        scheduler_remove(request);
+        broker_run(broker, request);
+        return true;
+}
+
+bool broker_is_up(const Broker *broker) {
+        return broker->phase == BROKER_RUNNING && broker->backend->state != BACKEND_CLOSED;
+}
+
+/* Return: whether anything was begun; it may be over already. */
+static bool broker_next(Broker *broker) {
+        RmChore chore = RM_CHORE_DUE;
+        RmJob *job;
+
+        if (broker->phase == BROKER_STOPPING && broker->backend->state != BACKEND_CLOSED)
+                return broker_run_chore(broker, chores_begin_cleanup(&broker->chores), RM_CHORE_CLEANUP);
+        if (!broker_is_up(broker))
+                return false;
+
+        job = chores_begin_urgent(&broker->chores, &chore);
+        if (job)
+                return broker_run_chore(broker, job, chore);
+        if (broker_run_request(broker))
+                return true;
+        job = chores_begin_idle(&broker->chores, &chore);
+        return broker_run_chore(broker, job, chore);
+}
+
+void broker_enter(Broker *broker) {
+        broker->depth++;
+}
+
+void broker_leave(Broker *broker) {
+        if (broker->depth > 1) {
+                broker->depth--;
+                return;
+        }
+        while (!broker->current && broker_next(broker))
+                ;
+        if (!broker->current && broker_is_up(broker))
+                chores_rest(&broker->chores);
+        broker->depth = 0;
+        if (!broker->current && broker->phase == BROKER_STOPPING)
+                broker_finish_stop(broker); /* the broker may be gone now */
+}
+
+void broker_rested(void *userdata) {
+        Broker *broker = userdata;
+
+        broker_enter(broker);
+        broker_leave(broker);
+}
+
+static void broker_response(void *userdata, const uint8_t *response, size_t n_response) {
+        Broker *broker = userdata;
+        Request *request = broker->current;
+
+        if (!request || request->timer)
+                return;
+
+        broker->reopen_ms = broker->times.reopen_min;
+        broker_enter(broker);
+        if (request->own_out) {
+                TpmReader reader = TPM_READER(response, n_response);
+
+                request->executed = tpm_read_header(&reader).code == TSS2_RC_SUCCESS && !reader.bad;
+                request->own_out = false;
+        }
+        broker_step(broker, request, response, n_response);
+        broker_leave(broker);
+}
+
+static void broker_schedule_reopen(Broker *broker);
+
+/*
+ * Opening may block. Here that is accepted: there is no TPM, so nobody could be served meanwhile, and the back ends
+ * bound it.
+ */
+static gboolean broker_reopen(gpointer userdata) {
+        Broker *broker = userdata;
+        g_autoptr(GError) error = NULL;
+
+        broker->reopen_timer = 0;
+        if (!backend_open(broker->backend, &error)) {
+                log_debug("the TPM is not back: %s", error ? error->message : "unknown reason");
+                broker_schedule_reopen(broker);
+                return G_SOURCE_REMOVE;
+        }
+
+        log_notice("the TPM is back");
+        broker_enter(broker);
+        rm_forget_residents(broker->rm);
+        chores_wake(&broker->chores, true);
+        broker_leave(broker);
+        return G_SOURCE_REMOVE;
+}
+
+/* A TPM that opens and is lost again before it has answered anything is tried as seldom as one that does not open. */
+static void broker_schedule_reopen(Broker *broker) {
+        broker->reopen_timer = g_timeout_add(broker->reopen_ms, broker_reopen, broker);
+        broker->reopen_ms = MIN(broker->reopen_ms * 2, broker->times.reopen_max);
+}
+
+/* The answer to what is out does not come; the command may have been executed. */
+static void broker_lose_current(Broker *broker, const char *reason) {
+        Request *request = broker->current;
+        bool starting = broker->phase == BROKER_STARTING;
+        RmOutput output = { 0 };
+
+        if (request->timer) {
+                broker_end_request(broker, request, RM_RC(TPM2_RC_FAILURE));
+                return;
+        }
+        if (starting)
+                broker->phase = BROKER_NEW;
+        rm_job_lost(broker->rm, request->job, &output);
+        broker_end(broker, request, &output);
+        if (starting)
+                broker->started(broker->started_userdata, RM_RC(TPM2_RC_FAILURE), reason);
+}
+
+/* The back end is closed now, by itself or by us. */
+static void broker_lost(Broker *broker, const char *reason) {
+        struct list *link;
+
+        if (broker->phase == BROKER_RUNNING) {
+                log_error("the TPM is lost: %s", reason);
+                broker_schedule_reopen(broker);
+        }
+        if (broker->current)
+                broker_lose_current(broker, reason);
+        while ((link = list_first(&broker->paused)))
+                broker_end_request(broker, list_entry(link, Request, link), RM_RC(TPM2_RC_FAILURE));
+        while ((link = list_first(&broker->scheduler.waiting)))
+                broker_end_request(broker, list_entry(link, Request, link), RM_RC(TPM2_RC_FAILURE));
+}
+
+static void broker_lost_event(void *userdata, const char *reason) {
+        Broker *broker = userdata;
+
+        broker_enter(broker);
+        broker_lost(broker, reason);
+        broker_leave(broker);
+}
+
+const BackendEvents broker_events = {
+        .response = broker_response,
+        .lost = broker_lost_event,
+};

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "daemon/daemon.h"
+
+#include "backend/backend.h"
+#include "broker/broker.h"
+#include "daemon/notify.h"
+#include "frontend/frontend-dbus.h"
+#include "frontend/frontend-unix.h"
+
+#include <errno.h>
+#include <glib-unix.h>
+#include <string.h>
+#include <sysexits.h>
+
+#define SHARED_RESERVE 2
+#define SHARED_IDLE_EVICT_MS 100
+
+typedef enum DaemonState {
+        DAEMON_STARTING,
+        DAEMON_OPENING,
+        DAEMON_SERVING,
+        DAEMON_STOPPING,
+        DAEMON_STOPPED,
+} DaemonState;
+
+typedef struct Daemon {
+        const Options *options;
+        DaemonState state;
+        int exit_status;
+        Loop *loop;
+        Backend *backend;
+        Broker *broker;
+        FrontendUnix *frontend_unix; /* NULL: no socket */
+        FrontendDbus *frontend_dbus; /* NULL: no bus */
+} Daemon;
+
+static void daemon_clear(Daemon *daemon) {
+        daemon->frontend_dbus = frontend_dbus_free(daemon->frontend_dbus);
+        daemon->frontend_unix = frontend_unix_free(daemon->frontend_unix);
+        daemon->broker = broker_free(daemon->broker);
+        daemon->backend = backend_free(daemon->backend);
+        daemon->loop = loop_free(daemon->loop);
+}
+
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Daemon, daemon_clear)
+
+static void on_stopped(void *userdata) {
+        Daemon *daemon = userdata;
+
+        daemon->state = DAEMON_STOPPED;
+}
+
+static void daemon_stop(Daemon *daemon, int exit_status) {
+        if (daemon->state >= DAEMON_STOPPING)
+                return;
+        daemon->state = DAEMON_STOPPING;
+        daemon->exit_status = exit_status;
+        notify("STOPPING=1");
+
+        daemon->frontend_dbus = frontend_dbus_free(daemon->frontend_dbus);
+        daemon->frontend_unix = frontend_unix_free(daemon->frontend_unix);
+        broker_stop(daemon->broker, on_stopped, daemon);
+}
+
+static gboolean on_signal(gpointer userdata) {
+        Daemon *daemon = userdata;
+
+        /* A second one means now: a TPM may take minutes over the command that it is at. */
+        if (daemon->state == DAEMON_STOPPING)
+                daemon->state = DAEMON_STOPPED;
+        else
+                daemon_stop(daemon, EX_OK);
+        return G_SOURCE_CONTINUE;
+}
+
+static void daemon_ready(Daemon *daemon) {
+        const Options *options = daemon->options;
+
+        daemon->state = DAEMON_SERVING;
+        log_info("ready: TPM at %s, %s%s, %s%s", options->tcti, daemon->frontend_unix ? "socket " : "no socket",
+                 daemon->frontend_unix ? options->socket : "", daemon->frontend_dbus ? "bus name " : "no bus",
+                 daemon->frontend_dbus ? options->dbus_name : "");
+        notify("READY=1");
+}
+
+static void on_bus_ready(void *userdata) {
+        daemon_ready(userdata);
+}
+
+static void on_bus_lost(void *userdata, const char *reason) {
+        Daemon *daemon = userdata;
+
+        log_error("%s bus: %s", daemon->options->session ? "session" : "system", reason);
+        daemon_stop(daemon, EX_UNAVAILABLE);
+}
+
+/* Return: false when there is no socket and that is no mere pity. */
+static bool open_socket(Daemon *daemon) {
+        const Options *options = daemon->options;
+        g_autoptr(GError) error = NULL;
+
+        daemon->frontend_unix = frontend_unix_new(daemon->loop, daemon->broker, options->socket, &error);
+        if (daemon->frontend_unix)
+                return true;
+        if (options->socket_given || !options->dbus) {
+                log_error("no socket: %s", error->message);
+                return false;
+        }
+        log_warning("no socket, only the bus: %s", error->message);
+        return true;
+}
+
+static void open_bus(Daemon *daemon) {
+        FrontendDbusConfig config = {
+                .loop = daemon->loop,
+                .broker = daemon->broker,
+                .bus = daemon->options->session ? G_BUS_TYPE_SESSION : G_BUS_TYPE_SYSTEM,
+                .name = daemon->options->dbus_name,
+                .allow_locality = daemon->options->allow_locality,
+                .ready = on_bus_ready,
+                .lost = on_bus_lost,
+                .userdata = daemon,
+        };
+
+        daemon->frontend_dbus = frontend_dbus_new(&config);
+}
+
+static void on_started(void *userdata, TSS2_RC rc, const char *detail) {
+        Daemon *daemon = userdata;
+
+        if (daemon->state != DAEMON_STARTING)
+                return;
+        if (rc != TSS2_RC_SUCCESS) {
+                log_error("the TPM at %s cannot be used: 0x%x%s%s", daemon->options->tcti, rc, detail ? ", " : "",
+                          detail ? detail : "");
+                daemon_stop(daemon, EX_UNAVAILABLE);
+                return;
+        }
+
+        daemon->state = DAEMON_OPENING;
+        if (!open_socket(daemon))
+                daemon_stop(daemon, EX_UNAVAILABLE);
+        else if (daemon->options->dbus)
+                open_bus(daemon);
+        else
+                daemon_ready(daemon);
+}
+
+/* Return: EX_OK, or the exit status. */
+static int open_backend(Daemon *daemon) {
+        const Options *options = daemon->options;
+        g_autoptr(GError) error = NULL;
+
+        daemon->backend = backend_new(daemon->loop, options->tcti, &error);
+        if (!daemon->backend) {
+                log_error("TPM \"%s\": %s", options->tcti, error->message);
+                return g_error_matches(error, BACKEND_ERROR, BACKEND_ERROR_CONF) ? EX_USAGE : EX_UNAVAILABLE;
+        }
+        return EX_OK;
+}
+
+static bool new_broker(Daemon *daemon, GError **error) {
+        const Options *options = daemon->options;
+        bool shared = daemon->backend->shared;
+        int reserve = shared ? SHARED_RESERVE : 0;
+        int idle_evict_ms = shared ? SHARED_IDLE_EVICT_MS : 0;
+        BrokerConfig config = {
+                .limits = {
+                        .spaces = options->max_connections,
+                        .objects = options->max_objects,
+                        .objects_per_space = options->max_transients,
+                        .sessions_per_space = options->max_sessions,
+                        .abandoned = options->max_abandoned,
+                },
+                .max_connections = options->max_connections,
+                .flush_all = options->flush_all,
+        };
+
+        if (options->reserve != OPTIONS_BY_BACKEND)
+                reserve = options->reserve;
+        if (options->idle_evict_ms != OPTIONS_BY_BACKEND)
+                idle_evict_ms = options->idle_evict_ms;
+        config.reserve = (uint32_t)reserve;
+        config.idle_evict_ms = (unsigned)idle_evict_ms;
+        daemon->broker = broker_new(daemon->loop, daemon->backend, &config, error);
+        return daemon->broker != NULL;
+}
+
+static int daemon_open(Daemon *daemon) {
+        g_autoptr(GError) error = NULL;
+        int r;
+
+        daemon->loop = loop_new(NULL);
+        if (!daemon->loop) {
+                log_error("no event loop: %s", strerror(errno));
+                return EX_OSERR;
+        }
+        r = open_backend(daemon);
+        if (r != EX_OK)
+                return r;
+        if (!new_broker(daemon, &error)) {
+                log_error("%s", error->message);
+                return EX_OSERR;
+        }
+        if (!backend_open(daemon->backend, &error)) {
+                log_error("TPM at %s: %s", daemon->options->tcti, error->message);
+                return EX_UNAVAILABLE;
+        }
+        return EX_OK;
+}
+
+int daemon_run(const Options *options) {
+        g_auto(Daemon) daemon = { .options = options };
+        guint sources[2];
+        int r;
+
+        r = daemon_open(&daemon);
+        if (r != EX_OK)
+                return r;
+
+        sources[0] = g_unix_signal_add(SIGTERM, on_signal, &daemon);
+        sources[1] = g_unix_signal_add(SIGINT, on_signal, &daemon);
+        broker_start(daemon.broker, on_started, &daemon);
+        while (daemon.state != DAEMON_STOPPED)
+                g_main_context_iteration(NULL, TRUE);
+        for (size_t i = 0; i < G_N_ELEMENTS(sources); i++)
+                g_source_remove(sources[i]);
+
+        log_info("stopped");
+        return daemon.exit_status;
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef DAEMON_DAEMON_H
+#define DAEMON_DAEMON_H
+
+#include "daemon/options.h"
+
+/*
+ * The daemon
+ *
+ * Puts the layers together, in this order: TPM, broker, socket, bus name. Whoever finds a door finds everything behind
+ * it ready.
+ *
+ *      STARTING  --the TPM is ready-->          OPENING
+ *      OPENING   --all doors are open-->        SERVING
+ *      any       --a signal, or a failure-->    STOPPING: doors closed, clients' things flushed
+ *      STOPPING  --all flushed, or a signal-->  STOPPED
+ */
+
+/* Serves until a signal ends it. Return: the exit status, of sysexits.h; what went wrong has been logged. */
+int daemon_run(const Options *options);
+
+#endif

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef DAEMON_OPTIONS_H
+#define DAEMON_OPTIONS_H
+
+#include "util/log.h"
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/*
+ * The command line
+ *
+ * Option names and letters of tpm2-abrmd 3.0 all keep working.
+ */
+#define OPTIONS_BY_BACKEND (-1) /* reserve, idle_evict_ms: not given, depends on whether others use the TPM too */
+
+typedef struct Options {
+        char *tcti;
+        char *dbus_name;
+        char *socket;
+        bool socket_given; /* the default path may be out of reach, one that was asked for may not */
+        bool dbus;
+        bool session; /* the session bus instead of the system bus */
+        LogTarget logger;
+        bool allow_root;
+        bool allow_locality;
+        bool flush_all;
+        bool version;
+        uint32_t max_connections;
+        uint32_t max_sessions;   /* of one connection */
+        uint32_t max_transients; /* of one connection */
+        uint32_t max_objects;    /* of all */
+        uint32_t max_abandoned;  /* RM_NONE: not given */
+        int reserve;
+        int idle_evict_ms;
+} Options;
+
+/**
+ * options_parse() - read a command line
+ * @arguments:   NULL-terminated, program name first; as g_option_context_parse_strv() takes it, and changes it
+ * @n_fds:       the hard limit of open files; connections must stay OPTIONS_FDS_RESERVED below it
+ * @ret_options: written on success only; options_clear() it
+ *
+ * Return: false with @error, whose message is one line for the user. --help prints and ends the process.
+ */
+bool options_parse(char ***arguments, uint64_t n_fds, Options *ret_options, GError **error);
+void options_clear(Options *options);
+
+/* Files that are no clients: the bus and its wake-ups, the TPM, the listener, the log, standard streams. */
+#define OPTIONS_FDS_RESERVED 32
+
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Options, options_clear)
+
+#endif

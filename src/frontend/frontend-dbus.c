@@ -1,0 +1,443 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "frontend/frontend-dbus.h"
+
+#include "frontend/stream.h"
+#include "tpm/protocol.h"
+#include "util/fd.h"
+#include "util/list.h"
+#include "util/log.h"
+
+#include <errno.h>
+#include <gio/gunixfdlist.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <tss2/tss2_tpm2_types.h>
+
+#define ERROR_GENERAL TABRMD_DBUS_ERROR ".General"
+#define ERROR_INTERNAL TABRMD_DBUS_ERROR ".Internal"
+#define ERROR_NOT_IMPLEMENTED TABRMD_DBUS_ERROR ".NotImplemented"
+#define ERROR_NOT_PERMITTED TABRMD_DBUS_ERROR ".NotPermitted"
+
+/* Callers whose credentials the bus was asked for, in all and from one sender. */
+#define REQUESTS_MAX 64
+#define REQUESTS_PER_SENDER_MAX 8
+
+/* Bit masks of localities; 5 to 255 are extended ones, which no client may choose (Part 2, section 8.5). */
+#define LOCALITY_ZERO 0x01
+#define LOCALITIES_SELECTABLE 0x1f
+
+#define BUS_TIMEOUT_MS 5000
+#define CONNECT_TIMEOUT_SECONDS 30
+
+/* Of RequestName, in the D-Bus specification. */
+#define NAME_DO_NOT_QUEUE 0x4
+#define NAME_PRIMARY_OWNER 1
+
+struct FrontendDbus {
+        FrontendDbusConfig config;
+        char *name;
+        GDBusConnection *bus;      /* NULL: not connected */
+        GCancellable *cancellable; /* cancelled: the front end is freed, and callbacks must not touch it */
+        guint timer;               /* runs until the name is owned; 0: none */
+        guint object;
+        gulong closed;
+        bool lost;
+        char *no_address;     /* why there is no bus to connect to */
+        GHashTable *clients;  /* &client->id -> DbusClient */
+        struct list requests; /* Request.link */
+};
+
+/* A connection that was created here and whose stream still lives. */
+typedef struct DbusClient {
+        FrontendDbus *frontend;
+        guint64 id;
+        char *sender;
+        Stream *stream; /* NULL: it has ended */
+} DbusClient;
+
+/* A CreateConnection that waits for the credentials of its sender. */
+typedef struct Request {
+        struct list link; /* frontend->requests */
+        FrontendDbus *frontend;
+        GDBusMethodInvocation *invocation;
+} Request;
+
+static const char introspection[] = "<node>"
+                                    "<interface name='" TABRMD_DBUS_INTERFACE "'>"
+                                    "<method name='CreateConnection'>"
+                                    "<arg type='t' name='id' direction='out'/>"
+                                    "</method>"
+                                    "<method name='Cancel'>"
+                                    "<arg type='t' name='id' direction='in'/>"
+                                    "<arg type='u' name='return_code' direction='out'/>"
+                                    "</method>"
+                                    "<method name='SetLocality'>"
+                                    "<arg type='t' name='id' direction='in'/>"
+                                    "<arg type='y' name='locality' direction='in'/>"
+                                    "<arg type='u' name='return_code' direction='out'/>"
+                                    "</method>"
+                                    "</interface>"
+                                    "</node>";
+
+static void client_free(gpointer data) {
+        DbusClient *client = data;
+
+        stream_free(client->stream);
+        g_free(client->sender);
+        g_free(client);
+}
+
+static void on_stream_closed(Stream *stream, void *userdata) {
+        DbusClient *client = userdata;
+
+        client->stream = NULL;
+        g_hash_table_remove(client->frontend->clients, &client->id);
+}
+
+/* Who knows an id may use the connection's methods, so ids must not be guessable. Return: 0 when there is none. */
+static guint64 new_id(FrontendDbus *frontend) {
+        guint64 id;
+
+        do {
+                if (getrandom(&id, sizeof(id), GRND_NONBLOCK) != sizeof(id))
+                        return 0;
+        } while (id == 0 || g_hash_table_contains(frontend->clients, &id));
+        return id;
+}
+
+static void return_error(GDBusMethodInvocation *invocation, const char *name, const char *message) {
+        g_dbus_method_invocation_return_dbus_error(invocation, name, message);
+}
+
+static DbusClient *client_new(FrontendDbus *frontend, const char *sender, int fd, const Peer *peer, GError **error) {
+        StreamConfig config = {
+                .loop = frontend->config.loop,
+                .broker = frontend->config.broker,
+                .localities = peer->uid == 0 || frontend->config.allow_locality ? LOCALITIES_SELECTABLE : LOCALITY_ZERO,
+                .reserved_codes = false,
+        };
+        DbusClient *client;
+        guint64 id = new_id(frontend);
+
+        if (id == 0) {
+                g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED, "no random number for an id: %s", g_strerror(errno));
+                return NULL;
+        }
+
+        client = g_new0(DbusClient, 1);
+        client->frontend = frontend;
+        client->id = id;
+        client->sender = g_strdup(sender);
+        client->stream = stream_new(&config, fd, peer, on_stream_closed, client, error);
+        if (!client->stream) {
+                client_free(client);
+                return NULL;
+        }
+        g_hash_table_insert(frontend->clients, &client->id, client);
+        return client;
+}
+
+static void create_connection(FrontendDbus *frontend, GDBusMethodInvocation *invocation, const Peer *peer) {
+        g_autoptr(GUnixFDList) fds = NULL;
+        g_autoptr(GError) error = NULL;
+        DbusClient *client;
+        int pair[2];
+
+        /* The client's end does not block either: tpm2-abrmd 3.0 hands it out like that. */
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0) {
+                const char *reason = g_strerror(errno);
+
+                log_limited(LOG_WARNING, "a client on the bus is refused: socketpair: %s", reason);
+                return_error(invocation, ERROR_GENERAL, reason);
+                return;
+        }
+        /* Takes the descriptor as it is: a list that duplicates it could fail. */
+        fds = g_unix_fd_list_new_from_array(&pair[1], 1);
+
+        client = client_new(frontend, g_dbus_method_invocation_get_sender(invocation), pair[0], peer, &error);
+        if (!client) {
+                fd_close(pair[0]);
+                log_limited(LOG_WARNING, "a client on the bus is refused: %s", error->message);
+                return_error(invocation, ERROR_GENERAL, error->message);
+                return;
+        }
+        g_dbus_method_invocation_return_value_with_unix_fd_list(invocation, g_variant_new("(t)", client->id), fds);
+}
+
+static void on_credentials(GObject *source, GAsyncResult *result, gpointer userdata) {
+        g_autofree Request *request = userdata;
+        g_autoptr(GVariant) reply = NULL;
+        g_autoptr(GVariant) credentials = NULL;
+        g_autoptr(GError) error = NULL;
+        guint32 uid, pid = 0;
+
+        reply = g_dbus_connection_call_finish(G_DBUS_CONNECTION(source), result, &error);
+        if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED)) {
+                return_error(request->invocation, ERROR_GENERAL, "the daemon is stopping");
+                return;
+        }
+        list_unlink(&request->link);
+
+        if (reply)
+                credentials = g_variant_get_child_value(reply, 0);
+        if (!credentials || !g_variant_lookup(credentials, "UnixUserID", "u", &uid)) {
+                return_error(request->invocation, ERROR_GENERAL, "the bus does not tell who is asking");
+                return;
+        }
+        (void)g_variant_lookup(credentials, "ProcessID", "u", &pid);
+        create_connection(request->frontend, request->invocation, &(Peer){ .uid = uid, .pid = (pid_t)pid });
+}
+
+static void call_bus(FrontendDbus *frontend, const char *method, GVariant *parameters, const char *type,
+                     GAsyncReadyCallback callback, gpointer userdata) {
+        g_dbus_connection_call(frontend->bus, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus",
+                               method, parameters, G_VARIANT_TYPE(type), G_DBUS_CALL_FLAGS_NO_AUTO_START,
+                               BUS_TIMEOUT_MS, frontend->cancellable, callback, userdata);
+}
+
+static bool may_ask(FrontendDbus *frontend, const char *sender) {
+        unsigned n = 0, n_sender = 0;
+
+        list_for_each(link, &frontend->requests) {
+                Request *request = list_entry(link, Request, link);
+
+                n++;
+                if (g_str_equal(g_dbus_method_invocation_get_sender(request->invocation), sender))
+                        n_sender++;
+        }
+        return n < REQUESTS_MAX && n_sender < REQUESTS_PER_SENDER_MAX;
+}
+
+static void method_create_connection(FrontendDbus *frontend, const char *sender, GDBusMethodInvocation *invocation) {
+        Request *request;
+
+        if (!may_ask(frontend, sender)) {
+                log_limited(LOG_WARNING, "%s asks for too many connections at once", sender);
+                return_error(invocation, ERROR_GENERAL, "busy: too many connections are being made, try again later");
+                return;
+        }
+
+        request = g_new0(Request, 1);
+        request->frontend = frontend;
+        request->invocation = invocation;
+        list_append(&frontend->requests, &request->link);
+        call_bus(frontend, "GetConnectionCredentials", g_variant_new("(s)", sender), "(a{sv})", on_credentials,
+                 request);
+}
+
+/*
+ * Finds what @sender may name by @id, after the commands that were written before the message have been read: the two
+ * travel on different channels.
+ */
+static Connection *find_connection(FrontendDbus *frontend, const char *sender, guint64 id) {
+        DbusClient *client = g_hash_table_lookup(frontend->clients, &id);
+
+        if (!client || !g_str_equal(client->sender, sender))
+                return NULL;
+        stream_poll(client->stream);
+
+        /* Reading may have ended the stream. */
+        client = g_hash_table_lookup(frontend->clients, &id);
+        return client ? stream_connection(client->stream) : NULL;
+}
+
+static void return_rc(GDBusMethodInvocation *invocation, TSS2_RC rc) {
+        g_autofree char *message = NULL;
+
+        switch (rc) {
+        case TSS2_RC_SUCCESS:
+                g_dbus_method_invocation_return_value(invocation, g_variant_new("(u)", rc));
+                return;
+        case RM_RC_NOT_IMPLEMENTED:
+                return_error(invocation, ERROR_NOT_IMPLEMENTED, "The TPM's driver cannot do it.");
+                return;
+        case RM_RC(TPM2_RC_LOCALITY):
+                return_error(invocation, ERROR_NOT_PERMITTED, "The locality is not allowed for this connection.");
+                return;
+        default:
+                message = g_strdup_printf("Failed with 0x%x.", rc);
+                return_error(invocation, ERROR_INTERNAL, message);
+        }
+}
+
+static void method_cancel(FrontendDbus *frontend, const char *sender, GVariant *parameters,
+                          GDBusMethodInvocation *invocation) {
+        Connection *connection;
+        guint64 id;
+
+        g_variant_get(parameters, "(t)", &id);
+        connection = find_connection(frontend, sender, id);
+        if (!connection)
+                return_error(invocation, ERROR_NOT_PERMITTED, "No connection.");
+        else
+                return_rc(invocation, connection_cancel(connection));
+}
+
+static void method_set_locality(FrontendDbus *frontend, const char *sender, GVariant *parameters,
+                                GDBusMethodInvocation *invocation) {
+        Connection *connection;
+        guint64 id;
+        guint8 locality;
+
+        g_variant_get(parameters, "(ty)", &id, &locality);
+        connection = find_connection(frontend, sender, id);
+        if (!connection)
+                return_error(invocation, ERROR_NOT_PERMITTED, "No connection.");
+        else
+                return_rc(invocation, connection_set_locality(connection, locality));
+}
+
+static void on_method_call(GDBusConnection *bus, const char *sender, const char *path, const char *interface,
+                           const char *method, GVariant *parameters, GDBusMethodInvocation *invocation,
+                           gpointer userdata) {
+        FrontendDbus *frontend = userdata;
+
+        if (g_str_equal(method, "CreateConnection"))
+                method_create_connection(frontend, sender, invocation);
+        else if (g_str_equal(method, "Cancel"))
+                method_cancel(frontend, sender, parameters, invocation);
+        else
+                method_set_locality(frontend, sender, parameters, invocation);
+}
+
+/* The callback may free the front end: nothing of it is used afterwards. */
+static void lose(FrontendDbus *frontend, const char *reason) {
+        if (frontend->lost)
+                return;
+        frontend->lost = true;
+        g_clear_handle_id(&frontend->timer, g_source_remove);
+        frontend->config.lost(frontend->config.userdata, reason);
+}
+
+static void on_name(GObject *source, GAsyncResult *result, gpointer userdata) {
+        g_autoptr(GVariant) reply = NULL;
+        g_autoptr(GError) error = NULL;
+        g_autofree char *reason = NULL;
+        FrontendDbus *frontend = userdata;
+        guint32 answer = 0;
+
+        reply = g_dbus_connection_call_finish(G_DBUS_CONNECTION(source), result, &error);
+        if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
+                return;
+        if (!reply) {
+                (void)g_dbus_error_strip_remote_error(error);
+                lose(frontend, error->message);
+                return;
+        }
+        g_variant_get(reply, "(u)", &answer);
+        if (answer != NAME_PRIMARY_OWNER) {
+                reason = g_strdup_printf("the name %s is taken", frontend->name);
+                lose(frontend, reason);
+                return;
+        }
+        g_clear_handle_id(&frontend->timer, g_source_remove);
+        frontend->config.ready(frontend->config.userdata);
+}
+
+static void on_closed(GDBusConnection *bus, gboolean by_peer, GError *error, gpointer userdata) {
+        lose(userdata, "the bus is gone");
+}
+
+static bool export_object(FrontendDbus *frontend, GError **error) {
+        static const GDBusInterfaceVTable vtable = { .method_call = on_method_call };
+        g_autoptr(GDBusNodeInfo) node = NULL;
+
+        node = g_dbus_node_info_new_for_xml(introspection, error);
+        if (!node)
+                return false;
+        frontend->object = g_dbus_connection_register_object(frontend->bus, TABRMD_DBUS_PATH, node->interfaces[0],
+                                                             &vtable, frontend, NULL, error);
+        return frontend->object != 0;
+}
+
+static void on_bus(GObject *source, GAsyncResult *result, gpointer userdata) {
+        g_autoptr(GDBusConnection) bus = NULL;
+        g_autoptr(GError) error = NULL;
+        FrontendDbus *frontend = userdata;
+
+        bus = g_dbus_connection_new_for_address_finish(result, &error);
+        if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
+                return;
+        if (!bus) {
+                lose(frontend, error->message);
+                return;
+        }
+        g_dbus_connection_set_exit_on_close(bus, FALSE);
+        frontend->bus = g_steal_pointer(&bus);
+        frontend->closed = g_signal_connect(frontend->bus, "closed", G_CALLBACK(on_closed), frontend);
+
+        /* Who sees the name may call at once, so the object is there first. */
+        if (!export_object(frontend, &error)) {
+                lose(frontend, error->message);
+                return;
+        }
+        /* Nobody can take a name away that was requested like this: it goes with the connection only. */
+        call_bus(frontend, "RequestName", g_variant_new("(su)", frontend->name, NAME_DO_NOT_QUEUE), "(u)", on_name,
+                 frontend);
+}
+
+static gboolean on_timeout(gpointer userdata) {
+        FrontendDbus *frontend = userdata;
+
+        frontend->timer = 0;
+        lose(frontend, "the bus does not answer");
+        return G_SOURCE_REMOVE;
+}
+
+/* An address that cannot be had is reported from the main loop too: no callback comes before frontend_dbus_new()
+ * returns. */
+static gboolean on_no_address(gpointer userdata) {
+        FrontendDbus *frontend = userdata;
+
+        frontend->timer = 0;
+        lose(frontend, frontend->no_address);
+        return G_SOURCE_REMOVE;
+}
+
+FrontendDbus *frontend_dbus_new(const FrontendDbusConfig *config) {
+        g_autofree char *address = NULL;
+        g_autoptr(GError) error = NULL;
+        FrontendDbus *frontend = g_new0(FrontendDbus, 1);
+
+        frontend->config = *config;
+        frontend->name = g_strdup(config->name);
+        frontend->cancellable = g_cancellable_new();
+        frontend->clients = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, client_free);
+        list_init(&frontend->requests);
+
+        address = g_dbus_address_get_for_bus_sync(config->bus, NULL, &error);
+        if (!address) {
+                frontend->no_address = g_strdup(error->message);
+                frontend->timer = g_idle_add(on_no_address, frontend);
+                return frontend;
+        }
+        frontend->timer = g_timeout_add_seconds(CONNECT_TIMEOUT_SECONDS, on_timeout, frontend);
+        /* A connection of our own: the one that GIO shares among all its users ends the process when the bus goes. */
+        g_dbus_connection_new_for_address(
+                address, G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_CLIENT | G_DBUS_CONNECTION_FLAGS_MESSAGE_BUS_CONNECTION,
+                NULL, frontend->cancellable, on_bus, frontend);
+        return frontend;
+}
+
+FrontendDbus *frontend_dbus_free(FrontendDbus *frontend) {
+        if (!frontend)
+                return NULL;
+
+        /* From here on nothing calls back but on_bus(), on_name() and on_credentials(), which see that they were
+         * cancelled. */
+        g_cancellable_cancel(frontend->cancellable);
+        g_clear_handle_id(&frontend->timer, g_source_remove);
+        if (frontend->object)
+                g_dbus_connection_unregister_object(frontend->bus, frontend->object);
+        if (frontend->bus) {
+                g_signal_handler_disconnect(frontend->bus, frontend->closed);
+                g_dbus_connection_close(frontend->bus, NULL, NULL, NULL);
+        }
+        g_clear_object(&frontend->bus);
+        g_clear_pointer(&frontend->clients, g_hash_table_destroy);
+        g_clear_object(&frontend->cancellable);
+        g_free(frontend->no_address);
+        g_free(frontend->name);
+        g_free(frontend);
+        return NULL;
+}

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "frontend/frontend-unix.h"
+
+#include "frontend/stream.h"
+#include "util/fd.h"
+#include "util/list.h"
+#include "util/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#define SOCKET_MODE 0660
+#define SOCKET_GROUP "tss"
+#define FOLDER_MODE 0755
+
+#define ACCEPTS_MAX 16 /* in one turn, so that a crowd at the door does not stop those inside */
+#define RETRY_MS 100
+
+typedef struct Client {
+        struct list link; /* frontend->clients */
+        Stream *stream;
+} Client;
+
+struct FrontendUnix {
+        Loop *loop;
+        Broker *broker;
+        char *path;
+        int fd;
+        int lock;    /* on PATH.lock: whoever holds it owns the path */
+        int reserve; /* given up to accept a client for which there is no descriptor; -1: could not be had back yet */
+        LoopFd listener;
+        guint retry;
+        struct list clients;
+};
+
+static void listener_event(LoopFd *self, uint32_t events);
+
+static void client_free(Client *client) {
+        list_unlink(&client->link);
+        stream_free(client->stream);
+        g_free(client);
+}
+
+static void client_closed(Stream *stream, void *userdata) {
+        Client *client = userdata;
+
+        client->stream = NULL;
+        client_free(client);
+}
+
+static void frontend_serve(FrontendUnix *frontend, int fd_taken) {
+        const StreamConfig config = {
+                .loop = frontend->loop,
+                .broker = frontend->broker,
+                .localities = 1,
+                .reserved_codes = true,
+        };
+        fd_auto fd = fd_taken;
+        g_autoptr(GError) error = NULL;
+        struct ucred credentials = { 0 };
+        socklen_t n = sizeof(credentials);
+        Client *client;
+        Peer peer;
+
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &n) < 0) {
+                log_limited(LOG_WARNING, "a client is refused: who it is: %s", g_strerror(errno));
+                return;
+        }
+        peer = (Peer){ .uid = credentials.uid, .pid = credentials.pid };
+
+        client = g_new0(Client, 1);
+        client->stream = stream_new(&config, fd, &peer, client_closed, client, &error);
+        if (!client->stream) {
+                log_limited(LOG_WARNING, "uid %u pid %d is refused: %s", (unsigned)peer.uid, (int)peer.pid,
+                            error->message);
+                g_free(client);
+                return;
+        }
+        fd_steal(&fd);
+        list_append(&frontend->clients, &client->link);
+}
+
+static gboolean frontend_retry(gpointer userdata) {
+        FrontendUnix *frontend = userdata;
+
+        if (loop_add(frontend->loop, &frontend->listener, frontend->fd, EPOLLIN, listener_event) < 0)
+                return G_SOURCE_CONTINUE;
+        frontend->retry = 0;
+        return G_SOURCE_REMOVE;
+}
+
+/* Those who wait at the door keep waiting in the queue of the kernel. */
+static void frontend_pause(FrontendUnix *frontend) {
+        loop_remove(&frontend->listener);
+        frontend->retry = g_timeout_add(RETRY_MS, frontend_retry, frontend);
+}
+
+static int frontend_accept(FrontendUnix *frontend) {
+        return accept4(frontend->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+}
+
+static int reserve_open(void) {
+        return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+/* No descriptor is left: the client at the door is let in with the reserve, and out again. Return: false: not even
+ * that. */
+static bool frontend_turn_away(FrontendUnix *frontend) {
+        int fd, saved;
+
+        if (frontend->reserve < 0)
+                return false;
+        frontend->reserve = fd_close(frontend->reserve);
+        fd = frontend_accept(frontend);
+        saved = errno;
+        fd_close(fd);
+        frontend->reserve = reserve_open();
+        errno = saved;
+        if (fd < 0)
+                return false;
+        log_limited(LOG_WARNING, "a client is refused: %s", g_strerror(EMFILE));
+        return true;
+}
+
+static void listener_event(LoopFd *self, uint32_t events) {
+        FrontendUnix *frontend = list_entry(self, FrontendUnix, listener);
+
+        if (frontend->reserve < 0)
+                frontend->reserve = reserve_open();
+
+        for (unsigned i = 0; i < ACCEPTS_MAX; i++) {
+                int fd = frontend_accept(frontend);
+
+                if (fd >= 0) {
+                        frontend_serve(frontend, fd);
+                        continue;
+                }
+                if (errno == EINTR || errno == ECONNABORTED)
+                        continue;
+                /* Asked for a descriptor first, the kernel says so even when nobody is at the door. */
+                if ((errno == EMFILE || errno == ENFILE) && frontend_turn_away(frontend))
+                        continue;
+                if (errno == EAGAIN)
+                        return;
+                log_limited(LOG_WARNING, "clients cannot be accepted: %s", g_strerror(errno));
+                frontend_pause(frontend);
+                return;
+        }
+}
+
+static bool fail(GError **error, const char *path, const char *what) {
+        int saved = errno;
+
+        g_set_error(error, G_FILE_ERROR, (gint)g_file_error_from_errno(saved), "%s: %s: %s", path, what,
+                    g_strerror(saved));
+        return false;
+}
+
+static bool folder_make(const char *path, GError **error) {
+        g_autofree char *folder = g_path_get_dirname(path);
+
+        if (mkdir(folder, FOLDER_MODE) < 0 && errno != EEXIST)
+                return fail(error, folder, "cannot be made");
+        return true;
+}
+
+static int lock_take(const char *path, GError **error) {
+        g_autofree char *lock_path = g_strconcat(path, ".lock", NULL);
+        fd_auto lock = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+        if (lock < 0) {
+                fail(error, lock_path, "cannot be opened");
+                return -1;
+        }
+        /* The file stays when we go: to remove it would let two others lock one each. */
+        if (flock(lock, LOCK_EX | LOCK_NB) < 0) {
+                fail(error, lock_path, "is held by another daemon");
+                return -1;
+        }
+        return fd_steal(&lock);
+}
+
+/* Something is at the path. Take it away if it is a socket that nobody listens on. */
+static bool stale_remove(const struct sockaddr_un *address, GError **error) {
+        fd_auto fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        struct stat st;
+
+        if (fd < 0)
+                return fail(error, address->sun_path, "cannot be tried");
+        if (lstat(address->sun_path, &st) < 0)
+                return errno == ENOENT || fail(error, address->sun_path, "cannot be looked at");
+        if (!S_ISSOCK(st.st_mode)) {
+                errno = EEXIST;
+                return fail(error, address->sun_path, "is no socket");
+        }
+        /* The lock tells only of our own kind. */
+        if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno != ECONNREFUSED) {
+                errno = EADDRINUSE;
+                return fail(error, address->sun_path, "somebody listens there");
+        }
+        if (unlink(address->sun_path) < 0 && errno != ENOENT)
+                return fail(error, address->sun_path, "cannot be replaced");
+        return true;
+}
+
+static void group_give(const char *path) {
+        struct group group, *found = NULL;
+        char buffer[4096];
+
+        if (getgrnam_r(SOCKET_GROUP, &group, buffer, sizeof(buffer), &found) != 0 || !found)
+                return;
+        if (lchown(path, (uid_t)-1, found->gr_gid) < 0)
+                log_debug("%s stays out of group %s: %s", path, SOCKET_GROUP, g_strerror(errno));
+}
+
+static int listener_open(const struct sockaddr_un *address, GError **error) {
+        fd_auto fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        const char *path = address->sun_path;
+
+        if (fd < 0) {
+                fail(error, path, "no socket");
+                return -1;
+        }
+        /* What is bound gets the mode of the socket less the umask: at no moment is it open to more than it shall be.
+         */
+        if (fchmod(fd, SOCKET_MODE) < 0 || bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0) {
+                fail(error, path, "cannot be bound");
+                return -1;
+        }
+        group_give(path);
+        if (chmod(path, SOCKET_MODE) < 0 || listen(fd, SOMAXCONN) < 0) {
+                fail(error, path, "cannot be listened on");
+                (void)unlink(path);
+                return -1;
+        }
+        return fd_steal(&fd);
+}
+
+FrontendUnix *frontend_unix_new(Loop *loop, Broker *broker, const char *path, GError **error) {
+        struct sockaddr_un address = { .sun_family = AF_UNIX };
+        fd_auto lock = -1, fd = -1, reserve = -1;
+        FrontendUnix *frontend;
+        int r;
+
+        if (g_strlcpy(address.sun_path, path, sizeof(address.sun_path)) >= sizeof(address.sun_path)) {
+                errno = ENAMETOOLONG;
+                fail(error, path, "cannot be bound");
+                return NULL;
+        }
+        if (!folder_make(path, error))
+                return NULL;
+        lock = lock_take(path, error);
+        if (lock < 0 || !stale_remove(&address, error))
+                return NULL;
+        reserve = reserve_open();
+        fd = listener_open(&address, error);
+        if (fd < 0)
+                return NULL;
+
+        frontend = g_new0(FrontendUnix, 1);
+        frontend->loop = loop;
+        frontend->broker = broker;
+        list_init(&frontend->clients);
+        r = loop_add(loop, &frontend->listener, fd, EPOLLIN, listener_event);
+        if (r < 0) {
+                errno = -r;
+                fail(error, path, "cannot be watched");
+                (void)unlink(path);
+                g_free(frontend);
+                return NULL;
+        }
+        frontend->path = g_strdup(path);
+        frontend->fd = fd_steal(&fd);
+        frontend->lock = fd_steal(&lock);
+        frontend->reserve = fd_steal(&reserve);
+        return frontend;
+}
+
+FrontendUnix *frontend_unix_free(FrontendUnix *frontend) {
+        struct list *link;
+
+        if (!frontend)
+                return NULL;
+
+        g_clear_handle_id(&frontend->retry, g_source_remove);
+        loop_remove(&frontend->listener);
+        while ((link = list_first(&frontend->clients)))
+                client_free(list_entry(link, Client, link));
+        (void)unlink(frontend->path);
+        fd_close(frontend->fd);
+        fd_close(frontend->reserve);
+        fd_close(frontend->lock);
+        g_free(frontend->path);
+        g_free(frontend);
+        return NULL;
+}

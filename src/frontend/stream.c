@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "frontend/stream.h"
+
+#include "tpm/header.h"
+#include "tpm/protocol.h"
+#include "tpm/writer.h"
+#include "util/fd.h"
+#include "util/list.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <tss2/tss2_tpm2_types.h>
+
+/* Messages, or parts of them, that one client may feed us before it is others' turn. */
+#define TURNS_MAX 64
+
+/* What is read and thrown away of a client that is to be closed: closing over unread bytes resets it. */
+#define DRAIN_BYTES 4096
+#define DRAIN_TURNS 16
+
+/*
+ * Edge-triggered throughout: neither the bytes behind an outstanding command nor a hang-up, which cannot be masked, may
+ * wake us more than once. What an edge announced is therefore read until the socket is empty, or remembered by the
+ * state:
+ *
+ *      READING --command whole-->               RUNNING; the header behind it is read too, for it may be a cancel
+ *      RUNNING --reply, sent whole-->           READING
+ *      RUNNING --reply, the socket is full-->   WRITING; nothing is read
+ *      WRITING --sent whole-->                  READING
+ *      any     --hang-up, error-->              dead
+ */
+#define EVENTS_IN (EPOLLIN | EPOLLRDHUP | EPOLLET)
+
+typedef enum StreamState {
+        STREAM_READING,
+        STREAM_RUNNING,
+        STREAM_WRITING,
+} StreamState;
+
+struct Stream {
+        StreamConfig config;
+        LoopFd io;
+        Connection *connection;
+        StreamState state;
+
+        uint8_t header[TPM_HEADER_SIZE]; /* of the next command; an idle client holds no more than this */
+        size_t n_header;
+        uint8_t *message; /* the command as far as it has come; what is not sent yet of a reply */
+        size_t n_message;
+        size_t at; /* read, or sent, up to here */
+
+        bool hung_up; /* the client sends no more; its end of input is still to be read */
+        bool ended;   /* end of input was read: close after the reply */
+        bool closing; /* close when the reply is sent */
+        bool reading;
+        bool dead;
+        unsigned depth; /* of calls on the stack that use this stream */
+        guint reaper;
+
+        void (*closed)(Stream *stream, void *userdata);
+        void *userdata;
+};
+
+static void stream_reply(void *userdata, const uint8_t *bytes, size_t n_bytes);
+
+static const ConnectionOps stream_connection_ops = { .reply = stream_reply };
+
+static void stream_drop_message(Stream *stream) {
+        if (stream->message)
+                explicit_bzero(stream->message, stream->n_message);
+        g_clear_pointer(&stream->message, g_free);
+        stream->n_message = 0;
+        stream->at = 0;
+}
+
+static void stream_destroy(Stream *stream) {
+        g_clear_handle_id(&stream->reaper, g_source_remove);
+        loop_remove(&stream->io);
+        stream->connection = connection_close(stream->connection);
+        stream_drop_message(stream);
+        fd_close(stream->io.fd);
+        g_free(stream);
+}
+
+static void stream_enter(Stream *stream) {
+        stream->depth++;
+}
+
+/* The stream may be gone afterwards. */
+static void stream_leave(Stream *stream) {
+        if (--stream->depth > 0 || !stream->dead)
+                return;
+        if (stream->closed)
+                stream->closed(stream, stream->userdata);
+        stream_destroy(stream);
+}
+
+static void stream_listen(Stream *stream, uint32_t events) {
+        if (loop_modify(&stream->io, events) < 0)
+                stream->dead = true;
+}
+
+static void stream_write(Stream *stream, const uint8_t *bytes, size_t n_bytes) {
+        ssize_t n;
+
+        do
+                n = send(stream->io.fd, bytes, n_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+        while (n < 0 && errno == EINTR);
+
+        if (n < 0 && errno != EAGAIN) {
+                stream->dead = true;
+                return;
+        }
+        if (n < 0)
+                n = 0;
+
+        if ((size_t)n == n_bytes) {
+                stream_drop_message(stream);
+                stream->state = STREAM_READING;
+                if (stream->closing || stream->ended)
+                        stream->dead = true;
+        } else if (stream->state == STREAM_WRITING) {
+                stream->at += (size_t)n;
+        } else {
+                stream_drop_message(stream);
+                stream->n_message = n_bytes - (size_t)n;
+                stream->message = g_memdup2(bytes + n, stream->n_message);
+                stream->state = STREAM_WRITING;
+                stream_listen(stream, EVENTS_IN | EPOLLOUT);
+        }
+}
+
+static void stream_write_rc(Stream *stream, TSS2_RC rc) {
+        uint8_t bytes[TPM_HEADER_SIZE];
+        TpmWriter writer = TPM_WRITER(bytes, sizeof(bytes));
+
+        tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, rc);
+        stream_write(stream, bytes, tpm_write_end(&writer));
+}
+
+static bool stream_reserves(const Stream *stream, uint32_t code, uint32_t reserved) {
+        return code == reserved && stream->config.reserved_codes && !broker_implements(stream->config.broker, reserved);
+}
+
+static bool stream_is_cancel(const Stream *stream, const TpmHeader *header) {
+        return stream_reserves(stream, header->code, TPM_STREAM_CC_CANCEL) && header->size == TPM_STREAM_CANCEL_SIZE;
+}
+
+/* The command is whole. */
+static void stream_submit(Stream *stream) {
+        TpmReader reader = TPM_READER(stream->message, stream->n_message);
+        TpmHeader header = tpm_read_header(&reader);
+
+        if (stream_reserves(stream, header.code, TPM_STREAM_CC_SET_LOCALITY)) {
+                TSS2_RC rc = RM_RC(TPM2_RC_COMMAND_SIZE);
+
+                if (header.size == TPM_STREAM_SET_LOCALITY_SIZE)
+                        rc = connection_set_locality(stream->connection, tpm_read_u8(&reader));
+                stream_write_rc(stream, rc);
+        } else if (stream_reserves(stream, header.code, TPM_STREAM_CC_CANCEL)) {
+                stream_write_rc(stream, RM_RC(TPM2_RC_COMMAND_SIZE));
+        } else {
+                stream->state = STREAM_RUNNING;
+                if (!connection_submit(stream->connection, stream->message, stream->n_message))
+                        stream->dead = true;
+        }
+}
+
+/* Where the next command begins is unknown once a size makes no sense. */
+static void stream_refuse(Stream *stream) {
+        uint8_t bytes[DRAIN_BYTES];
+
+        for (unsigned i = 0; i < DRAIN_TURNS; i++) {
+                if (recv(stream->io.fd, bytes, sizeof(bytes), MSG_DONTWAIT) <= 0)
+                        break;
+        }
+        stream->closing = true;
+        stream_write_rc(stream, RM_RC(TPM2_RC_COMMAND_SIZE));
+}
+
+/* Nothing came. Return: whether to go on reading. */
+static bool stream_read_nothing(Stream *stream, ssize_t n) {
+        if (n < 0 && errno == EINTR)
+                return true;
+        if (n < 0 && errno == EAGAIN)
+                return false;
+        if (n == 0 && stream->state == STREAM_RUNNING)
+                stream->ended = true;
+        else
+                stream->dead = true;
+        return false;
+}
+
+static bool stream_read_header(Stream *stream) {
+        ssize_t n = recv(stream->io.fd, stream->header + stream->n_header, sizeof(stream->header) - stream->n_header,
+                         MSG_DONTWAIT);
+
+        if (n <= 0)
+                return stream_read_nothing(stream, n);
+        stream->n_header += (size_t)n;
+        return true;
+}
+
+/*
+ * The rest of the command, and the header behind it in the same call: when it brings nothing, the socket is empty, and
+ * the next edge tells of more.
+ */
+static bool stream_read_body(Stream *stream) {
+        size_t n_left = stream->n_message - stream->at;
+        struct iovec iov[] = {
+                { .iov_base = stream->message + stream->at, .iov_len = n_left },
+                { .iov_base = stream->header, .iov_len = sizeof(stream->header) },
+        };
+        struct msghdr message = { .msg_iov = iov, .msg_iovlen = G_N_ELEMENTS(iov) };
+        ssize_t n = n_left > 0 ? recvmsg(stream->io.fd, &message, MSG_DONTWAIT) : 0;
+
+        if (n_left > 0 && n <= 0)
+                return stream_read_nothing(stream, n);
+        if ((size_t)n < n_left) {
+                stream->at += (size_t)n;
+                return true;
+        }
+        stream->n_header = (size_t)n - n_left;
+        stream_submit(stream);
+        return n_left == 0 || stream->n_header > 0 || stream->hung_up;
+}
+
+/* Return: whether to go on reading. */
+static bool stream_read_some(Stream *stream) {
+        TpmReader reader = TPM_READER(stream->header, stream->n_header);
+        TpmHeader header;
+
+        if (stream->message && stream->state == STREAM_READING)
+                return stream_read_body(stream);
+        if (stream->n_header < sizeof(stream->header))
+                return stream->ended ? false : stream_read_header(stream);
+
+        header = tpm_read_header(&reader);
+        if (stream_is_cancel(stream, &header)) {
+                stream->n_header = 0;
+                if (stream->state == STREAM_RUNNING)
+                        (void)connection_cancel(stream->connection);
+                return true;
+        }
+        if (stream->state == STREAM_RUNNING)
+                return false;
+
+        if (header.size < TPM_HEADER_SIZE ||
+            header.size > MIN(broker_max_command(stream->config.broker), TPM_MESSAGE_MAX)) {
+                stream_refuse(stream);
+                return false;
+        }
+        stream->message = g_malloc(header.size);
+        stream->n_message = header.size;
+        memcpy(stream->message, stream->header, sizeof(stream->header));
+        stream->at = sizeof(stream->header);
+        stream->n_header = 0;
+        return true;
+}
+
+static void stream_read(Stream *stream) {
+        unsigned turns = 0;
+
+        if (stream->reading)
+                return;
+        stream->reading = true;
+        while (!stream->dead && stream->state != STREAM_WRITING && stream_read_some(stream)) {
+                if (++turns == TURNS_MAX) {
+                        stream_listen(stream, stream->io.events); /* asks for what is there once more */
+                        break;
+                }
+        }
+        stream->reading = false;
+}
+
+static void stream_reply(void *userdata, const uint8_t *bytes, size_t n_bytes) {
+        Stream *stream = userdata;
+
+        if (stream->dead)
+                return;
+        stream_enter(stream);
+        stream_write(stream, bytes, n_bytes);
+        /* What stands behind a header that was read ahead had its edge already. */
+        if (stream->n_header == sizeof(stream->header))
+                stream_read(stream);
+        stream_leave(stream);
+}
+
+static void stream_event(LoopFd *io, uint32_t events) {
+        Stream *stream = list_entry(io, Stream, io);
+
+        stream_enter(stream);
+        if (events & (EPOLLHUP | EPOLLERR))
+                stream->dead = true;
+        if (events & EPOLLRDHUP)
+                stream->hung_up = true;
+        if (!stream->dead && stream->state == STREAM_WRITING && events & EPOLLOUT) {
+                stream_write(stream, stream->message + stream->at, stream->n_message - stream->at);
+                if (!stream->dead && stream->state != STREAM_WRITING)
+                        stream_listen(stream, EVENTS_IN);
+        }
+        stream_read(stream);
+        stream_leave(stream);
+}
+
+Stream *stream_new(const StreamConfig *config, int fd, const Peer *peer, void (*closed)(Stream *stream, void *userdata),
+                   void *userdata, GError **error) {
+        Stream *stream = g_new0(Stream, 1);
+        int r;
+
+        *stream = (Stream){ .config = *config, .closed = closed, .userdata = userdata };
+        stream->connection =
+                connection_new(config->broker, peer, config->localities, &stream_connection_ops, stream, error);
+        if (!stream->connection) {
+                g_free(stream);
+                return NULL;
+        }
+        r = loop_add(config->loop, &stream->io, fd, EVENTS_IN, stream_event);
+        if (r < 0) {
+                g_set_error(error, g_quark_from_static_string("stream"), -r, "%s", g_strerror(-r));
+                connection_close(stream->connection);
+                g_free(stream);
+                return NULL;
+        }
+        return stream;
+}
+
+Stream *stream_free(Stream *stream) {
+        if (!stream)
+                return NULL;
+        stream->closed = NULL;
+        stream->dead = true;
+        stream_enter(stream);
+        stream_leave(stream);
+        return NULL;
+}
+
+Connection *stream_connection(Stream *stream) {
+        return stream->connection;
+}
+
+static gboolean stream_reap(gpointer userdata) {
+        Stream *stream = userdata;
+
+        stream->reaper = 0;
+        stream_enter(stream);
+        stream_leave(stream);
+        return G_SOURCE_REMOVE;
+}
+
+void stream_poll(Stream *stream) {
+        stream_enter(stream);
+        stream_read(stream);
+        /* The caller goes on using it: should this have been the end of it, that comes later. */
+        stream->depth--;
+        if (stream->dead && !stream->reaper)
+                stream->reaper = g_idle_add(stream_reap, stream);
+}

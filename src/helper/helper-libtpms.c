@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "helper/helper.h"
+
+#if HAVE_LIBTPMS
+
+#include "util/fd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libtpms/tpm_error.h>
+#include <libtpms/tpm_library.h>
+#include <libtpms/tpm_memory.h>
+#include <libtpms/tpm_nvfilename.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+
+/*
+ * A TPM of our own
+ *
+ * State lies in STATE-DIR, a file per name that libtpms gives it; the format is libtpms' own, without the header that
+ * swtpm puts before it. Without a directory it lies in memory: a TPM that is new each time. (It must lie somewhere:
+ * libtpms reads back what it has just written, and is half a TPM when it finds nothing.)
+ */
+#define LOCK_TRIES 30
+#define LOCK_PAUSE_NS 100000000
+
+typedef struct Memory {
+        const char *name;
+        unsigned char *bytes; /* NULL: none */
+        uint32_t n;
+} Memory;
+
+static Memory memories[] = {
+        { .name = TPM_PERMANENT_ALL_NAME },
+        { .name = TPM_VOLATILESTATE_NAME },
+        { .name = TPM_SAVESTATE_NAME },
+};
+static int state_dir = -1; /* -1: in memory */
+static uint8_t current_locality;
+static unsigned char *answer; /* libtpms allocates and grows it */
+static uint32_t n_answer_max;
+
+static Memory *memory_of(const char *name) {
+        for (size_t i = 0; i < sizeof(memories) / sizeof(memories[0]); i++)
+                if (strcmp(memories[i].name, name) == 0)
+                        return &memories[i];
+        return NULL;
+}
+
+static TPM_RESULT memory_load(const Memory *memory, unsigned char **data, uint32_t *length) {
+        unsigned char *bytes = NULL;
+
+        if (!memory || !memory->bytes)
+                return TPM_RETRY; /* there is none */
+        if (TPM_Malloc(&bytes, memory->n) != TPM_SUCCESS)
+                return TPM_FAIL;
+        memcpy(bytes, memory->bytes, memory->n);
+        *data = bytes;
+        *length = memory->n;
+        return TPM_SUCCESS;
+}
+
+static void memory_delete(Memory *memory) {
+        if (memory->bytes)
+                explicit_bzero(memory->bytes, memory->n);
+        TPM_Free(memory->bytes);
+        memory->bytes = NULL;
+}
+
+static TPM_RESULT memory_store(Memory *memory, const unsigned char *data, uint32_t length) {
+        unsigned char *bytes = NULL;
+
+        if (!memory || TPM_Malloc(&bytes, length) != TPM_SUCCESS)
+                return TPM_FAIL;
+        memcpy(bytes, data, length);
+        memory_delete(memory);
+        memory->bytes = bytes;
+        memory->n = length;
+        return TPM_SUCCESS;
+}
+
+static TPM_RESULT nvram_init(void) {
+        return TPM_SUCCESS;
+}
+
+static TPM_RESULT nvram_load(unsigned char **data, uint32_t *length, uint32_t tpm_number, const char *name) {
+        unsigned char *bytes = NULL;
+        struct stat status;
+        fd_auto fd = -1;
+
+        if (state_dir < 0)
+                return memory_load(memory_of(name), data, length);
+        fd = openat(state_dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        if (fd < 0)
+                return errno == ENOENT ? TPM_RETRY : TPM_FAIL;
+        if (fstat(fd, &status) < 0 || status.st_size <= 0 || status.st_size > INT32_MAX ||
+            TPM_Malloc(&bytes, (uint32_t)status.st_size) != TPM_SUCCESS)
+                return TPM_FAIL;
+        if (read(fd, bytes, (size_t)status.st_size) != status.st_size) {
+                TPM_Free(bytes);
+                return TPM_FAIL;
+        }
+        *data = bytes;
+        *length = (uint32_t)status.st_size;
+        return TPM_SUCCESS;
+}
+
+static bool write_file(int fd, const unsigned char *bytes, size_t n) {
+        while (n > 0) {
+                ssize_t r = write(fd, bytes, n);
+
+                if (r < 0 && errno == EINTR)
+                        continue;
+                if (r <= 0)
+                        return false;
+                bytes += r;
+                n -= (size_t)r;
+        }
+        return fsync(fd) == 0;
+}
+
+static TPM_RESULT nvram_store(const unsigned char *data, uint32_t length, uint32_t tpm_number, const char *name) {
+        char temporary[NAME_MAX];
+        fd_auto fd = -1;
+
+        if (state_dir < 0)
+                return memory_store(memory_of(name), data, length);
+        (void)snprintf(temporary, sizeof(temporary), "%s.new", name);
+        fd = openat(state_dir, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (fd < 0 || !write_file(fd, data, length) || renameat(state_dir, temporary, state_dir, name) < 0 ||
+            fsync(state_dir) < 0)
+                return TPM_FAIL;
+        return TPM_SUCCESS;
+}
+
+static TPM_RESULT nvram_delete(uint32_t tpm_number, const char *name, TPM_BOOL must_exist) {
+        Memory *memory = memory_of(name);
+
+        if (state_dir < 0) {
+                if (!memory || (!memory->bytes && must_exist))
+                        return TPM_FAIL;
+                memory_delete(memory);
+                return TPM_SUCCESS;
+        }
+        return unlinkat(state_dir, name, 0) == 0 || (errno == ENOENT && !must_exist) ? TPM_SUCCESS : TPM_FAIL;
+}
+
+static TPM_RESULT io_init(void) {
+        return TPM_SUCCESS;
+}
+
+static TPM_RESULT io_locality(TPM_MODIFIER_INDICATOR *locality, uint32_t tpm_number) {
+        *locality = current_locality;
+        return TPM_SUCCESS;
+}
+
+static TPM_RESULT io_physical_presence(TPM_BOOL *presence, uint32_t tpm_number) {
+        *presence = 0;
+        return TPM_SUCCESS;
+}
+
+static bool libtpms_run(uint8_t *command, size_t n_command, uint8_t response[static TPM_MESSAGE_MAX], size_t *ret_n,
+                        HelperReason *reason) {
+        uint32_t n = 0;
+        TPM_RESULT result;
+
+        result = TPMLIB_Process(&answer, &n, &n_answer_max, command, (uint32_t)n_command);
+        if (result != TPM_SUCCESS || n > TPM_MESSAGE_MAX) {
+                helper_reason(reason, "libtpms failed (%u, %u bytes)", result, n);
+                return false;
+        }
+        memcpy(response, answer, n);
+        explicit_bzero(answer, n);
+        *ret_n = n;
+        return true;
+}
+
+static bool libtpms_set_locality(uint8_t locality) {
+        if (locality > 4) /* the extended ones, 32 to 255, are not for a TPM of this kind */
+                return false;
+        current_locality = locality;
+        return true;
+}
+
+/* Asks the command that is running; what is asked between commands is forgotten when the next one begins. */
+static void libtpms_cancel(void) {
+        (void)TPMLIB_CancelCommand();
+}
+
+static void libtpms_close(void) {
+        TPMLIB_Terminate();
+        TPM_Free(answer);
+        for (size_t i = 0; i < sizeof(memories) / sizeof(memories[0]); i++)
+                memory_delete(&memories[i]);
+        state_dir = fd_close(state_dir);
+}
+
+/* The lock keeps two TPMs from one state. Our predecessor may need its two seconds to end. */
+static bool open_state(const char *path, HelperReason *reason) {
+        if (mkdir(path, 0700) < 0 && errno != EEXIST) {
+                helper_reason(reason, "cannot make the directory: %s", strerror(errno));
+                return false;
+        }
+        state_dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (state_dir < 0) {
+                helper_reason(reason, "cannot open the directory: %s", strerror(errno));
+                return false;
+        }
+        for (int i = 0; i < LOCK_TRIES; i++) {
+                if (flock(state_dir, LOCK_EX | LOCK_NB) == 0)
+                        return true;
+                (void)nanosleep(&(struct timespec){ .tv_nsec = LOCK_PAUSE_NS }, NULL);
+        }
+        helper_reason(reason, "cannot lock the directory: %s", strerror(errno));
+        return false;
+}
+
+bool helper_libtpms_open(const char *path, HelperTpm *ret_tpm, HelperReason *reason) {
+        struct libtpms_callbacks callbacks = {
+                .sizeOfStruct = sizeof(callbacks),
+                .tpm_nvram_init = nvram_init,
+                .tpm_nvram_loaddata = nvram_load,
+                .tpm_nvram_storedata = nvram_store,
+                .tpm_nvram_deletename = nvram_delete,
+                .tpm_io_init = io_init,
+                .tpm_io_getlocality = io_locality,
+                .tpm_io_getphysicalpresence = io_physical_presence,
+        };
+        TPM_RESULT result;
+
+        if (path && !open_state(path, reason))
+                return false;
+        result = TPMLIB_ChooseTPMVersion(TPMLIB_TPM_VERSION_2);
+        if (result == TPM_SUCCESS)
+                result = TPMLIB_RegisterCallbacks(&callbacks);
+        if (result == TPM_SUCCESS)
+                result = TPMLIB_MainInit();
+        if (result != TPM_SUCCESS) {
+                helper_reason(reason, "libtpms does not start (0x%x)%s", result, path ? ": is its state whole?" : "");
+                return false;
+        }
+        *ret_tpm = (HelperTpm){
+                .flags = HELPER_LOCALITIES | HELPER_CANCEL,
+                .run = libtpms_run,
+                .set_locality = libtpms_set_locality,
+                .cancel = libtpms_cancel,
+                .close = libtpms_close,
+        };
+        return true;
+}
+
+#else
+
+bool helper_libtpms_open(const char *path, HelperTpm *ret_tpm, HelperReason *reason) {
+        helper_reason(reason, "built without libtpms");
+        return false;
+}
+
+#endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef UTIL_FD_H
+#define UTIL_FD_H
+
+#include <errno.h>
+#include <unistd.h>
+
+/* Closes a descriptor unless it is negative, and leaves errno alone. Return: -1, to be stored in its place. */
+static inline int fd_close(int fd) {
+        int saved = errno;
+
+        if (fd >= 0)
+                (void)close(fd);
+        errno = saved;
+        return -1;
+}
+
+static inline int fd_steal(int *fd) {
+        int stolen = *fd;
+
+        *fd = -1;
+        return stolen;
+}
+
+static inline void fd_closep(int *fd) {
+        *fd = fd_close(*fd);
+}
+
+/* A descriptor that is closed when it goes out of scope. */
+#define fd_auto __attribute__((cleanup(fd_closep))) int
+
+#endif

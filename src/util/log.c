@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "util/log.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LINE_MAX_BYTES 1024
+#define LIMIT_LINES 10
+#define LIMIT_SECONDS 10
+
+static struct {
+        LogTarget target;
+        int max_priority;
+        bool journal;
+} log_state = { .target = LOG_TARGET_STDOUT, .max_priority = LOG_INFO };
+
+void log_open(LogTarget target, const char *ident, int max_priority) {
+        log_state.target = target;
+        log_state.max_priority = max_priority;
+        log_state.journal = getenv("JOURNAL_STREAM") != NULL;
+        if (target == LOG_TARGET_SYSLOG)
+                openlog(ident, LOG_PID, LOG_DAEMON);
+}
+
+/* Text may come from a bus, a file name or an error of the system: no control character of it may start a line. */
+static size_t log_sanitize(char *text, size_t n) {
+        for (size_t i = 0; i < n; i++) {
+                if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
+                        text[i] = '?';
+        }
+        return n;
+}
+
+void log_line(int priority, const char *format, ...) {
+        char line[LINE_MAX_BYTES];
+        int saved = errno;
+        size_t n_prefix = 0;
+        va_list arguments;
+        int n;
+
+        if (priority > log_state.max_priority)
+                return;
+
+        /* The journal takes the priority of a line from such a prefix. */
+        if (log_state.target == LOG_TARGET_STDOUT && log_state.journal)
+                n_prefix = (size_t)snprintf(line, sizeof(line), "<%d>", priority);
+
+        errno = saved;
+        va_start(arguments, format);
+        n = vsnprintf(line + n_prefix, sizeof(line) - n_prefix, format, arguments);
+        va_end(arguments);
+        if (n >= 0) {
+                size_t n_line = n_prefix + (size_t)n;
+
+                if (n_line > sizeof(line) - 1)
+                        n_line = sizeof(line) - 1;
+                log_sanitize(line, n_line);
+                if (log_state.target == LOG_TARGET_SYSLOG) {
+                        syslog(priority, "%s", line);
+                } else {
+                        line[n_line] = '\n';
+                        /* One write, so that lines of several processes do not mix; nobody is left to tell of a
+                         * failure. */
+                        if (write(STDOUT_FILENO, line, n_line + 1) < 0)
+                                errno = saved;
+                }
+        }
+        errno = saved;
+}
+
+bool log_limit_pass(LogLimit *limit, unsigned *ret_held) {
+        struct timespec now = { 0 };
+
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        if (limit->n_passed == 0 || now.tv_sec - limit->window >= LIMIT_SECONDS) {
+                limit->window = now.tv_sec;
+                limit->n_passed = 0;
+        }
+        if (limit->n_passed >= LIMIT_LINES) {
+                limit->n_held++;
+                return false;
+        }
+        limit->n_passed++;
+        *ret_held = limit->n_held;
+        limit->n_held = 0;
+        return true;
+}
