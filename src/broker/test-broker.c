@@ -1,71 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "broker/broker-private.h"
-#include "broker/test-fake.h"
-#include "tpm/header.h"
+#include "broker/test-clients.h"
 #include "tpm/protocol.h"
 #include "util/log.h"
-
-#define CLIENTS 4
-
-typedef struct Client {
-        Connection *connection;
-        uint8_t command[64];
-        unsigned n_replies;
-        TSS2_RC rc;
-        uint8_t tag; /* last byte of the reply */
-        bool again;  /* submit the same once more from within the reply */
-        size_t n_command;
-} Client;
-
-static Bench bench;
-static Client clients[CLIENTS];
-
-static void client_reply(void *userdata, const uint8_t *bytes, size_t n_bytes) {
-        Client *client = userdata;
-        TpmReader reader = TPM_READER(bytes, n_bytes);
-
-        client->rc = tpm_read_header(&reader).code;
-        client->tag = bytes[n_bytes - 1];
-        client->n_replies++;
-        if (client->again) {
-                client->again = false;
-                assert_true(connection_submit(client->connection, client->command, client->n_command));
-        }
-}
-
-static const ConnectionOps client_ops = { .reply = client_reply };
-
-static void client_open(unsigned i, uid_t uid) {
-        const Peer peer = { .uid = uid };
-
-        clients[i] = (Client){ 0 };
-        clients[i].connection = connection_new(bench.broker, &peer, 1u << 3, &client_ops, &clients[i], NULL);
-        assert_non_null(clients[i].connection);
-}
-
-static void client_submit(unsigned i, TPM2_CC code) {
-        clients[i].n_command = fake_command(clients[i].command, code, (uint8_t)i);
-        assert_true(connection_submit(clients[i].connection, clients[i].command, clients[i].n_command));
-}
-
-static void client_close(unsigned i) {
-        clients[i].connection = connection_close(clients[i].connection);
-}
-
-static int setup(void **state) {
-        bench_begin(&bench, CLIENTS * 2);
-        bench_start(&bench);
-        for (unsigned i = 0; i < CLIENTS; i++)
-                client_open(i, 1000);
-        return 0;
-}
-
-static int teardown(void **state) {
-        for (unsigned i = 0; i < CLIENTS; i++)
-                client_close(i);
-        bench_end(&bench);
-        return 0;
-}
 
 /* One in flight each: what a flooder sends at once again stands behind everybody else's. */
 static void test_order(void **state) {
@@ -95,7 +31,7 @@ static void started(void *userdata, TSS2_RC rc, const char *detail) {
 
 /* A start that fails may be tried again; until one succeeds, there is no TPM for clients. */
 static void test_start(void **state) {
-        teardown(state);
+        clients_teardown(state);
         bench_begin(&bench, CLIENTS);
         for (unsigned i = 0; i < CLIENTS; i++)
                 client_open(i, 0);
@@ -201,7 +137,7 @@ static void test_pause_slots(void **state) {
         const Peer peer = { 0 };
         unsigned n_replies = 0;
 
-        teardown(state);
+        clients_teardown(state);
         bench_begin(&bench, MANY + CLIENTS);
         bench_start(&bench);
         for (unsigned i = 0; i < CLIENTS; i++)
@@ -291,82 +227,6 @@ static void test_idle_evict(void **state) {
         bench_until(!bench.broker->current && !bench.broker->chores.timer);
 }
 
-static void test_lost(void **state) {
-        bench.broker->times.reopen_min = 10;
-        bench.fake.refuse_open = true;
-        client_submit(0, FAKE_SLOW);
-        client_submit(1, FAKE_SLOW);
-        bench_until(fake_waits(&bench.fake));
-        fake_lose(&bench.fake);
-        for (unsigned i = 0; i < 2; i++) {
-                assert_int_equal(clients[i].n_replies, 1);
-                assert_int_equal(clients[i].rc, RM_RC(TPM2_RC_FAILURE));
-        }
-        client_submit(2, FAKE_SLOW);
-        assert_int_equal(clients[2].rc, RM_RC(TPM2_RC_INITIALIZE));
-
-        bench_until(bench.fake.n_opens >= 3);
-        assert_int_equal(bench.fake.backend.state, BACKEND_CLOSED);
-        bench.fake.refuse_open = false;
-        bench.fake.n_log = 0;
-        bench_until(bench.fake.backend.state != BACKEND_CLOSED);
-        client_submit(2, FAKE_SLOW);
-        bench_until(fake_waits(&bench.fake));
-        assert_true(fake_count(&bench.fake, TPM2_CC_GetCapability) > 0); /* reconciled first */
-        fake_answer(&bench.fake, TSS2_RC_SUCCESS);
-        assert_int_equal(clients[2].n_replies, 2);
-        assert_int_equal(clients[2].rc, TSS2_RC_SUCCESS);
-}
-
-/* Lost while everything that can be there is there: one running, one paused, one closed, one waiting. */
-static void test_lost_all(void **state) {
-        client_submit(0, FAKE_SLOW);
-        client_submit(3, FAKE_SLOW);
-        bench_until(fake_waits(&bench.fake));
-        fake_answer(&bench.fake, TPM2_RC_RETRY);
-        bench_until(fake_waits(&bench.fake));
-        fake_answer(&bench.fake, TPM2_RC_RETRY);
-        client_close(3);
-        client_submit(1, FAKE_SLOW);
-        bench_until(fake_waits(&bench.fake));
-        client_submit(2, FAKE_SLOW);
-        fake_lose(&bench.fake);
-        for (unsigned i = 0; i < 3; i++) {
-                assert_int_equal(clients[i].n_replies, 1);
-                assert_int_equal(clients[i].rc, RM_RC(TPM2_RC_FAILURE));
-        }
-        assert_int_equal(bench.broker->quota.n_connections, CLIENTS - 1);
-}
-
-static void test_transmit_fails(void **state) {
-        bench.broker->times.reopen_min = 10;
-        bench.fake.refuse_transmit = true;
-        client_submit(0, FAKE_SLOW);
-        bench_until(clients[0].n_replies == 1);
-        assert_int_equal(clients[0].rc, RM_RC(TPM2_RC_FAILURE));
-        assert_int_equal(bench.fake.backend.state, BACKEND_CLOSED);
-        bench_run_ms(300);
-        assert_in_range(bench.fake.n_opens, 2, 12); /* with back-off, though opening itself succeeds */
-        bench.fake.refuse_transmit = false;
-        bench_until(bench.fake.backend.state == BACKEND_READY && !bench.broker->current);
-}
-
-static void test_time_limit(void **state) {
-        bench.broker->times.tick = 10;
-        bench.broker->times.limit = 30;
-        client_submit(0, FAKE_SLOW);
-        bench_until(clients[0].n_replies == 1);
-        assert_int_equal(clients[0].rc, RM_RC(TPM2_RC_FAILURE));
-        bench_until(bench.fake.n_opens == 2 && !bench.broker->current);
-
-        client_submit(1, FAKE_LONG);
-        bench_run_ms(200);
-        assert_int_equal(clients[1].n_replies, 0);
-        fake_answer(&bench.fake, TSS2_RC_SUCCESS);
-        assert_int_equal(clients[1].n_replies, 1);
-        bench_until(!bench.broker->tick_timer);
-}
-
 static void test_locality(void **state) {
         client_submit(1, TPM2_CC_CreatePrimary);
         bench_until(clients[1].n_replies == 1);
@@ -407,157 +267,24 @@ static void test_quota(void **state) {
                 connection_close(more[i]);
 }
 
-static void stopped(void *userdata) {
-        bench.n_stopped++;
-}
-
-static void test_stop(void **state) {
-        client_submit(0, TPM2_CC_CreatePrimary);
-        bench_until(clients[0].n_replies == 1);
-        client_submit(1, FAKE_SLOW);
-        bench_until(fake_waits(&bench.fake));
-        client_submit(2, FAKE_SLOW);
-        broker_stop(bench.broker, stopped, NULL);
-        assert_int_equal(bench.n_stopped, 0);
-        client_submit(3, FAKE_SLOW);
-        fake_answer(&bench.fake, TSS2_RC_SUCCESS);
-        assert_int_equal(clients[1].n_replies, 1);
-        bench_until(bench.n_stopped == 1);
-        assert_int_equal(fake_count(&bench.fake, FAKE_SLOW), 1);
-        assert_int_equal(fake_count(&bench.fake, TPM2_CC_FlushContext), 1);
-        assert_int_equal(clients[2].n_replies, 0);
-        assert_int_equal(clients[3].n_replies, 0);
-}
-
-static void test_stop_paused(void **state) {
-        client_submit(0, FAKE_SLOW);
-        client_submit(1, FAKE_SLOW);
-        bench_until(fake_waits(&bench.fake));
-        fake_answer(&bench.fake, TPM2_RC_RETRY);
-        bench_until(fake_waits(&bench.fake));
-        fake_answer(&bench.fake, TPM2_RC_RETRY);
-        client_close(1);
-        broker_stop(bench.broker, stopped, NULL);
-        bench_until(bench.n_stopped == 1);
-        assert_int_equal(clients[0].n_replies, 0);
-}
-
-static void test_stop_hanging(void **state) {
-        bench.broker->times.stop = 50;
-        client_submit(0, FAKE_SLOW);
-        bench_until(fake_waits(&bench.fake));
-        client_close(0);
-        broker_stop(bench.broker, stopped, NULL);
-        bench_until(bench.n_stopped == 1);
-}
-
-static void test_stop_closed(void **state) {
-        bench.fake.refuse_open = true;
-        fake_lose(&bench.fake);
-        broker_stop(bench.broker, stopped, NULL);
-        assert_int_equal(bench.n_stopped, 1);
-}
-
-/* One step of a client or the TPM, chosen by the number. */
-static void random_step(guint32 number, unsigned *n_submitted) {
-        unsigned i = number / 16 % CLIENTS;
-
-        switch (number % 16) {
-        case 0:
-                client_close(i);
-                client_open(i, 1000 + i);
-                n_submitted[i] = 0;
-                break;
-        case 1:
-        case 2:
-                connection_cancel(clients[i].connection);
-                break;
-        case 3:
-                if (bench.fake.backend.state != BACKEND_CLOSED && number / 256 % 8 == 0)
-                        fake_lose(&bench.fake);
-                break;
-        case 4:
-                bench.fake.can_cancel = number / 16 % 2;
-                bench.fake.refuse_open = number / 32 % 2;
-                bench.fake.refuse_transmit = number / 64 % 16 == 0;
-                break;
-        case 5:
-        case 6:
-        case 7:
-        case 8:
-                if (fake_waits(&bench.fake))
-                        fake_answer(&bench.fake, number / 16 % 4 == 0 ? TPM2_RC_RETRY : TSS2_RC_SUCCESS);
-                break;
-        case 9:
-        case 10:
-                g_main_context_iteration(NULL, FALSE);
-                break;
-        default:
-                if (clients[i].n_replies < n_submitted[i])
-                        break;
-                n_submitted[i]++;
-                client_submit(i, number / 256 % 3 == 0 ? TPM2_CC_CreatePrimary : FAKE_SLOW);
-                break;
-        }
-}
-
-/* Whatever happens in whatever order, a command gets exactly one reply. */
-static void test_random(void **state) {
-        for (guint32 seed = 1; seed <= 40; seed++) {
-                g_autoptr(GRand) rand = g_rand_new_with_seed(seed);
-                unsigned n_submitted[CLIENTS] = { 0 };
-
-                teardown(state);
-                setup(state);
-                bench.broker->times.reopen_min = bench.broker->times.reopen_max = 1;
-                for (unsigned k = 0; k < 500; k++) {
-                        random_step(g_rand_int(rand), n_submitted);
-                        for (unsigned i = 0; i < CLIENTS; i++)
-                                assert_in_range(clients[i].n_replies, n_submitted[i] - (n_submitted[i] > 0),
-                                                n_submitted[i]);
-                }
-                bench.fake.refuse_open = bench.fake.refuse_transmit = false;
-                for (unsigned i = 0; i < CLIENTS; i++) {
-                        while (clients[i].n_replies < n_submitted[i]) {
-                                bench_until(fake_waits(&bench.fake) || clients[i].n_replies == n_submitted[i]);
-                                if (fake_waits(&bench.fake))
-                                        fake_answer(&bench.fake, TSS2_RC_SUCCESS);
-                        }
-                }
-                bench_until(!bench.broker->current && bench.fake.backend.state == BACKEND_READY);
-                assert_int_equal(bench.broker->quota.n_connections, CLIENTS);
-                assert_true(list_is_empty(&bench.broker->paused));
-                assert_null(scheduler_peek(&bench.broker->scheduler));
-        }
-}
-
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test_setup_teardown(test_order, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_start, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_cancel_waiting, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_cancel_running, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_cancel_repair, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_pause, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_pause_slots, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_close_running, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_close_paused, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_cleanup_not_starved, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_idle, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_idle_evict, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_lost, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_lost_all, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_transmit_fails, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_time_limit, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_locality, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_quota, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_random, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_stop, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_stop_paused, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_stop_hanging, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_stop_closed, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_order, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_start, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_cancel_waiting, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_cancel_running, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_cancel_repair, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_pause, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_pause_slots, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_close_running, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_close_paused, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_cleanup_not_starved, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_idle, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_idle_evict, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_locality, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_quota, clients_setup, clients_teardown),
         };
 
-        log_open(LOG_TARGET_STDOUT, "test-broker", LOG_CRIT);
+        log_open(LOG_TARGET_STDOUT, "broker", LOG_CRIT);
         return cmocka_run_group_tests_name("broker", tests, NULL, NULL);
 }

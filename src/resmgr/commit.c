@@ -198,13 +198,6 @@ static RmFlow commit(Rm *rm, RmJob *job, const TpmResponse *response, const uint
 
 /* Failure */
 
-static void restore(Rm *rm) {
-        for (uint32_t k = rm->n_residents; k > 0; k--)
-                rm_object_settle(rm, rm->residents[k - 1]);
-        for (uint32_t i = 0; i < rm->n_sessions_used; i++)
-                rm_session_settle(rm, i);
-}
-
 static uint64_t hash_of(const RmJob *job) {
         uint64_t hash = 14695981039346656037u; /* FNV-1a */
         size_t n = tpm_handle_offset(job->command.n_handles);
@@ -247,7 +240,7 @@ static RmFlow settle_failure(Rm *rm, RmJob *job, TSS2_RC rc) {
         TpmContext context;
         uint32_t i;
 
-        restore(rm);
+        rm_settle_all(rm);
         if (rc == TPM2_RC_RETRY || rc == TPM2_RC_YIELDED || rc == TPM2_RC_TESTING)
                 return RM_FLOW_PAUSE;
         if (is_about_slots(rc) && space->hopeless == hash_of(job))

@@ -231,7 +231,7 @@ void rm_job_lost(Rm *rm, RmJob *job, RmOutput *ret_output) {
 
 void rm_job_cancel(Rm *rm, RmJob *job, TSS2_RC rc, RmOutput *ret_output) {
         if (job->waiting)
-                lost(rm, job);
+                rm_settle_all(rm);
         rm_reply_rc(job, rc);
         output_reply(rm, job, ret_output);
 }

@@ -82,3 +82,10 @@ void rm_forget_residents(Rm *rm) {
                         rm_session_free(rm, i);
         rm->due_start = true;
 }
+
+void rm_settle_all(Rm *rm) {
+        for (uint32_t k = rm->n_residents; k > 0; k--)
+                rm_object_settle(rm, rm->residents[k - 1]);
+        for (uint32_t i = 0; i < rm->n_sessions_used; i++)
+                rm_session_settle(rm, i);
+}

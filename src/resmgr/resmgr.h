@@ -119,7 +119,10 @@ RmStep rm_job_step(Rm *rm, RmJob *job, const uint8_t *response, size_t n_respons
  */
 void rm_job_lost(Rm *rm, RmJob *job, RmOutput *ret_output);
 
-/* End a job that is not waiting for the TPM (it pauses, or is about to transmit) with @rc as its REPLY. */
+/*
+ * End a job with @rc as its REPLY: one that pauses, or whose TRANSMIT was not sent and will not be. Nothing was done
+ * for its client.
+ */
 void rm_job_cancel(Rm *rm, RmJob *job, TSS2_RC rc, RmOutput *ret_output);
 
 /* The TPM was reset, reopened, or started: nothing is resident any more, and RM_CHORE_DUE has work. */

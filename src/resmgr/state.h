@@ -228,6 +228,9 @@ static inline RmCell *rm_cell(Rm *rm, uint32_t i) {
         return (RmCell *)((uint8_t *)rm + rm->cells_offset) + i;
 }
 
+/* The command that is out, or was to go out, did nothing: what is unknown is where it was. */
+void rm_settle_all(Rm *rm);
+
 /* cell.c: saved contexts in cells */
 
 #define RM_NO_COPY ((RmCopy){ .first = RM_NONE })

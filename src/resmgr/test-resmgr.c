@@ -1025,6 +1025,35 @@ static void test_paused_job_lets_others_pass(void **state) {
         assert_int_equal(message_rc(&response), TPM2_RC_SUCCESS);
 }
 
+static void test_cancelled_before_it_was_sent(void **state) {
+        TPM2_HANDLE sequence = handle_of(0, cmd_hash_start());
+        Message command = cmd_sequence_complete(sequence, TPM2_RH_NULL);
+        RmOutput output;
+        RmJob *job;
+
+        for (unsigned i = 1; i < 5; i++) /* so that it must be loaded again */
+                handle_of(i, cmd_create_primary(TPM2_RH_OWNER, i));
+        for (unsigned n_steps = 0; n_steps < 3; n_steps++) {
+                job = rm_job_begin(rm, spaces[0], command.bytes, command.n);
+                assert_int_equal(rm_job_step(rm, job, NULL, 0, &output), RM_STEP_TRANSMIT);
+                for (unsigned i = 0; i < n_steps && !output.own_command; i++) {
+                        Message inner, response;
+
+                        memcpy(inner.bytes, output.bytes, output.n_bytes);
+                        inner.n = output.n_bytes;
+                        response = direct(inner);
+                        rm_job_step(rm, job, response.bytes, response.n, &output);
+                }
+                rm_job_cancel(rm, job, TPM2_RC_CANCELED, &output);
+                assert_int_equal(output.rc, TPM2_RC_CANCELED);
+                assert_false(rm->due_reconcile);
+                assert_no_false_claim();
+                for (uint32_t k = 0; k < rm->n_residents; k++)
+                        assert_int_equal(rm_object(rm, rm->residents[k])->residency, RM_RESIDENT);
+        }
+        succeed(0, command);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -1075,6 +1104,7 @@ int main(void) {
                 TEST(test_idle_chores),
                 TEST(test_s17_context_gap),
                 TEST(test_paused_job_lets_others_pass),
+                TEST(test_cancelled_before_it_was_sent),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

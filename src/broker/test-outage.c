@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "broker/test-clients.h"
+#include "tpm/protocol.h"
+#include "util/log.h"
+
+static void test_lost(void **state) {
+        bench.broker->times.reopen_min = 10;
+        bench.fake.refuse_open = true;
+        client_submit(0, FAKE_SLOW);
+        client_submit(1, FAKE_SLOW);
+        bench_until(fake_waits(&bench.fake));
+        fake_lose(&bench.fake);
+        for (unsigned i = 0; i < 2; i++) {
+                assert_int_equal(clients[i].n_replies, 1);
+                assert_int_equal(clients[i].rc, RM_RC(TPM2_RC_FAILURE));
+        }
+        client_submit(2, FAKE_SLOW);
+        assert_int_equal(clients[2].rc, RM_RC(TPM2_RC_INITIALIZE));
+
+        bench_until(bench.fake.n_opens >= 3);
+        assert_int_equal(bench.fake.backend.state, BACKEND_CLOSED);
+        bench.fake.refuse_open = false;
+        bench.fake.n_log = 0;
+        bench_until(bench.fake.backend.state != BACKEND_CLOSED);
+        client_submit(2, FAKE_SLOW);
+        bench_until(fake_waits(&bench.fake));
+        assert_true(fake_count(&bench.fake, TPM2_CC_GetCapability) > 0); /* reconciled first */
+        fake_answer(&bench.fake, TSS2_RC_SUCCESS);
+        assert_int_equal(clients[2].n_replies, 2);
+        assert_int_equal(clients[2].rc, TSS2_RC_SUCCESS);
+}
+
+/* Lost while everything that can be there is there: one running, one paused, one closed, one waiting. */
+static void test_lost_all(void **state) {
+        client_submit(0, FAKE_SLOW);
+        client_submit(3, FAKE_SLOW);
+        bench_until(fake_waits(&bench.fake));
+        fake_answer(&bench.fake, TPM2_RC_RETRY);
+        bench_until(fake_waits(&bench.fake));
+        fake_answer(&bench.fake, TPM2_RC_RETRY);
+        client_close(3);
+        client_submit(1, FAKE_SLOW);
+        bench_until(fake_waits(&bench.fake));
+        client_submit(2, FAKE_SLOW);
+        fake_lose(&bench.fake);
+        for (unsigned i = 0; i < 3; i++) {
+                assert_int_equal(clients[i].n_replies, 1);
+                assert_int_equal(clients[i].rc, RM_RC(TPM2_RC_FAILURE));
+        }
+        assert_int_equal(bench.broker->quota.n_connections, CLIENTS - 1);
+}
+
+static void test_transmit_fails(void **state) {
+        bench.broker->times.reopen_min = 10;
+        bench.fake.refuse_transmit = true;
+        client_submit(0, FAKE_SLOW);
+        bench_until(clients[0].n_replies == 1);
+        assert_int_equal(clients[0].rc, RM_RC(TPM2_RC_FAILURE));
+        assert_int_equal(bench.fake.backend.state, BACKEND_CLOSED);
+        bench_run_ms(300);
+        assert_in_range(bench.fake.n_opens, 2, 12); /* with back-off, though opening itself succeeds */
+        bench.fake.refuse_transmit = false;
+        bench_until(bench.fake.backend.state == BACKEND_READY && !bench.broker->current);
+}
+
+static void test_time_limit(void **state) {
+        bench.broker->times.tick = 10;
+        bench.broker->times.limit = 30;
+        client_submit(0, FAKE_SLOW);
+        bench_until(clients[0].n_replies == 1);
+        assert_int_equal(clients[0].rc, RM_RC(TPM2_RC_FAILURE));
+        bench_until(bench.fake.n_opens == 2 && !bench.broker->current);
+
+        client_submit(1, FAKE_LONG);
+        bench_run_ms(200);
+        assert_int_equal(clients[1].n_replies, 0);
+        fake_answer(&bench.fake, TSS2_RC_SUCCESS);
+        assert_int_equal(clients[1].n_replies, 1);
+        bench_until(!bench.broker->tick_timer);
+}
+
+static void stopped(void *userdata) {
+        bench.n_stopped++;
+}
+
+static void test_stop(void **state) {
+        client_submit(0, TPM2_CC_CreatePrimary);
+        bench_until(clients[0].n_replies == 1);
+        client_submit(1, FAKE_SLOW);
+        bench_until(fake_waits(&bench.fake));
+        client_submit(2, FAKE_SLOW);
+        broker_stop(bench.broker, stopped, NULL);
+        assert_int_equal(bench.n_stopped, 0);
+        client_submit(3, FAKE_SLOW);
+        fake_answer(&bench.fake, TSS2_RC_SUCCESS);
+        assert_int_equal(clients[1].n_replies, 1);
+        bench_until(bench.n_stopped == 1);
+        assert_int_equal(fake_count(&bench.fake, FAKE_SLOW), 1);
+        assert_int_equal(fake_count(&bench.fake, TPM2_CC_FlushContext), 1);
+        assert_int_equal(clients[2].n_replies, 0);
+        assert_int_equal(clients[3].n_replies, 0);
+}
+
+static void test_stop_paused(void **state) {
+        client_submit(0, FAKE_SLOW);
+        client_submit(1, FAKE_SLOW);
+        bench_until(fake_waits(&bench.fake));
+        fake_answer(&bench.fake, TPM2_RC_RETRY);
+        bench_until(fake_waits(&bench.fake));
+        fake_answer(&bench.fake, TPM2_RC_RETRY);
+        client_close(1);
+        broker_stop(bench.broker, stopped, NULL);
+        bench_until(bench.n_stopped == 1);
+        assert_int_equal(clients[0].n_replies, 0);
+}
+
+static void test_stop_hanging(void **state) {
+        bench.broker->times.stop = 50;
+        client_submit(0, FAKE_SLOW);
+        bench_until(fake_waits(&bench.fake));
+        client_close(0);
+        broker_stop(bench.broker, stopped, NULL);
+        bench_until(bench.n_stopped == 1);
+}
+
+static void test_stop_closed(void **state) {
+        bench.fake.refuse_open = true;
+        fake_lose(&bench.fake);
+        broker_stop(bench.broker, stopped, NULL);
+        assert_int_equal(bench.n_stopped, 1);
+}
+
+/* One step of a client or the TPM, chosen by the number. */
+static void random_step(guint32 number, unsigned *n_submitted) {
+        unsigned i = number / 16 % CLIENTS;
+
+        switch (number % 16) {
+        case 0:
+                client_close(i);
+                client_open(i, 1000 + i);
+                n_submitted[i] = 0;
+                break;
+        case 1:
+        case 2:
+                connection_cancel(clients[i].connection);
+                break;
+        case 3:
+                if (bench.fake.backend.state != BACKEND_CLOSED && number / 256 % 8 == 0)
+                        fake_lose(&bench.fake);
+                break;
+        case 4:
+                bench.fake.can_cancel = number / 16 % 2;
+                bench.fake.refuse_open = number / 32 % 2;
+                bench.fake.refuse_transmit = number / 64 % 16 == 0;
+                break;
+        case 5:
+        case 6:
+        case 7:
+        case 8:
+                if (fake_waits(&bench.fake))
+                        fake_answer(&bench.fake, number / 16 % 4 == 0 ? TPM2_RC_RETRY : TSS2_RC_SUCCESS);
+                break;
+        case 9:
+        case 10:
+                g_main_context_iteration(NULL, FALSE);
+                break;
+        default:
+                if (clients[i].n_replies < n_submitted[i])
+                        break;
+                n_submitted[i]++;
+                client_submit(i, number / 256 % 3 == 0 ? TPM2_CC_CreatePrimary : FAKE_SLOW);
+                break;
+        }
+}
+
+/* Whatever happens in whatever order, a command gets exactly one reply. */
+static void test_random(void **state) {
+        for (guint32 seed = 1; seed <= 40; seed++) {
+                g_autoptr(GRand) rand = g_rand_new_with_seed(seed);
+                unsigned n_submitted[CLIENTS] = { 0 };
+
+                clients_teardown(state);
+                clients_setup(state);
+                bench.broker->times.reopen_min = bench.broker->times.reopen_max = 1;
+                for (unsigned k = 0; k < 500; k++) {
+                        random_step(g_rand_int(rand), n_submitted);
+                        for (unsigned i = 0; i < CLIENTS; i++)
+                                assert_in_range(clients[i].n_replies, n_submitted[i] - (n_submitted[i] > 0),
+                                                n_submitted[i]);
+                }
+                bench.fake.refuse_open = bench.fake.refuse_transmit = false;
+                for (unsigned i = 0; i < CLIENTS; i++) {
+                        while (clients[i].n_replies < n_submitted[i]) {
+                                bench_until(fake_waits(&bench.fake) || clients[i].n_replies == n_submitted[i]);
+                                if (fake_waits(&bench.fake))
+                                        fake_answer(&bench.fake, TSS2_RC_SUCCESS);
+                        }
+                }
+                bench_until(!bench.broker->current && bench.fake.backend.state == BACKEND_READY);
+                assert_int_equal(bench.broker->quota.n_connections, CLIENTS);
+                assert_true(list_is_empty(&bench.broker->paused));
+                assert_null(scheduler_peek(&bench.broker->scheduler));
+        }
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test_setup_teardown(test_lost, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_lost_all, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_transmit_fails, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_time_limit, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_stop, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_stop_paused, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_stop_hanging, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_stop_closed, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_random, clients_setup, clients_teardown),
+        };
+
+        log_open(LOG_TARGET_STDOUT, "outage", LOG_CRIT);
+        return cmocka_run_group_tests_name("outage", tests, NULL, NULL);
+}
