@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "tcti/dbus-message.h"
+
+#include <string.h>
+
+#define PROTOCOL_VERSION 1
+
+enum {
+        FIELD_PATH = 1,
+        FIELD_INTERFACE = 2,
+        FIELD_MEMBER = 3,
+        FIELD_ERROR_NAME = 4,
+        FIELD_REPLY_SERIAL = 5,
+        FIELD_DESTINATION = 6,
+        FIELD_SIGNATURE = 8,
+};
+
+/* Writing */
+
+typedef struct Out {
+        uint8_t *bytes;
+        size_t size;
+        size_t n;
+        bool bad;
+} Out;
+
+static void put(Out *out, const void *bytes, size_t n) {
+        if (out->bad || out->size - out->n < n) {
+                out->bad = true;
+                return;
+        }
+        memcpy(out->bytes + out->n, bytes, n);
+        out->n += n;
+}
+
+static void put_number(Out *out, uint64_t value, size_t n) {
+        uint8_t bytes[sizeof(value)];
+
+        for (size_t i = 0; i < n; i++)
+                bytes[i] = value >> 8 * i;
+        put(out, bytes, n);
+}
+
+static void pad(Out *out, size_t to) {
+        static const uint8_t ZEROS[8];
+
+        put(out, ZEROS, (to - out->n % to) % to);
+}
+
+static void put_field(Out *out, uint8_t code, char type, const char *value) {
+        pad(out, 8);
+        put_number(out, code, 1);
+        put(out, (const char[]){ 1, type, 0 }, 3);
+        if (type == 'g') {
+                put_number(out, strlen(value), 1);
+        } else {
+                pad(out, 4);
+                put_number(out, strlen(value), 4);
+        }
+        put(out, value, strlen(value) + 1);
+}
+
+static void set_u32(Out *out, size_t at, uint32_t value) {
+        Out here = { .bytes = out->bytes, .size = out->size, .n = at };
+
+        if (!out->bad)
+                put_number(&here, value, sizeof(value));
+}
+
+size_t dbus_call_write(const DbusCall *call, uint32_t serial, uint8_t *bytes, size_t size) {
+        Out out = { .bytes = bytes, .size = size };
+        size_t body;
+
+        put(&out, (const uint8_t[]){ 'l', DBUS_CALL, 0, PROTOCOL_VERSION }, 4);
+        put_number(&out, 0, 4); /* size of the body, and then of the fields: known at the end */
+        put_number(&out, serial, 4);
+        put_number(&out, 0, 4);
+        put_field(&out, FIELD_PATH, 'o', call->path);
+        put_field(&out, FIELD_INTERFACE, 's', call->interface);
+        put_field(&out, FIELD_MEMBER, 's', call->member);
+        put_field(&out, FIELD_DESTINATION, 's', call->destination);
+        if (*call->signature)
+                put_field(&out, FIELD_SIGNATURE, 'g', call->signature);
+        set_u32(&out, 12, out.n - DBUS_HEADER_SIZE);
+        pad(&out, 8);
+
+        body = out.n;
+        if (strchr(call->signature, 't'))
+                put_number(&out, call->t, 8);
+        if (strchr(call->signature, 'y'))
+                put_number(&out, call->y, 1);
+        set_u32(&out, 4, out.n - body);
+        return out.bad ? 0 : out.n;
+}
+
+/* Reading */
+
+typedef struct In {
+        const uint8_t *bytes;
+        size_t n;
+        size_t at;
+        bool big_endian;
+        bool bad;
+} In;
+
+static const uint8_t *get(In *in, size_t n) {
+        const uint8_t *bytes = in->bytes + in->at;
+
+        if (in->bad || in->n - in->at < n) {
+                in->bad = true;
+                return NULL;
+        }
+        in->at += n;
+        return bytes;
+}
+
+/* Numbers are aligned to their size, counted from the beginning of the message. */
+static uint64_t get_number(In *in, size_t n) {
+        const uint8_t *bytes;
+        uint64_t value = 0;
+
+        get(in, (n - in->at % n) % n);
+        bytes = get(in, n);
+        for (size_t i = 0; bytes && i < n; i++)
+                value |= (uint64_t)bytes[i] << 8 * (in->big_endian ? n - 1 - i : i);
+        return value;
+}
+
+/* A string of n characters and a NUL. */
+static const char *get_string(In *in, size_t n) {
+        const uint8_t *bytes = n < in->n ? get(in, n + 1) : NULL;
+
+        if (!bytes || bytes[n] != 0 || memchr(bytes, 0, n)) {
+                in->bad = true;
+                return NULL;
+        }
+        return (const char *)bytes;
+}
+
+size_t dbus_message_size(const uint8_t header[DBUS_HEADER_SIZE]) {
+        In in = { .bytes = header, .n = DBUS_HEADER_SIZE, .at = 4, .big_endian = header[0] == 'B' };
+        size_t body = get_number(&in, 4);
+        size_t fields;
+
+        get_number(&in, 4);
+        fields = get_number(&in, 4);
+        if ((header[0] != 'l' && header[0] != 'B') || header[3] != PROTOCOL_VERSION || body > DBUS_MESSAGE_MAX ||
+            fields > DBUS_MESSAGE_MAX)
+                return 0;
+        fields = (fields + 7) / 8 * 8;
+        return DBUS_HEADER_SIZE + fields + body <= DBUS_MESSAGE_MAX ? DBUS_HEADER_SIZE + fields + body : 0;
+}
+
+/* One header field: a number, and a value of one of the few types that fields have. */
+static void get_field(In *in, DbusMessage *message) {
+        const char *type, *string = NULL;
+        uint32_t number = 0;
+        uint8_t code;
+
+        code = get_number(in, 1);
+        type = get_string(in, get_number(in, 1));
+        if (!type)
+                return;
+        if (strcmp(type, "s") == 0 || strcmp(type, "o") == 0)
+                string = get_string(in, get_number(in, 4));
+        else if (strcmp(type, "g") == 0)
+                string = get_string(in, get_number(in, 1));
+        else if (strcmp(type, "u") == 0)
+                number = get_number(in, 4);
+        else
+                in->bad = true;
+
+        if (code == FIELD_ERROR_NAME && string)
+                message->error = string;
+        else if (code == FIELD_SIGNATURE && *type == 'g' && string)
+                message->signature = string;
+        else if (code == FIELD_REPLY_SERIAL && *type == 'u')
+                message->reply_serial = number;
+}
+
+bool dbus_message_parse(const uint8_t *bytes, size_t n_bytes, DbusMessage *ret_message) {
+        In in = { .bytes = bytes, .n = n_bytes, .at = 12 };
+        DbusMessage message = { .signature = "" };
+        size_t fields;
+
+        if (n_bytes < DBUS_HEADER_SIZE || dbus_message_size(bytes) != n_bytes)
+                return false;
+        message.type = bytes[1];
+        message.big_endian = in.big_endian = bytes[0] == 'B';
+        fields = get_number(&in, 4);
+        in.n = DBUS_HEADER_SIZE + fields;
+        while (!in.bad && in.at < in.n) {
+                get(&in, (8 - in.at % 8) % 8);
+                if (!in.bad)
+                        get_field(&in, &message);
+        }
+        if (in.bad)
+                return false;
+        message.body = bytes + (DBUS_HEADER_SIZE + fields + 7) / 8 * 8;
+        message.n_body = bytes + n_bytes - message.body;
+        *ret_message = message;
+        return true;
+}
+
+bool dbus_message_number(const DbusMessage *message, const char *signature, uint64_t *ret_number) {
+        size_t n = *signature == 't' ? sizeof(uint64_t) : sizeof(uint32_t);
+        In in = { .bytes = message->body, .n = message->n_body, .big_endian = message->big_endian };
+        uint64_t number = get_number(&in, n);
+
+        if (strcmp(message->signature, signature) != 0 || in.bad || in.at != in.n)
+                return false;
+        *ret_number = number;
+        return true;
+}

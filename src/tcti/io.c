@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "tcti/io.h"
+
+#include "util/fd.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <sys/socket.h>
+#include <time.h>
+
+static int64_t now_ms(void) {
+        struct timespec now;
+
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+IoDeadline io_deadline(int32_t ms) {
+        return (IoDeadline){ .at_ms = ms < 0 ? -1 : now_ms() + ms };
+}
+
+IoResult io_wait(int fd, short events, const IoDeadline *deadline) {
+        for (;;) {
+                struct pollfd pollfd = { .fd = fd, .events = events };
+                int64_t left = deadline->at_ms < 0 ? -1 : deadline->at_ms - now_ms();
+                int n = poll(&pollfd, 1, left > INT_MAX ? INT_MAX : left < -1 ? 0 : (int)left);
+
+                if (n > 0)
+                        return IO_DONE;
+                if (n == 0)
+                        return IO_TIMEOUT;
+                if (errno != EINTR)
+                        return IO_ERROR;
+        }
+}
+
+static IoResult result_of(int error) {
+        return error == ECONNRESET || error == EPIPE || error == ENOTCONN ? IO_GONE : IO_ERROR;
+}
+
+IoResult io_read_on(int fd, uint8_t *bytes, size_t n, size_t *at, const IoDeadline *deadline) {
+        while (*at < n) {
+                ssize_t got = recv(fd, bytes + *at, n - *at, MSG_DONTWAIT);
+                IoResult result;
+
+                if (got == 0)
+                        return IO_GONE;
+                if (got > 0) {
+                        *at += (size_t)got;
+                        continue;
+                }
+                if (errno == EINTR)
+                        continue;
+                if (errno != EAGAIN)
+                        return result_of(errno);
+                result = io_wait(fd, POLLIN, deadline);
+                if (result != IO_DONE)
+                        return result;
+        }
+        return IO_DONE;
+}
+
+IoResult io_read(int fd, void *bytes, size_t n, const IoDeadline *deadline) {
+        size_t at = 0;
+
+        return io_read_on(fd, bytes, n, &at, deadline);
+}
+
+IoResult io_write(int fd, const void *bytes, size_t n, const IoDeadline *deadline) {
+        const uint8_t *next = bytes;
+
+        while (n > 0) {
+                ssize_t sent = send(fd, next, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+                IoResult result;
+
+                if (sent >= 0) {
+                        next += sent;
+                        n -= (size_t)sent;
+                        continue;
+                }
+                if (errno == EINTR)
+                        continue;
+                if (errno != EAGAIN)
+                        return result_of(errno);
+                result = io_wait(fd, POLLOUT, deadline);
+                if (result != IO_DONE)
+                        return result;
+        }
+        return IO_DONE;
+}
+
+int io_connect(const struct sockaddr_un *address, socklen_t n_address) {
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        int r;
+
+        if (fd < 0)
+                return -1;
+        do
+                r = connect(fd, (const struct sockaddr *)address, n_address);
+        while (r < 0 && errno == EINTR);
+        if (r < 0) {
+                int saved = errno;
+
+                fd_close(fd);
+                errno = saved;
+                return -1;
+        }
+        return fd;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef TCTI_IO_H
+#define TCTI_IO_H
+
+#include <poll.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+/*
+ * Reading and writing sockets with a limit of time. Interrupted calls go on, short ones too; a signal never comes of a
+ * peer that is gone.
+ */
+typedef enum IoResult {
+        IO_DONE,
+        IO_TIMEOUT,
+        IO_GONE, /* end of input, or reset */
+        IO_ERROR,
+} IoResult;
+
+typedef struct IoDeadline {
+        int64_t at_ms; /* monotonic; negative: never */
+} IoDeadline;
+
+IoDeadline io_deadline(int32_t ms); /* from now; negative: never */
+
+IoResult io_wait(int fd, short events, const IoDeadline *deadline);
+IoResult io_read(int fd, void *bytes, size_t n, const IoDeadline *deadline);
+IoResult io_write(int fd, const void *bytes, size_t n, const IoDeadline *deadline);
+
+/* Reads what is there, at most up to @n bytes in all, of which *at have come. Return: IO_DONE: all of them. */
+IoResult io_read_on(int fd, uint8_t *bytes, size_t n, size_t *at, const IoDeadline *deadline);
+
+/* Return: a connected stream socket, close-on-exec, or -1 and errno. */
+int io_connect(const struct sockaddr_un *address, socklen_t n_address);
+
+#endif

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "tcti/link.h"
+
+#include "tcti/io.h"
+#include "tpm/header.h"
+#include "tpm/protocol.h"
+#include "tpm/writer.h"
+#include "util/fd.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <tss2/tss2_tpm2_types.h>
+#include <unistd.h>
+
+/* The daemon answers "set locality" itself, without asking the TPM. */
+#define SET_LOCALITY_MS 25000
+
+/* Nobody serves this socket, or not us: the bus may. Nothing was sent yet. */
+static bool try_the_bus(int error) {
+        return error == ENOENT || error == ENOTDIR || error == ECONNREFUSED || error == EACCES || error == EPERM;
+}
+
+static bool open_socket(Link *link, const char *path) {
+        struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+        memcpy(address.sun_path, path, strlen(path) + 1);
+        link->fd = io_connect(&address, sizeof(address));
+        return link->fd >= 0;
+}
+
+static DbusCall call_of(const Link *link, const char *member, const char *signature) {
+        return (DbusCall){
+                .destination = link->bus_name,
+                .path = TABRMD_DBUS_PATH,
+                .interface = TABRMD_DBUS_INTERFACE,
+                .member = member,
+                .signature = signature,
+                .t = link->id,
+        };
+}
+
+static bool is_socket(int fd) {
+        struct stat st;
+
+        return fd >= 0 && fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
+}
+
+static bool create_connection(Link *link) {
+        const DbusCall call = call_of(link, "CreateConnection", "");
+        DbusReply *reply = malloc(sizeof(*reply));
+        fd_auto fd = -1;
+        bool ok = reply && dbus_call(&link->dbus, &call, reply);
+
+        if (ok)
+                fd = reply->fd;
+        ok = ok && reply->message.type == DBUS_RETURN && dbus_message_number(&reply->message, "t", &link->id) &&
+             is_socket(fd);
+        free(reply);
+        if (ok)
+                link->fd = fd_steal(&fd);
+        return ok;
+}
+
+static bool open_bus(Link *link, bool session) {
+        link->by_bus = true;
+        if (dbus_open(&link->dbus, session) && create_connection(link))
+                return true;
+        dbus_close(&link->dbus);
+        return false;
+}
+
+TSS2_RC link_open(Link *link, const Conf *conf) {
+        bool ok = false;
+
+        *link = (Link){ .fd = -1, .dbus = { .fd = -1 }, .pid = getpid() };
+        memcpy(link->bus_name, conf->bus_name, sizeof(link->bus_name));
+        if (conf->kind != CONF_BUS)
+                ok = open_socket(link, conf->path);
+        if (conf->kind == CONF_BUS || (!ok && conf->kind == CONF_DEFAULT && try_the_bus(errno)))
+                ok = open_bus(link, conf->session_bus);
+        return ok ? TSS2_RC_SUCCESS : TSS2_TCTI_RC_NO_CONNECTION;
+}
+
+void link_close(Link *link) {
+        link->fd = fd_close(link->fd);
+        dbus_close(&link->dbus);
+}
+
+bool link_is_ours(const Link *link) {
+        return link->pid == getpid();
+}
+
+/* How an error of the daemon's is called in response codes, as the library of tpm2-abrmd 3.0 has it. */
+static TSS2_RC rc_of_error(const char *name) {
+        size_t n = strlen(TABRMD_DBUS_ERROR);
+
+        if (!name || strncmp(name, TABRMD_DBUS_ERROR ".", n + 1) != 0)
+                return TSS2_TCTI_RC_GENERAL_FAILURE;
+        if (strcmp(name + n + 1, "NotImplemented") == 0)
+                return RM_RC_NOT_IMPLEMENTED;
+        if (strcmp(name + n + 1, "NotPermitted") == 0)
+                return TSS2_TCTI_RC_NOT_PERMITTED;
+        return TSS2_TCTI_RC_GENERAL_FAILURE;
+}
+
+static TSS2_RC call_for_rc(Link *link, const DbusCall *call) {
+        DbusReply *reply = malloc(sizeof(*reply));
+        TSS2_RC rc = TSS2_TCTI_RC_MEMORY;
+        uint64_t number;
+
+        if (!reply)
+                return rc;
+        if (!dbus_call(&link->dbus, call, reply)) {
+                rc = TSS2_TCTI_RC_NO_CONNECTION;
+        } else {
+                fd_close(reply->fd);
+                if (reply->message.type == DBUS_ERROR)
+                        rc = rc_of_error(reply->message.error);
+                else
+                        rc = dbus_message_number(&reply->message, "u", &number) ? (TSS2_RC)number
+                                                                                : TSS2_TCTI_RC_MALFORMED_RESPONSE;
+        }
+        free(reply);
+        return rc;
+}
+
+TSS2_RC link_cancel(Link *link) {
+        const IoDeadline deadline = io_deadline(-1);
+        uint8_t bytes[TPM_STREAM_CANCEL_SIZE];
+        TpmWriter writer = TPM_WRITER(bytes, sizeof(bytes));
+
+        if (link->by_bus) {
+                const DbusCall call = call_of(link, "Cancel", "t");
+
+                return call_for_rc(link, &call);
+        }
+        tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, TPM_STREAM_CC_CANCEL);
+        if (io_write(link->fd, bytes, tpm_write_end(&writer), &deadline) != IO_DONE)
+                return TSS2_TCTI_RC_NO_CONNECTION;
+        return TSS2_RC_SUCCESS;
+}
+
+static TSS2_RC rc_of_locality(uint32_t code) {
+        switch (code) {
+        case TPM2_RC_SUCCESS:
+                return TSS2_RC_SUCCESS;
+        case RM_RC(TPM2_RC_LOCALITY):
+                return TSS2_TCTI_RC_NOT_PERMITTED;
+        default: /* the lower layer cannot, or the daemon does not know the code */
+                return TSS2_TCTI_RC_NOT_IMPLEMENTED;
+        }
+}
+
+TSS2_RC link_set_locality(Link *link, uint8_t locality) {
+        const IoDeadline deadline = io_deadline(SET_LOCALITY_MS);
+        uint8_t bytes[TPM_STREAM_SET_LOCALITY_SIZE];
+        TpmWriter writer = TPM_WRITER(bytes, sizeof(bytes));
+        TpmReader reader = TPM_READER(bytes, TPM_HEADER_SIZE);
+        TpmHeader header;
+
+        if (link->by_bus) {
+                DbusCall call = call_of(link, "SetLocality", "ty");
+
+                call.y = locality;
+                return call_for_rc(link, &call);
+        }
+        tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, TPM_STREAM_CC_SET_LOCALITY);
+        tpm_write_u8(&writer, locality);
+        if (io_write(link->fd, bytes, tpm_write_end(&writer), &deadline) != IO_DONE ||
+            io_read(link->fd, bytes, TPM_HEADER_SIZE, &deadline) != IO_DONE) {
+                /* Whatever comes now would be taken for something else. */
+                link_close(link);
+                return TSS2_TCTI_RC_NO_CONNECTION;
+        }
+        header = tpm_read_header(&reader);
+        if (header.size != TPM_HEADER_SIZE) {
+                link_close(link);
+                return TSS2_TCTI_RC_MALFORMED_RESPONSE;
+        }
+        return rc_of_locality(header.code);
+}

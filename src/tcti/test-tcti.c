@@ -1,0 +1,504 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+
+/* The TCTI contract, row by row, with the built library and a daemon that says what the test wants. */
+#include "tcti/tss2/tss2-tcti-tabrmd.h"
+#include "tpm/protocol.h"
+
+#include <dirent.h>
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <tss2/tss2_tpm2_types.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char folder[64];
+static struct sockaddr_un address = { .sun_family = AF_UNIX };
+static char conf[160];
+static int listener = -1;
+static int daemon_fd = -1;
+static TSS2_TCTI_CONTEXT *tcti;
+static size_t context_size;
+
+static const uint8_t COMMAND[] = { 0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x7B, 0, 8 };
+static const uint8_t RESPONSE[] = { 0x80, 1, 0, 0, 0, 14, 0, 0, 0, 0, 0, 2, 0xAA, 0xBB };
+
+static unsigned count_fds(void) {
+        DIR *dir = opendir("/proc/self/fd");
+        unsigned n = 0;
+
+        while (readdir(dir))
+                n++;
+        closedir(dir);
+        return n;
+}
+
+static int group_setup(void **state) {
+        snprintf(folder, sizeof(folder), "/tmp/test-tcti-XXXXXX");
+        if (!mkdtemp(folder))
+                return -1;
+        snprintf(address.sun_path, sizeof(address.sun_path), "%s/sock", folder);
+        snprintf(conf, sizeof(conf), "socket=%s", address.sun_path);
+        return Tss2_Tcti_Tabrmd_Init(NULL, &context_size, NULL) == TSS2_RC_SUCCESS ? 0 : -1;
+}
+
+static int group_teardown(void **state) {
+        return rmdir(folder);
+}
+
+static int listen_up(void **state) {
+        listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        return bind(listener, (struct sockaddr *)&address, sizeof(address)) || listen(listener, 4);
+}
+
+static void take_client(void) {
+        daemon_fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+        assert_true(daemon_fd >= 0);
+}
+
+static int setup(void **state) {
+        size_t size = context_size;
+
+        if (listen_up(state))
+                return -1;
+        tcti = calloc(1, context_size);
+        if (Tss2_Tcti_Tabrmd_Init(tcti, &size, conf) != TSS2_RC_SUCCESS)
+                return -1;
+        take_client();
+        return 0;
+}
+
+static int teardown(void **state) {
+        if (tcti)
+                Tss2_Tcti_Finalize(tcti);
+        free(tcti);
+        tcti = NULL;
+        if (daemon_fd >= 0)
+                close(daemon_fd);
+        daemon_fd = -1;
+        close(listener);
+        return unlink(address.sun_path);
+}
+
+static void say(const void *bytes, size_t n) {
+        assert_int_equal(write(daemon_fd, bytes, n), n);
+}
+
+static void expect_from_client(const void *bytes, size_t n) {
+        uint8_t got[256];
+
+        assert_int_equal(recv(daemon_fd, got, n, MSG_WAITALL), n);
+        assert_memory_equal(got, bytes, n);
+}
+
+static void transmit(void) {
+        assert_int_equal(Tss2_Tcti_Transmit(tcti, sizeof(COMMAND), COMMAND), TSS2_RC_SUCCESS);
+}
+
+static TSS2_RC receive(size_t *size, uint8_t *response, int32_t timeout) {
+        return Tss2_Tcti_Receive(tcti, size, response, timeout);
+}
+
+static void assert_whole_receive(void) {
+        uint8_t response[64];
+        size_t size = sizeof(response);
+
+        assert_int_equal(receive(&size, response, TSS2_TCTI_TIMEOUT_BLOCK), TSS2_RC_SUCCESS);
+        assert_int_equal(size, sizeof(RESPONSE));
+        assert_memory_equal(response, RESPONSE, size);
+}
+
+static void test_init_sizes(void **state) {
+        uint8_t small[64];
+        size_t size = sizeof(small);
+
+        memset(small, 0xA5, sizeof(small));
+        assert_int_equal(Tss2_Tcti_Tabrmd_Init(NULL, NULL, NULL), TSS2_TCTI_RC_BAD_VALUE);
+        assert_int_equal(Tss2_Tcti_Tabrmd_Init((TSS2_TCTI_CONTEXT *)small, NULL, NULL), TSS2_TCTI_RC_BAD_VALUE);
+        assert_int_equal(Tss2_Tcti_Tabrmd_Init((TSS2_TCTI_CONTEXT *)small, &size, conf), TSS2_TCTI_RC_BAD_VALUE);
+        for (size_t i = 0; i < sizeof(small); i++)
+                assert_int_equal(small[i], 0xA5);
+}
+
+static void test_init_refuses(void **state) {
+        char *big = calloc(1, context_size);
+        size_t size = context_size;
+
+        assert_int_equal(Tss2_Tcti_Tabrmd_Init((void *)big, &size, "what=ever"), TSS2_TCTI_RC_BAD_VALUE);
+        assert_int_equal(Tss2_Tcti_Tabrmd_Init((void *)big, &size, "socket=/nonexistent/x"),
+                         TSS2_TCTI_RC_NO_CONNECTION);
+        assert_int_equal(Tss2_Tcti_Tabrmd_Init((void *)big, &size, conf), TSS2_TCTI_RC_NO_CONNECTION);
+        for (size_t i = 0; i < context_size; i++)
+                assert_int_equal(big[i], 0);
+        free(big);
+}
+
+static void test_header_of_the_context(void **state) {
+        const TSS2_TCTI_CONTEXT_COMMON_V1 *common = (void *)tcti;
+
+        assert_true(common->magic == 0x1c8e03ff00db0f92);
+        assert_int_equal(common->version, 2);
+        assert_int_equal(Tss2_Tcti_MakeSticky(tcti, NULL, 0), TSS2_TCTI_RC_NOT_IMPLEMENTED);
+}
+
+static void test_transmit_refuses(void **state) {
+        const uint8_t lying[] = { 0x80, 1, 0, 0, 0, 13, 0, 0, 1, 0x7B, 0, 8 };
+        TSS2_TCTI_TRANSMIT_FCN f = TSS2_TCTI_TRANSMIT(tcti);
+        TSS2_TCTI_CONTEXT_COMMON_V1 *common = (void *)tcti;
+
+        assert_int_equal(f(NULL, sizeof(COMMAND), COMMAND), TSS2_TCTI_RC_BAD_REFERENCE);
+        assert_int_equal(f(tcti, sizeof(COMMAND), NULL), TSS2_TCTI_RC_BAD_REFERENCE);
+        assert_int_equal(f(tcti, 0, COMMAND), TSS2_TCTI_RC_BAD_VALUE);
+        assert_int_equal(f(tcti, 9, COMMAND), TSS2_TCTI_RC_BAD_VALUE);
+        assert_int_equal(f(tcti, sizeof(lying), lying), TSS2_TCTI_RC_BAD_VALUE);
+        common->magic++;
+        assert_int_equal(f(tcti, sizeof(COMMAND), COMMAND), TSS2_TCTI_RC_BAD_CONTEXT);
+        common->magic--;
+        common->version = 1;
+        assert_int_equal(f(tcti, sizeof(COMMAND), COMMAND), TSS2_TCTI_RC_BAD_CONTEXT);
+        common->version = 2;
+        transmit();
+        expect_from_client(COMMAND, sizeof(COMMAND));
+        assert_int_equal(f(tcti, sizeof(COMMAND), COMMAND), TSS2_TCTI_RC_BAD_SEQUENCE);
+}
+
+static void test_receive_refuses(void **state) {
+        TSS2_TCTI_RECEIVE_FCN f = TSS2_TCTI_RECEIVE(tcti);
+        uint8_t response[64];
+        size_t size = sizeof(response);
+
+        assert_int_equal(f(tcti, &size, response, 0), TSS2_TCTI_RC_BAD_SEQUENCE);
+        transmit();
+        assert_int_equal(f(NULL, &size, response, 0), TSS2_TCTI_RC_BAD_REFERENCE);
+        assert_int_equal(f(tcti, NULL, response, 0), TSS2_TCTI_RC_BAD_REFERENCE);
+        assert_int_equal(f(tcti, &size, NULL, 0), TSS2_TCTI_RC_BAD_VALUE);
+        assert_int_equal(f(tcti, &size, response, -2), TSS2_TCTI_RC_BAD_VALUE);
+        say(RESPONSE, sizeof(RESPONSE));
+        assert_whole_receive();
+        assert_int_equal(f(tcti, &size, response, 0), TSS2_TCTI_RC_BAD_SEQUENCE);
+}
+
+static void test_size_is_asked_first(void **state) {
+        uint8_t response[64];
+        size_t size;
+
+        transmit();
+        for (unsigned i = 0; i < 3; i++) {
+                size = 0;
+                assert_int_equal(receive(&size, NULL, i == 0 ? 0 : TSS2_TCTI_TIMEOUT_BLOCK),
+                                 i == 0 ? TSS2_TCTI_RC_TRY_AGAIN : TSS2_RC_SUCCESS);
+                if (i == 0)
+                        say(RESPONSE, sizeof(RESPONSE));
+                else
+                        assert_int_equal(size, sizeof(RESPONSE));
+        }
+        size = sizeof(RESPONSE) - 1;
+        assert_int_equal(receive(&size, response, -1), TSS2_TCTI_RC_INSUFFICIENT_BUFFER);
+        assert_int_equal(size, sizeof(RESPONSE));
+        assert_whole_receive();
+}
+
+static void test_byte_by_byte(void **state) {
+        uint8_t response[64];
+        size_t size;
+
+        transmit();
+        for (size_t i = 0; i < sizeof(RESPONSE) - 1; i++) {
+                say(RESPONSE + i, 1);
+                size = sizeof(response);
+                assert_int_equal(receive(&size, response, i % 3 == 0 ? 1 : 0), TSS2_TCTI_RC_TRY_AGAIN);
+        }
+        say(RESPONSE + sizeof(RESPONSE) - 1, 1);
+        assert_whole_receive();
+}
+
+static void *say_late(void *unused) {
+        for (size_t i = 0; i < sizeof(RESPONSE); i++) {
+                nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
+                if (write(daemon_fd, RESPONSE + i, 1) != 1)
+                        break;
+        }
+        return NULL;
+}
+
+/* F22: a short read is no reason for TRY_AGAIN where the caller wants to wait, and neither is a signal. */
+static void ignore(int sig) {
+}
+
+static void *interrupt(void *thread) {
+        for (unsigned i = 0; i < 10; i++) {
+                nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
+                pthread_kill(*(pthread_t *)thread, SIGUSR1);
+        }
+        return NULL;
+}
+
+static void test_blocking_receive_blocks(void **state) {
+        const struct sigaction action = { .sa_handler = ignore };
+        pthread_t self = pthread_self();
+        pthread_t late, interrupter;
+
+        sigaction(SIGUSR1, &action, NULL);
+        transmit();
+        pthread_create(&late, NULL, say_late, NULL);
+        pthread_create(&interrupter, NULL, interrupt, &self);
+        assert_whole_receive();
+        pthread_join(late, NULL);
+        pthread_join(interrupter, NULL);
+}
+
+static void test_malformed_responses(void **state) {
+        const uint8_t small[] = { 0x80, 1, 0, 0, 0, 9, 0, 0, 0, 0 };
+        uint8_t response[64];
+        size_t size = sizeof(response);
+
+        transmit();
+        say(small, sizeof(small));
+        assert_int_equal(receive(&size, response, -1), TSS2_TCTI_RC_MALFORMED_RESPONSE);
+        assert_int_equal(receive(&size, response, -1), TSS2_TCTI_RC_BAD_SEQUENCE);
+        assert_int_equal(Tss2_Tcti_Transmit(tcti, sizeof(COMMAND), COMMAND), TSS2_TCTI_RC_NO_CONNECTION);
+}
+
+static void test_huge_response(void **state) {
+        const uint8_t huge[] = { 0x80, 1, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0 };
+        size_t size = 0;
+
+        transmit();
+        say(huge, sizeof(huge));
+        assert_int_equal(receive(&size, NULL, -1), TSS2_TCTI_RC_MALFORMED_RESPONSE);
+}
+
+static void test_largest_response(void **state) {
+        uint8_t response[TPM_MESSAGE_MAX] = { 0x80, 1, 0, 0, TPM_MESSAGE_MAX >> 8, TPM_MESSAGE_MAX & 0xFF };
+        uint8_t got[TPM_MESSAGE_MAX];
+        size_t size = sizeof(got);
+
+        response[TPM_MESSAGE_MAX - 1] = 0x77;
+        transmit();
+        say(response, sizeof(response));
+        assert_int_equal(receive(&size, got, -1), TSS2_RC_SUCCESS);
+        assert_memory_equal(got, response, sizeof(response));
+}
+
+static void test_daemon_goes(void **state) {
+        uint8_t response[64];
+        size_t size = sizeof(response);
+
+        transmit();
+        say(RESPONSE, 5);
+        close(daemon_fd);
+        daemon_fd = -1;
+        assert_int_equal(receive(&size, response, -1), TSS2_TCTI_RC_NO_CONNECTION);
+        assert_int_equal(Tss2_Tcti_Transmit(tcti, sizeof(COMMAND), COMMAND), TSS2_TCTI_RC_NO_CONNECTION);
+}
+
+static void test_daemon_is_gone_before_transmit(void **state) {
+        close(daemon_fd);
+        daemon_fd = -1;
+        /* and no SIGPIPE */
+        assert_int_equal(Tss2_Tcti_Transmit(tcti, sizeof(COMMAND), COMMAND), TSS2_TCTI_RC_NO_CONNECTION);
+}
+
+static void test_cancel(void **state) {
+        const uint8_t cancel[] = { 0x80, 1, 0, 0, 0, 10, 0x20, 0, 0x10, 0x01 };
+
+        assert_int_equal(TSS2_TCTI_CANCEL(tcti)(NULL), TSS2_TCTI_RC_BAD_REFERENCE);
+        assert_int_equal(Tss2_Tcti_Cancel(tcti), TSS2_TCTI_RC_BAD_SEQUENCE);
+        transmit();
+        expect_from_client(COMMAND, sizeof(COMMAND));
+        assert_int_equal(Tss2_Tcti_Cancel(tcti), TSS2_RC_SUCCESS);
+        expect_from_client(cancel, sizeof(cancel));
+        say(RESPONSE, sizeof(RESPONSE));
+        assert_whole_receive();
+}
+
+static void test_set_locality(void **state) {
+        const uint8_t command[] = { 0x80, 1, 0, 0, 0, 11, 0x20, 0, 0x10, 0, 3 };
+        const struct {
+                uint8_t rc[4];
+                TSS2_RC expected;
+        } rows[] = {
+                { { 0, 0, 0, 0 }, TSS2_RC_SUCCESS },
+                { { 0, 0x0B, 9, 7 }, TSS2_TCTI_RC_NOT_PERMITTED },
+                { { 0, 0x0B, 0, 2 }, TSS2_TCTI_RC_NOT_IMPLEMENTED },
+                { { 0, 0, 1, 0x43 }, TSS2_TCTI_RC_NOT_IMPLEMENTED },
+        };
+
+        for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+                uint8_t answer[10] = { 0x80, 1, 0, 0, 0, 10 };
+
+                memcpy(answer + 6, rows[i].rc, 4);
+                say(answer, sizeof(answer));
+                assert_int_equal(Tss2_Tcti_SetLocality(tcti, 3), rows[i].expected);
+                expect_from_client(command, sizeof(command));
+        }
+        transmit();
+        assert_int_equal(Tss2_Tcti_SetLocality(tcti, 0), TSS2_TCTI_RC_BAD_SEQUENCE);
+}
+
+static void test_poll_handles(void **state) {
+        TSS2_TCTI_POLL_HANDLE handle = { .events = 0x55, .revents = 0x55 };
+        size_t n = 7;
+
+        assert_int_equal(TSS2_TCTI_GET_POLL_HANDLES(tcti)(tcti, &handle, NULL), TSS2_TCTI_RC_BAD_REFERENCE);
+        assert_int_equal(Tss2_Tcti_GetPollHandles(tcti, NULL, &n), TSS2_RC_SUCCESS);
+        assert_int_equal(n, 1);
+        n = 0;
+        assert_int_equal(Tss2_Tcti_GetPollHandles(tcti, &handle, &n), TSS2_TCTI_RC_INSUFFICIENT_BUFFER);
+        n = 1;
+        assert_int_equal(Tss2_Tcti_GetPollHandles(tcti, &handle, &n), TSS2_RC_SUCCESS);
+        assert_int_equal(handle.events, POLLIN);
+        assert_int_equal(handle.revents, 0);
+        transmit();
+        say(RESPONSE, 1);
+        assert_int_equal(poll(&handle, 1, -1), 1);
+}
+
+static void test_after_finalize(void **state) {
+        uint8_t response[64];
+        size_t size = sizeof(response);
+
+        Tss2_Tcti_Finalize(tcti);
+        Tss2_Tcti_Finalize(tcti);
+        Tss2_Tcti_Finalize(NULL);
+        assert_int_equal(Tss2_Tcti_Transmit(tcti, sizeof(COMMAND), COMMAND), TSS2_TCTI_RC_BAD_SEQUENCE);
+        assert_int_equal(receive(&size, response, 0), TSS2_TCTI_RC_BAD_SEQUENCE);
+        assert_int_equal(Tss2_Tcti_Cancel(tcti), TSS2_TCTI_RC_BAD_SEQUENCE);
+        assert_int_equal(Tss2_Tcti_SetLocality(tcti, 0), TSS2_TCTI_RC_BAD_SEQUENCE);
+        assert_int_equal(recv(daemon_fd, response, 1, 0), 0);
+}
+
+/* What the child finds, as exit status 0. */
+static int child(bool receiving) {
+        uint8_t response[64];
+        size_t size = sizeof(response);
+
+        if (receiving && receive(&size, response, -1) != TSS2_TCTI_RC_NO_CONNECTION)
+                return 1;
+        if (Tss2_Tcti_Transmit(tcti, sizeof(COMMAND), COMMAND) != TSS2_RC_SUCCESS)
+                return 2;
+        if (receive(&size, response, -1) != TSS2_RC_SUCCESS || size != sizeof(RESPONSE) || response[13] != 0xBB)
+                return 3;
+        Tss2_Tcti_Finalize(tcti);
+        return 0;
+}
+
+static void fork_and_serve(bool receiving) {
+        int parent_fd = daemon_fd;
+        pid_t pid = fork();
+        int status;
+
+        if (pid == 0)
+                _exit(child(receiving));
+        take_client(); /* a connection of the child's own */
+        expect_from_client(COMMAND, sizeof(COMMAND));
+        say(RESPONSE, sizeof(RESPONSE));
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+        close(daemon_fd);
+        daemon_fd = parent_fd;
+}
+
+static void test_fork(void **state) {
+        fork_and_serve(false);
+        transmit();
+        fork_and_serve(true);
+        /* the parent's command is still its own */
+        expect_from_client(COMMAND, sizeof(COMMAND));
+        say(RESPONSE, sizeof(RESPONSE));
+        assert_whole_receive();
+}
+
+static void test_fork_without_a_daemon(void **state) {
+        pid_t pid;
+        int status;
+
+        close(listener);
+        listener = -1;
+        pid = fork();
+        if (pid == 0)
+                _exit(Tss2_Tcti_Transmit(tcti, sizeof(COMMAND), COMMAND) == TSS2_TCTI_RC_NO_CONNECTION ? 0 : 1);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+        transmit();
+        say(RESPONSE, sizeof(RESPONSE));
+        assert_whole_receive();
+}
+
+static void test_descriptors_close_on_exec(void **state) {
+        TSS2_TCTI_POLL_HANDLE handle;
+        size_t n = 1;
+
+        assert_int_equal(Tss2_Tcti_GetPollHandles(tcti, &handle, &n), TSS2_RC_SUCCESS);
+        assert_int_equal(fcntl(handle.fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+}
+
+static void test_load_and_unload(void **state) {
+        const char *path = getenv("TCTI_LIBRARY");
+        unsigned before = count_fds();
+
+        assert_non_null(path);
+        for (unsigned i = 0; i < 100; i++) {
+                void *library = dlmopen(LM_ID_NEWLM, path, RTLD_NOW | RTLD_LOCAL);
+                TSS2_TCTI_INFO_FUNC info;
+                TSS2_TCTI_CONTEXT *context = calloc(1, context_size);
+                size_t size = context_size;
+
+                if (!library) /* sanitizers do not go into a name space of their own */
+                        library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+                assert_non_null(library);
+                info = (TSS2_TCTI_INFO_FUNC)dlsym(library, TSS2_TCTI_INFO_SYMBOL);
+                assert_non_null(info);
+                assert_string_equal(info()->name, "tcti-abrmd");
+                assert_int_equal(info()->init(context, &size, conf), TSS2_RC_SUCCESS);
+                take_client();
+                close(daemon_fd);
+                Tss2_Tcti_Finalize(context);
+                free(context);
+                assert_int_equal(dlclose(library), 0);
+        }
+        daemon_fd = -1;
+        assert_int_equal(count_fds(), before);
+}
+
+int main(void) {
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_init_sizes),
+                cmocka_unit_test(test_init_refuses),
+                TEST(test_header_of_the_context),
+                TEST(test_transmit_refuses),
+                TEST(test_receive_refuses),
+                TEST(test_size_is_asked_first),
+                TEST(test_byte_by_byte),
+                TEST(test_blocking_receive_blocks),
+                TEST(test_malformed_responses),
+                TEST(test_huge_response),
+                TEST(test_largest_response),
+                TEST(test_daemon_goes),
+                TEST(test_daemon_is_gone_before_transmit),
+                TEST(test_cancel),
+                TEST(test_set_locality),
+                TEST(test_poll_handles),
+                TEST(test_after_finalize),
+                TEST(test_fork),
+                TEST(test_fork_without_a_daemon),
+                TEST(test_descriptors_close_on_exec),
+                cmocka_unit_test_setup_teardown(test_load_and_unload, listen_up, teardown),
+        };
+
+        return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}
