@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# For those who work on it; meson does the work. ./run and ./check need nothing of this, not even make.
+BUILD ?= build
+PREFIX ?= /usr/local
+PYTHON ?= /usr/bin/python3
+
+SOURCES = $(shell find src test -name '*.[ch]')
+
+all: $(BUILD)/build.ninja
+	meson compile -C $(BUILD)
+
+$(BUILD)/build.ninja:
+	meson setup $(BUILD) --prefix=$(PREFIX) $(MESON_OPTIONS)
+
+$(BUILD)/peer:
+	test/lib/fetch-peer.sh $(abspath $(BUILD))/peer
+
+# The tests; `make check SUITE=unit` some of them. ./check does more.
+check: all $(BUILD)/peer
+	meson test -C $(BUILD) --print-errorlogs $(if $(SUITE),--suite $(SUITE))
+
+bench: all $(BUILD)/peer
+	TABRMD_BUILD=$(abspath $(BUILD)) PYTHONPATH=test/lib $(PYTHON) test/bench/bench.py
+
+format:
+	clang-format -i $(SOURCES)
+
+lint:
+	clang-format --dry-run -Werror $(SOURCES)
+	$(PYTHON) test/lib/layers.py
+	shellcheck -x run check .ci/run test/lib/*.sh
+	if command -v cppcheck; then cppcheck -q --error-exitcode=1 --inline-suppr -Isrc src; fi
+
+install: all
+	meson install -C $(BUILD) --no-rebuild $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))
+
+clean:
+	rm -rf $(BUILD) build-run build-check
+
+.PHONY: all check bench format lint install clean

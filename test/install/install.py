@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What `make install` puts where, and that a program can be built with what is there."""
+
+import os
+import pathlib
+import re
+import subprocess
+
+import harness
+
+PROGRAM = """
+#include <stdio.h>
+#include <string.h>
+#include <tss2/tss2-tcti-tabrmd.h>
+
+const TSS2_TCTI_INFO *Tss2_Tcti_Info(void);
+
+int main(int argc, char **argv) {
+        size_t size = 0;
+        TSS2_RC rc = Tss2_Tcti_Tabrmd_Init(NULL, &size, NULL);
+
+        printf("%s %u %d\\n", Tss2_Tcti_Info()->name, (unsigned)rc, size >= sizeof(TSS2_TCTI_CONTEXT_COMMON_V2));
+        return 0;
+}
+"""
+
+
+def run(*argv, **env):
+    return subprocess.run([str(a) for a in argv], env={**os.environ, **env}, capture_output=True, text=True,
+                          timeout=harness.HANG * 2, check=True).stdout
+
+
+class Install(harness.TestCase):
+    def setUp(self):
+        super().setUp()
+        run("meson", "install", "-C", harness.BUILD, "--no-rebuild", "--quiet", "--destdir", self.folder)
+        self.files = {str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if not path.is_dir()}
+
+    def find(self, pattern):
+        found = [name for name in self.files if re.fullmatch("(usr/local|usr)/" + pattern, name)]
+        self.assertEqual(len(found), 1, "%s: %s of %s" % (pattern, found, sorted(self.files)))
+        return self.folder / found[0]
+
+    def test_files(self):
+        for pattern in (r"sbin/tpm2-abrmd", r"libexec/tpm2-abrmd/tpm2-abrmd-helper", r"lib/(\S+/)?libtss2-tcti-tabrmd\.so\.0",
+                        r"lib/(\S+/)?libtss2-tcti-tabrmd\.so", r"include/tss2/tss2-tcti-tabrmd\.h",
+                        r"lib/(\S+/)?pkgconfig/tss2-tcti-tabrmd\.pc", r"share/dbus-1/system\.d/tpm2-abrmd\.conf",
+                        r"share/dbus-1/system-services/com\.intel\.tss2\.Tabrmd\.service",
+                        r"lib/systemd/system/tpm2-abrmd\.service"):
+            with self.subTest(pattern):
+                self.find(pattern)
+
+    def test_installed_daemon_finds_its_version(self):
+        self.assertIn("version", run(self.find("sbin/tpm2-abrmd"), "--version"))
+
+    def test_a_program_is_built_with_the_installed_library_alone(self):
+        (self.folder / "program.c").write_text(PROGRAM)
+        env = {"PKG_CONFIG_PATH": str(self.find(r"lib/(\S+/)?pkgconfig/tss2-tcti-tabrmd\.pc").parent),
+               "PKG_CONFIG_SYSROOT_DIR": str(self.folder)}
+        library = self.find(r"lib/(\S+/)?libtss2-tcti-tabrmd\.so").parent
+        flags = run("pkg-config", "--cflags", "--libs", "tss2-tcti-tabrmd", **env).split()
+        # headers of tpm2-tss are where they always were; ours in the folder
+        flags = [flag for flag in flags if not flag.startswith("-L")] + ["-L%s" % library]
+        flags += ["-I%s" % self.find(r"include/tss2/tss2-tcti-tabrmd\.h").parent.parent]
+        program = pathlib.Path(self.folder / "program")
+        run("cc", "-Wall", "-Werror", self.folder / "program.c", "-o", program, *flags)
+        self.assertEqual(run(program, LD_LIBRARY_PATH=str(library)).split(), ["tcti-abrmd", "0", "1"])
+
+
+if __name__ == "__main__":
+    harness.main()

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""How the daemon starts, ends, and starts again."""
+
+import os
+import signal
+import subprocess
+import unittest
+
+import harness
+import tpm
+
+EX_USAGE, EX_UNAVAILABLE = 64, 69
+
+
+class Ends(harness.TestCase):
+    def test_signals_and_an_empty_tpm_afterwards(self):
+        self.start_subject()
+        for sig in (signal.SIGTERM, signal.SIGINT):
+            holders = [self.connect() for _ in range(3)]
+            for i, client in enumerate(holders):
+                for n in range(3):
+                    client.create_primary(tpm.public_hmac_key(b"%d %d" % (i, n)))
+                client.start_session(tpm.SE_HMAC)
+                client.start_session(tpm.SE_POLICY)
+            self.assertEqual(self.daemon.stop(sig), 0)
+            self.assertEqual(self.proxy.holdings(), ([], [], []))
+            self.assertFalse(os.path.exists(self.daemon.socket))
+            for client in holders:
+                self.assertIsNone(client.receive())
+            self.daemon = self.start_daemon(self.tpm.conf)
+
+    def test_signal_while_a_command_runs(self):
+        self.start_subject()
+        client = self.connect()
+        self.proxy.hold()
+        client.send(tpm.create_primary(tpm.public_hmac_key(b"x")))
+        self.assertTrue(self.proxy.held.wait(harness.HANG))
+        self.daemon.process.popen.send_signal(signal.SIGTERM)
+        self.assertIsNone(client.receive(), "clients are let go at once")
+        self.proxy.release()
+        self.assertEqual(self.daemon.wait(), 0)
+        self.assertEqual(self.proxy.holdings(), ([], [], []))
+
+    def test_second_signal_means_now(self):
+        self.start_subject()
+        client = self.connect()
+        self.proxy.hold()
+        client.send(tpm.get_random())
+        self.assertTrue(self.proxy.held.wait(harness.HANG))
+        self.daemon.process.popen.send_signal(signal.SIGTERM)
+        self.assertIsNone(client.receive())
+        self.assertTrue(self.daemon.process.alive())
+        self.assertEqual(self.daemon.stop(), 0)
+        self.proxy.release()
+
+    def test_bus_goes_away(self):
+        bus = self.start_bus()
+        self.start_subject(bus=bus)
+        self.connect().create_primary(tpm.public_hmac_key(b"x"))
+        bus.stop()
+        self.assertEqual(self.daemon.wait(), EX_UNAVAILABLE)
+        self.assertEqual(self.proxy.holdings(), ([], [], []))
+
+    def test_tpm_goes_away(self):
+        """Nobody is left without an answer, and the daemon ends well on a signal."""
+        self.start_subject()
+        client = self.connect()
+        self.assertServes(client)
+        self.tpm.process.end(signal.SIGKILL)
+        self.assertEqual(client.ask(tpm.get_random()).rc >> 16, 11)
+        self.assertIdle()
+
+
+class Starts(harness.TestCase):
+    def run_daemon(self, *options):
+        """-> exit status, lines of output"""
+        argv = [harness.Ours.binary, *options, "--no-dbus", "--socket", str(self.folder / "tpm.sock")]
+        done = subprocess.run(argv, env=harness.clean_env(TABRMD_HELPER=str(harness.HELPER)), capture_output=True, text=True,
+                              timeout=harness.HANG, check=False)
+        return done.returncode, (done.stdout + done.stderr).splitlines()
+
+    def assertRefuses(self, status, *options):
+        code, lines = self.run_daemon(*options)
+        self.assertEqual(code, status, lines)
+        self.assertEqual(len(lines), 1, lines)
+        return lines[0]
+
+    def test_tpm_that_cannot_be_opened(self):
+        root = harness.Ours.root_option()
+        for conf in ("swtpm:host=127.0.0.1,port=1", "device:/nonexistent", "/dev/nonexistent", "pcap:device:/nonexistent",
+                     "nonexistent", "libtpms:/nonexistent/folder/of/state"):
+            with self.subTest(conf):
+                print("#", self.assertRefuses(EX_UNAVAILABLE, *root, "--tcti", conf))
+
+    def test_bad_options(self):
+        root = harness.Ours.root_option()
+        for bad in (["--nonsense"], ["--max-connections", "0"], ["--max-connections", "x"], ["--logger", "paper"],
+                    ["--dbus-name", "no name"], ["--tcti", ""], ["--tcti", "tabrmd"], ["argument"]):
+            with self.subTest(bad):
+                code, lines = self.run_daemon(*root, *bad)
+                self.assertEqual(code, EX_USAGE, lines)
+
+    def test_options_of_tpm2_abrmd_3(self):
+        self.start_subject(options=["-m", "27", "-e", "4", "-r", "28", "-f", "-l", "stdout", "-g", "/dev/urandom", "-n",
+                                    "com.intel.tss2.Tabrmd"])
+        self.assertServes()
+        done = subprocess.run([harness.Ours.binary, "-v"], capture_output=True, text=True, timeout=harness.HANG, check=False)
+        self.assertEqual(done.returncode, 0)
+        self.assertIn("version", done.stdout)
+
+    @unittest.skipUnless(os.geteuid() == 0, "not root")
+    def test_refuses_root(self):
+        code, lines = self.run_daemon("--tcti", "libtpms")
+        self.assertNotEqual(code, 0)
+        self.assertEqual(len(lines), 1, lines)
+        self.assertIn("--allow-root", lines[0])
+
+    def test_socket_of_another_daemon_is_left_alone(self):
+        self.start_subject()
+        code, lines = self.run_daemon(*harness.Ours.root_option(), "--tcti", "libtpms")
+        self.assertEqual(code, EX_UNAVAILABLE, lines)
+        self.assertServes()
+
+    def test_left_over_socket_is_replaced(self):
+        self.start_subject()
+        self.daemon.stop(signal.SIGKILL)
+        self.assertTrue(os.path.exists(self.daemon.socket))
+        self.daemon = self.start_daemon(self.tpm.conf)
+        self.assertServes()
+
+    def test_start_flushes_what_others_left_loaded(self):
+        """F20, and F9 as far as loaded sessions go."""
+        swtpm = self.start_swtpm()
+        for i in range(3):
+            self.assertEqual(swtpm.proxy.ask(tpm.create_primary(tpm.public_hmac_key(b"%d" % i))).rc, 0)
+            self.assertEqual(swtpm.proxy.ask(tpm.start_auth_session(tpm.SE_HMAC)).rc, 0)
+        self.daemon = self.start_daemon(swtpm.conf)
+        self.assertServes()
+        self.assertEqual(swtpm.proxy.holdings(), ([], [], []))
+
+    def test_flush_all_flushes_saved_sessions_too(self):
+        swtpm = self.start_swtpm()
+        session = swtpm.proxy.ask(tpm.start_auth_session(tpm.SE_HMAC)).handle
+        self.assertEqual(swtpm.proxy.ask(tpm.context_save(session)).rc, 0)
+        self.daemon = self.start_daemon(swtpm.conf, options=["--flush-all"])
+        self.assertServes()
+        self.assertEqual(swtpm.proxy.holdings(), ([], [], []))
+
+    def test_a_tpm_that_was_not_started(self):
+        swtpm = self.start_swtpm(started=False)
+        self.assertEqual(swtpm.proxy.ask(tpm.get_random()).rc, 0x100)
+        self.daemon = self.start_daemon(swtpm.conf)
+        self.assertServes()
+
+
+class Sessions(harness.TestCase):
+    def test_saved_session_outlives_its_client(self):
+        self.start_subject()
+        with self.daemon.client() as client:
+            session = client.start_session(tpm.SE_POLICY)
+            client.run(tpm.policy_pcr(session))
+            digest = client.run(tpm.policy_get_digest(session)).body
+            context = client.context_save(session)
+        heir = self.connect()
+        self.assertEqual(heir.run(tpm.context_load(context)).handle, session)
+        self.assertEqual(heir.run(tpm.policy_get_digest(session)).body, digest)
+        heir.close()
+        self.assertTpmEmpty()
+
+    def test_twenty_saved_sessions_outlive_their_clients(self):
+        """F13: not only the last four."""
+        self.start_subject()
+        contexts = []
+        for _ in range(20):
+            with self.daemon.client() as client:
+                contexts.append(client.context_save(client.start_session(tpm.SE_POLICY)))
+        for context in contexts:
+            with self.daemon.client() as client:
+                client.run(tpm.policy_get_digest(client.run(tpm.context_load(context)).handle))
+        self.assertTpmEmpty()
+
+    def test_session_file_works_after_a_clean_restart(self):
+        self.start_subject()
+        with self.daemon.client() as client:
+            session = client.start_session(tpm.SE_POLICY)
+            client.run(tpm.policy_pcr(session))
+            digest = client.run(tpm.policy_get_digest(session)).body
+            context = client.context_save(session)
+        self.assertEqual(self.daemon.stop(), 0)
+        self.daemon = self.start_daemon(self.tpm.conf)
+        client = self.connect()
+        self.assertEqual(client.run(tpm.context_load(context)).handle, session)
+        self.assertEqual(client.run(tpm.policy_get_digest(session)).body, digest)
+        client.close()
+        self.assertTpmEmpty()
+
+
+class Backends(harness.TestCase):
+    def check(self, conf):
+        self.daemon = self.start_daemon(conf)
+        first, second = self.connect(), self.connect()
+        for client in (first, second):
+            keys = [client.create_primary(tpm.public_hmac_key(b"%d" % i)) for i in range(5)]
+            for key in keys:
+                client.run(tpm.read_public(key))
+        return first
+
+    def test_libtpms(self):
+        self.check("libtpms")
+
+    def test_libtpms_keeps_its_state_in_a_folder(self):
+        state = self.folder / "state"
+        state.mkdir()
+        names = []
+        for _ in range(2):
+            client = self.check("libtpms:%s" % state)
+            names.append(client.run(tpm.read_public(client.create_primary(tpm.PUBLIC_ECC_PARENT))).body)
+            client.close()
+            self.assertEqual(self.daemon.stop(), 0)
+        self.assertEqual(*names)
+        fresh = self.check("libtpms")
+        self.assertNotEqual(names[0], fresh.run(tpm.read_public(fresh.create_primary(tpm.PUBLIC_ECC_PARENT))).body)
+
+    def test_any_tcti_through_the_helper(self):
+        swtpm = self.start_swtpm()
+        client = self.check("pcap:" + swtpm.conf)
+        self.assertGreater(swtpm.proxy.count(), 10)
+        client.close()
+        self.assertEqual(self.daemon.stop(), 0)
+        self.assertEqual(swtpm.proxy.holdings(), ([], [], []))
+
+    def test_helper_ends_with_the_daemon(self):
+        self.check("libtpms")
+        children = "/proc/%d/task/%d/children" % (self.daemon.process.pid, self.daemon.process.pid)
+        with open(children, encoding="ascii") as file:
+            helpers = [int(pid) for pid in file.read().split()]
+        self.assertTrue(helpers)
+        self.assertEqual(self.daemon.stop(signal.SIGKILL), -signal.SIGKILL)
+        harness.wait_until(lambda: not any(harness.runs(pid) for pid in helpers), "the helper ends", timeout=20)
+
+
+if __name__ == "__main__":
+    harness.main()

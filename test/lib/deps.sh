@@ -1,0 +1,45 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: BSD-2-Clause
+# What a bare Debian 12 lacks. Sourced by the scripts in the root.
+
+# shellcheck disable=SC2034
+packages_run=(gcc libc6-dev meson ninja-build pkg-config libglib2.0-dev libtss2-dev libtpms-dev python3 swtpm tpm2-tools)
+# shellcheck disable=SC2034
+packages_check=("${packages_run[@]}" binutils clang clang-format dbus-daemon libcmocka-dev shellcheck)
+
+is_installed() {
+        [ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null)" = "ii " ]
+}
+
+# need LOG PACKAGE...: installs those that are missing
+need() {
+        local log=$1 package missing=()
+
+        shift
+        for package; do
+                is_installed "$package" || missing+=("$package")
+        done
+        [ ${#missing[@]} -eq 0 ] && return
+        if [ "$(id -u)" -ne 0 ]; then
+                echo "$0: these packages are missing, and only root can install them: ${missing[*]}" >&2
+                exit 77
+        fi
+        echo "installing ${missing[*]}"
+        export DEBIAN_FRONTEND=noninteractive
+        if ! { apt-get -q update && apt-get -q install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+                tail -n 20 "$log" >&2
+                echo "$0: installing failed; all of it is in $log" >&2
+                exit 1
+        fi
+}
+
+# set_up DIR OPTION...: a meson build directory, made anew when it cannot be used any more
+set_up() {
+        local dir=$1
+
+        if [ -f "$dir/build.ninja" ] && meson setup --reconfigure "$@" >/dev/null 2>&1; then
+                return
+        fi
+        rm -rf "$dir"
+        meson setup "$@"
+}

@@ -1,0 +1,74 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""Fails on an #include that goes the wrong way: layers.py [ROOT]"""
+
+import pathlib
+import re
+import sys
+
+# folder: what its files may include, of our own: folders, or single headers of one
+LAYERS = {
+    "util": ["util"],
+    "tpm": ["tpm"],
+    "resmgr": ["resmgr", "tpm"],
+    "backend": ["backend", "util", "tpm"],
+    "broker": ["broker", "resmgr", "tpm", "util", "backend/backend.h"],
+    "helper": ["helper", "tpm", "util/fd.h", "backend/helper-protocol.h"],
+    "frontend": ["frontend", "broker", "tpm", "util"],
+    "daemon": ["daemon", "frontend", "broker", "backend", "resmgr", "tpm", "util"],
+    "tcti": ["tcti", "tpm", "util/fd.h", "util/list.h"],
+}
+
+# folder: what its files may not include, of others
+FORBIDDEN = {
+    "tpm": r"glib|gio|stdio|time|sys/time|unistd|pthread|syslog|sys/socket|poll|fcntl|signal",
+    "resmgr": r"glib|gio|stdio|time|sys/time|unistd|pthread|syslog|sys/socket|poll|fcntl|signal",
+    "tcti": r"glib|gio|pthread|stdio|syslog",
+    "helper": r"glib|gio",
+}
+
+# other headers that need what FORBIDDEN says
+NEEDS_GLIB = {"util/log.h", "util/loop.h"}
+
+# headers of one layer that another may use besides, for tests
+TESTS_TOO = {"test/lib"}
+# tests may start the layers below their own to have something to test against
+TEST_LAYERS = {"helper": ["backend", "util"], "frontend": ["backend", "resmgr"], "broker": ["backend"]}
+
+
+def allowed(include, rules):
+    return any(include == rule or include.startswith(rule + "/") for rule in rules)
+
+
+def check(path, root):
+    folder = path.relative_to(root / "src").parts[0]
+    if folder not in LAYERS:
+        yield "%s: a folder that is in no layer" % path.relative_to(root)
+        return
+    is_test = path.name.startswith("test-")
+    own = LAYERS[folder] + (TEST_LAYERS.get(folder, []) + list(TESTS_TOO) if is_test else [])
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        match = re.match(r'\s*#\s*include\s*([<"])([^>"]+)[>"]', line)
+        if not match:
+            continue
+        where = "%s:%d: " % (path.relative_to(root), number)
+        kind, name = match.groups()
+        if kind == '"':
+            if not allowed(name, own):
+                yield where + '%s may not use "%s"' % (folder, name)
+            elif folder in FORBIDDEN and name in NEEDS_GLIB and not is_test:
+                yield where + '%s may not use "%s", which needs GLib' % (folder, name)
+        elif not is_test and re.fullmatch(r"(%s)([-./].*)?" % FORBIDDEN.get(folder, "$^"), name.removesuffix(".h")):
+            yield where + "%s may not use <%s>" % (folder, name)
+
+
+def main():
+    root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parents[2]).resolve()
+    files = sorted((root / "src").rglob("*.[ch]"))
+    complaints = [complaint for path in files for complaint in check(path, root)]
+    print("\n".join(complaints + ["layers: %d files, %d wrong includes" % (len(files), len(complaints))]))
+    sys.exit(1 if complaints or not files else 0)
+
+
+if __name__ == "__main__":
+    main()
