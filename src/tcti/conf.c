@@ -5,110 +5,62 @@
 
 #include <string.h>
 
-/* A value in the text; the key was not given when it is NULL. */
-typedef struct Value {
-        const char *bytes;
-        size_t n;
-} Value;
+typedef struct Seen {
+        bool socket, bus_type, bus_name;
+} Seen;
 
-typedef struct Values {
-        Value socket;
-        Value bus_type;
-        Value bus_name;
-} Values;
-
-static bool is(const char *bytes, size_t n, const char *text) {
-        return n == strlen(text) && memcmp(bytes, text, n) == 0;
+static bool is_key(const char *key, size_t n_key, const char *name) {
+        return n_key == strlen(name) && memcmp(key, name, n_key) == 0;
 }
 
-static bool read_pair(const char *pair, size_t n, Values *values) {
-        const char *equals = memchr(pair, '=', n);
-        Value *value;
-        size_t n_key;
-
-        if (!equals)
+/* Return: whether @value fitted, and came for the first time. */
+static bool take(char *to, size_t size, const char *value, size_t n, bool *seen) {
+        if (*seen || n == 0 || n >= size)
                 return false;
-        n_key = equals - pair;
-        if (is(pair, n_key, "socket"))
-                value = &values->socket;
-        else if (is(pair, n_key, "bus_type"))
-                value = &values->bus_type;
-        else if (is(pair, n_key, "bus_name"))
-                value = &values->bus_name;
-        else
-                return false;
-
-        if (value->bytes)
-                return false;
-        *value = (Value){ .bytes = equals + 1, .n = n - n_key - 1 };
-        return value->n > 0;
-}
-
-static bool read_pairs(const char *text, Values *values) {
-        while (*text) {
-                const char *end = strchrnul(text, ',');
-
-                if (!read_pair(text, end - text, values))
-                        return false;
-                text = *end ? end + 1 : end;
-        }
+        memcpy(to, value, n);
+        to[n] = '\0';
+        *seen = true;
         return true;
 }
 
-static bool copy(char *to, size_t size, Value value) {
-        if (value.n >= size)
+static bool take_pair(Conf *conf, Seen *seen, const char *pair, size_t n_pair) {
+        const char *equals = memchr(pair, '=', n_pair);
+        size_t n_key = equals ? (size_t)(equals - pair) : n_pair;
+        const char *value = equals ? equals + 1 : NULL;
+        size_t n = equals ? n_pair - n_key - 1 : 0;
+        char type[sizeof("session")];
+
+        if (!value)
                 return false;
-        memcpy(to, value.bytes, value.n);
-        to[value.n] = '\0';
-        return true;
+        if (is_key(pair, n_key, "socket"))
+                return take(conf->path, sizeof(conf->path), value, n, &seen->socket);
+        if (is_key(pair, n_key, "bus_name"))
+                return take(conf->bus_name, sizeof(conf->bus_name), value, n, &seen->bus_name);
+        if (!is_key(pair, n_key, "bus_type") || !take(type, sizeof(type), value, n, &seen->bus_type))
+                return false;
+        conf->session_bus = strcmp(type, "session") == 0;
+        return conf->session_bus || strcmp(type, "system") == 0;
 }
 
-/* A bus ends the connection of who sends a name that cannot be one. */
-static bool name_is_valid(const char *name) {
-        static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-0123456789";
+bool conf_parse(const char *text, Conf *ret_conf) {
+        Conf conf = { .kind = CONF_DEFAULT, .path = TABRMD_SOCKET_PATH, .bus_name = TABRMD_DBUS_NAME };
+        Seen seen = { 0 };
 
-        if (name[0] == ':')
-                name++;
-        for (bool dot = false;; dot = true) {
-                size_t n = strspn(name, letters);
+        while (text && *text) {
+                size_t n = strcspn(text, ",");
 
-                if (n == 0)
+                if (!take_pair(&conf, &seen, text, n))
                         return false;
-                if (name[n] == '\0')
-                        return dot;
-                if (name[n] != '.')
-                        return false;
-                name += n + 1;
+                text += n;
+                if (*text == ',')
+                        text++;
         }
-}
-
-bool conf_parse(const char *text, Conf *ret) {
-        Values values = { 0 };
-        Conf conf = { 0 };
-
-        if (!text || !*text) {
-                *ret = (Conf){ .socket = TABRMD_SOCKET_PATH, .bus_name = TABRMD_DBUS_NAME };
-                return true;
-        }
-        if (strnlen(text, CONF_MAX + 1) > CONF_MAX || !read_pairs(text, &values))
+        if (seen.socket && (seen.bus_type || seen.bus_name))
                 return false;
-
-        if (values.socket.bytes) {
-                if (values.bus_type.bytes || values.bus_name.bytes)
-                        return false;
-                if (!copy(conf.socket, sizeof(conf.socket), values.socket))
-                        return false;
-                *ret = conf;
-                return true;
-        }
-
-        conf.session = values.bus_type.bytes && is(values.bus_type.bytes, values.bus_type.n, "session");
-        if (values.bus_type.bytes && !conf.session && !is(values.bus_type.bytes, values.bus_type.n, "system"))
-                return false;
-        if (!values.bus_name.bytes)
-                values.bus_name = (Value){ TABRMD_DBUS_NAME, strlen(TABRMD_DBUS_NAME) };
-        if (!copy(conf.bus_name, sizeof(conf.bus_name), values.bus_name) || !name_is_valid(conf.bus_name))
-                return false;
-        *ret = conf;
+        if (seen.socket)
+                conf.kind = CONF_SOCKET;
+        else if (seen.bus_type || seen.bus_name)
+                conf.kind = CONF_BUS;
+        *ret_conf = conf;
         return true;
 }

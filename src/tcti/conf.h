@@ -5,17 +5,23 @@
 #include <stdbool.h>
 #include <sys/un.h>
 
-#define CONF_MAX 280 /* as in tpm2-abrmd 3.0 */
-#define CONF_NAME_MAX 255
+/* Where the daemon is to be found, from a configuration string; see tss2-tcti-tabrmd.h. */
+#define CONF_BUS_NAME_MAX 255 /* D-Bus specification, "Valid Names" */
 
-/* Where the daemon is: the socket is tried first, then the bus. */
+typedef enum ConfKind {
+        CONF_DEFAULT, /* the socket of the system, else the system bus */
+        CONF_SOCKET,
+        CONF_BUS,
+} ConfKind;
+
 typedef struct Conf {
-        char socket[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* "": none */
-        char bus_name[CONF_NAME_MAX + 1];                         /* "": none */
-        bool session;
+        ConfKind kind;
+        char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+        bool session_bus;
+        char bus_name[CONF_BUS_NAME_MAX + 1];
 } Conf;
 
-/* Return: false when the text, which may be NULL, is not understood; nothing was written then. */
-bool conf_parse(const char *text, Conf *ret);
+/* Return: false, and *ret_conf as it was, when @text makes no sense. NULL is the default. */
+bool conf_parse(const char *text, Conf *ret_conf);
 
 #endif

@@ -5,131 +5,105 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <poll.h>
+#include <sys/socket.h>
 #include <time.h>
-#include <tss2/tss2_tpm2_types.h>
 
-#define NS_PER_MS 1000000
-#define NS_PER_S 1000000000
+static int64_t now_ms(void) {
+        struct timespec now;
 
-static int64_t now(void) {
-        struct timespec time;
-
-        (void)clock_gettime(CLOCK_MONOTONIC, &time);
-        return (int64_t)time.tv_sec * NS_PER_S + time.tv_nsec;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-Deadline deadline_after(int milliseconds) {
-        if (milliseconds < 0)
-                return DEADLINE_NEVER;
-        return milliseconds == 0 ? DEADLINE_PAST : now() + (int64_t)milliseconds * NS_PER_MS;
+IoDeadline io_deadline(int32_t ms) {
+        return (IoDeadline){ .at_ms = ms < 0 ? -1 : now_ms() + ms };
 }
 
-/* Return: nanoseconds, 0 when it has passed. */
-static int64_t deadline_left(Deadline deadline) {
-        int64_t left;
-
-        if (deadline == DEADLINE_NEVER || deadline == DEADLINE_PAST)
-                return deadline;
-        left = deadline - now();
-        return left > 0 ? left : 0;
-}
-
-TSS2_RC io_error(int error) {
-        switch (error) {
-        case EPIPE:
-        case ECONNRESET:
-        case ENOTCONN:
-                return TSS2_TCTI_RC_NO_CONNECTION;
-        default:
-                return TSS2_TCTI_RC_IO_ERROR;
-        }
-}
-
-TSS2_RC io_wait(int fd, short events, Deadline deadline) {
-        struct pollfd item = { .fd = fd, .events = events };
-
+IoResult io_wait(int fd, short events, const IoDeadline *deadline) {
         for (;;) {
-                int64_t left = deadline_left(deadline);
-                int64_t milliseconds = left / NS_PER_MS + (left % NS_PER_MS != 0);
-                int n;
+                struct pollfd pollfd = { .fd = fd, .events = events };
+                int64_t left = deadline->at_ms < 0 ? -1 : deadline->at_ms - now_ms();
+                int n = poll(&pollfd, 1, left > INT_MAX ? INT_MAX : left < -1 ? 0 : (int)left);
 
-                if (deadline == DEADLINE_NEVER)
-                        milliseconds = -1;
-                n = poll(&item, 1, milliseconds > INT_MAX ? INT_MAX : (int)milliseconds);
                 if (n > 0)
-                        return item.revents & POLLNVAL ? TSS2_TCTI_RC_IO_ERROR : TSS2_RC_SUCCESS;
-                if (n < 0 && errno != EINTR)
-                        return TSS2_TCTI_RC_IO_ERROR;
-                if (left == 0)
-                        return TSS2_TCTI_RC_TRY_AGAIN;
-        }
-}
-
-/* Connecting waits while the listener's queue is full, for as long as sending may. */
-static int connect_within(int fd, const struct sockaddr_un *address, socklen_t size, Deadline deadline) {
-        int64_t left;
-
-        while ((left = deadline_left(deadline)) > 0) {
-                struct timeval time = { .tv_sec = left / NS_PER_S, .tv_usec = left % NS_PER_S / 1000 + 1 };
-
-                if (deadline != DEADLINE_NEVER && setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &time, sizeof(time)) < 0)
-                        return -errno;
-                if (connect(fd, (const struct sockaddr *)address, size) == 0)
-                        return 0;
+                        return IO_DONE;
+                if (n == 0)
+                        return IO_TIMEOUT;
                 if (errno != EINTR)
-                        return -errno;
+                        return IO_ERROR;
         }
-        return -EAGAIN;
 }
 
-int io_connect(const struct sockaddr_un *address, socklen_t size, Deadline deadline) {
-        fd_auto fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+static IoResult result_of(int error) {
+        return error == ECONNRESET || error == EPIPE || error == ENOTCONN ? IO_GONE : IO_ERROR;
+}
+
+IoResult io_read_on(int fd, uint8_t *bytes, size_t n, size_t *at, const IoDeadline *deadline) {
+        while (*at < n) {
+                ssize_t got = recv(fd, bytes + *at, n - *at, MSG_DONTWAIT);
+                IoResult result;
+
+                if (got == 0)
+                        return IO_GONE;
+                if (got > 0) {
+                        *at += (size_t)got;
+                        continue;
+                }
+                if (errno == EINTR)
+                        continue;
+                if (errno != EAGAIN)
+                        return result_of(errno);
+                result = io_wait(fd, POLLIN, deadline);
+                if (result != IO_DONE)
+                        return result;
+        }
+        return IO_DONE;
+}
+
+IoResult io_read(int fd, void *bytes, size_t n, const IoDeadline *deadline) {
+        size_t at = 0;
+
+        return io_read_on(fd, bytes, n, &at, deadline);
+}
+
+IoResult io_write(int fd, const void *bytes, size_t n, const IoDeadline *deadline) {
+        const uint8_t *next = bytes;
+
+        while (n > 0) {
+                ssize_t sent = send(fd, next, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+                IoResult result;
+
+                if (sent >= 0) {
+                        next += sent;
+                        n -= (size_t)sent;
+                        continue;
+                }
+                if (errno == EINTR)
+                        continue;
+                if (errno != EAGAIN)
+                        return result_of(errno);
+                result = io_wait(fd, POLLOUT, deadline);
+                if (result != IO_DONE)
+                        return result;
+        }
+        return IO_DONE;
+}
+
+int io_connect(const struct sockaddr_un *address, socklen_t n_address) {
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         int r;
 
         if (fd < 0)
-                return -errno;
-        r = connect_within(fd, address, size, deadline);
-        return r < 0 ? r : fd_steal(&fd);
-}
+                return -1;
+        do
+                r = connect(fd, (const struct sockaddr *)address, n_address);
+        while (r < 0 && errno == EINTR);
+        if (r < 0) {
+                int saved = errno;
 
-TSS2_RC io_send(int fd, const void *bytes, size_t n, Deadline deadline) {
-        for (size_t done = 0; done < n;) {
-                ssize_t sent = send(fd, (const char *)bytes + done, n - done, MSG_NOSIGNAL | MSG_DONTWAIT);
-
-                if (sent >= 0) {
-                        done += sent;
-                } else if (errno == EAGAIN) {
-                        TSS2_RC rc = io_wait(fd, POLLOUT, deadline);
-
-                        if (rc)
-                                return rc;
-                } else if (errno != EINTR) {
-                        return io_error(errno);
-                }
+                fd_close(fd);
+                errno = saved;
+                return -1;
         }
-        return TSS2_RC_SUCCESS;
-}
-
-TSS2_RC io_receive(int fd, void *bytes, size_t n, size_t *done, Deadline deadline) {
-        /* Who has all the time waits in recv() itself, where the socket blocks. */
-        int flags = deadline == DEADLINE_NEVER ? 0 : MSG_DONTWAIT;
-
-        while (*done < n) {
-                ssize_t received = recv(fd, (char *)bytes + *done, n - *done, flags);
-
-                if (received > 0) {
-                        *done += received;
-                } else if (received == 0) {
-                        return TSS2_TCTI_RC_NO_CONNECTION;
-                } else if (errno == EAGAIN) {
-                        TSS2_RC rc = io_wait(fd, POLLIN, deadline);
-
-                        if (rc)
-                                return rc;
-                } else if (errno != EINTR) {
-                        return io_error(errno);
-                }
-        }
-        return TSS2_RC_SUCCESS;
+        return fd;
 }

@@ -2,39 +2,37 @@
 #ifndef TCTI_IO_H
 #define TCTI_IO_H
 
+#include <poll.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <tss2/tss2_common.h>
 
 /*
- * Sockets, with deadlines
- *
- * Signals that interrupt are not seen by the caller, and none is raised. All that wait return TSS2_TCTI_RC_TRY_AGAIN
- * when the deadline has passed, TSS2_TCTI_RC_NO_CONNECTION when the peer is gone, and TSS2_TCTI_RC_IO_ERROR for all else.
+ * Reading and writing sockets with a limit of time. Interrupted calls go on, short ones too; a signal never comes of a
+ * peer that is gone.
  */
+typedef enum IoResult {
+        IO_DONE,
+        IO_TIMEOUT,
+        IO_GONE, /* end of input, or reset */
+        IO_ERROR,
+} IoResult;
 
-/* A point of the monotonic clock, in nanoseconds. */
-typedef int64_t Deadline;
+typedef struct IoDeadline {
+        int64_t at_ms; /* monotonic; negative: never */
+} IoDeadline;
 
-#define DEADLINE_NEVER INT64_MAX
-#define DEADLINE_PAST 0
+IoDeadline io_deadline(int32_t ms); /* from now; negative: never */
 
-/* As for receive() of a TCTI: -1 is never. */
-Deadline deadline_after(int milliseconds);
+IoResult io_wait(int fd, short events, const IoDeadline *deadline);
+IoResult io_read(int fd, void *bytes, size_t n, const IoDeadline *deadline);
+IoResult io_write(int fd, const void *bytes, size_t n, const IoDeadline *deadline);
 
-/* Return: a descriptor, or an errno, negative. */
-int io_connect(const struct sockaddr_un *address, socklen_t size, Deadline deadline);
+/* Reads what is there, at most up to @n bytes in all, of which *at have come. Return: IO_DONE: all of them. */
+IoResult io_read_on(int fd, uint8_t *bytes, size_t n, size_t *at, const IoDeadline *deadline);
 
-TSS2_RC io_send(int fd, const void *bytes, size_t n, Deadline deadline);
-
-/* Receives until there are @n bytes, of which @done were there before; @done is kept up to date whatever happens. */
-TSS2_RC io_receive(int fd, void *bytes, size_t n, size_t *done, Deadline deadline);
-
-TSS2_RC io_wait(int fd, short events, Deadline deadline);
-
-/* What an errno of a socket means. */
-TSS2_RC io_error(int error);
+/* Return: a connected stream socket, close-on-exec, or -1 and errno. */
+int io_connect(const struct sockaddr_un *address, socklen_t n_address);
 
 #endif
