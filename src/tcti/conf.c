@@ -46,6 +46,8 @@ bool conf_parse(const char *text, Conf *ret_conf) {
         Conf conf = { .kind = CONF_DEFAULT, .path = TABRMD_SOCKET_PATH, .bus_name = TABRMD_DBUS_NAME };
         Seen seen = { 0 };
 
+        if (text && strnlen(text, CONF_MAX + 1) > CONF_MAX)
+                return false;
         while (text && *text) {
                 size_t n = strcspn(text, ",");
 

@@ -6,6 +6,7 @@
 #include <sys/un.h>
 
 /* Where the daemon is to be found, from a configuration string; see tss2-tcti-tabrmd.h. */
+#define CONF_MAX 280          /* as in tpm2-abrmd 3.0 */
 #define CONF_BUS_NAME_MAX 255 /* D-Bus specification, "Valid Names" */
 
 typedef enum ConfKind {

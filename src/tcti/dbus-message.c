@@ -144,11 +144,11 @@ size_t dbus_message_size(const uint8_t header[DBUS_HEADER_SIZE]) {
 
         get_number(&in, 4);
         fields = get_number(&in, 4);
-        if ((header[0] != 'l' && header[0] != 'B') || header[3] != PROTOCOL_VERSION || body > DBUS_MESSAGE_MAX ||
-            fields > DBUS_MESSAGE_MAX)
+        if ((header[0] != 'l' && header[0] != 'B') || header[3] != PROTOCOL_VERSION || body > DBUS_MESSAGE_LIMIT ||
+            fields > DBUS_MESSAGE_LIMIT)
                 return 0;
         fields = (fields + 7) / 8 * 8;
-        return DBUS_HEADER_SIZE + fields + body <= DBUS_MESSAGE_MAX ? DBUS_HEADER_SIZE + fields + body : 0;
+        return DBUS_HEADER_SIZE + fields + body <= DBUS_MESSAGE_LIMIT ? DBUS_HEADER_SIZE + fields + body : 0;
 }
 
 /* One header field: a number, and a value of one of the few types that fields have. */

@@ -10,8 +10,9 @@
  * D-Bus messages, as far as three method calls need them (D-Bus specification, "Message Protocol"). Calls are written
  * little endian; answers are read in either order, and every offset in them is checked.
  */
-#define DBUS_MESSAGE_MAX 65536 /* bytes; what is larger is not meant for us, and nobody we would talk to */
-#define DBUS_HEADER_SIZE 16    /* up to and including the size of the header fields */
+#define DBUS_MESSAGE_MAX 65536        /* bytes; what is larger is not meant for us */
+#define DBUS_MESSAGE_LIMIT (1u << 27) /* larger ones there are not (D-Bus specification) */
+#define DBUS_HEADER_SIZE 16           /* up to and including the size of the header fields */
 #define DBUS_CALL_MAX 1024
 
 typedef enum DbusType {
@@ -33,7 +34,7 @@ typedef struct DbusCall {
 /* Return: bytes written, or 0: it does not fit into @size. */
 size_t dbus_call_write(const DbusCall *call, uint32_t serial, uint8_t *bytes, size_t size);
 
-/* Return: size of the whole message in bytes, or 0: its header makes no sense, or says more than DBUS_MESSAGE_MAX. */
+/* Return: size of the whole message in bytes, or 0: its header makes no sense, or says more than DBUS_MESSAGE_LIMIT. */
 size_t dbus_message_size(const uint8_t header[DBUS_HEADER_SIZE]);
 
 /* What an answer says; strings are borrowed from the bytes. */

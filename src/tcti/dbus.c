@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define CALL_MS 25000      /* as long as libdbus waits for an answer */
-#define MESSAGES_MAX 256   /* others that may come before it */
+#define MESSAGES_MAX 65536 /* others that may come before it: any user of the bus can send us signals */
 #define FDS_MAX 16         /* of one message */
 #define LINE_MAX_BYTES 256 /* of the authentication */
 
@@ -199,12 +199,28 @@ static bool read_with_fds(int fd, uint8_t *bytes, size_t n_bytes, Fds *fds, cons
         return true;
 }
 
+/* What is too large is not for us, but no reason to give up the bus either. */
+static bool skip(int fd, uint8_t *bytes, size_t n_bytes, Fds *fds, const IoDeadline *deadline) {
+        while (n_bytes > 0) {
+                size_t n = n_bytes < DBUS_MESSAGE_MAX ? n_bytes : DBUS_MESSAGE_MAX;
+
+                if (!read_with_fds(fd, bytes, n, fds, deadline))
+                        return false;
+                n_bytes -= n;
+        }
+        return true;
+}
+
 static bool read_message(int fd, DbusReply *reply, Fds *fds, const IoDeadline *deadline) {
         size_t n;
 
         if (!read_with_fds(fd, reply->bytes, DBUS_HEADER_SIZE, fds, deadline))
                 return false;
         n = dbus_message_size(reply->bytes);
+        if (n > sizeof(reply->bytes)) {
+                reply->message = (DbusMessage){ 0 };
+                return skip(fd, reply->bytes, n - DBUS_HEADER_SIZE, fds, deadline);
+        }
         return n > 0 && read_with_fds(fd, reply->bytes + DBUS_HEADER_SIZE, n - DBUS_HEADER_SIZE, fds, deadline) &&
                dbus_message_parse(reply->bytes, n, &reply->message);
 }

@@ -6,7 +6,10 @@
 #include <errno.h>
 #include <limits.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <time.h>
+
+#define CONNECT_S 25
 
 static int64_t now_ms(void) {
         struct timespec now;
@@ -23,7 +26,12 @@ IoResult io_wait(int fd, short events, const IoDeadline *deadline) {
         for (;;) {
                 struct pollfd pollfd = { .fd = fd, .events = events };
                 int64_t left = deadline->at_ms < 0 ? -1 : deadline->at_ms - now_ms();
-                int n = poll(&pollfd, 1, left > INT_MAX ? INT_MAX : left < -1 ? 0 : (int)left);
+                int n;
+
+                /* Past is not never: poll() takes -1 for that. */
+                if (deadline->at_ms >= 0 && left < 0)
+                        left = 0;
+                n = poll(&pollfd, 1, left > INT_MAX ? INT_MAX : (int)left);
 
                 if (n > 0)
                         return IO_DONE;
@@ -90,11 +98,14 @@ IoResult io_write(int fd, const void *bytes, size_t n, const IoDeadline *deadlin
 }
 
 int io_connect(const struct sockaddr_un *address, socklen_t n_address) {
+        /* Connecting waits while the listener's queue is full, for as long as sending may. */
+        const struct timeval limit = { .tv_sec = CONNECT_S };
         int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         int r;
 
         if (fd < 0)
                 return -1;
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
         do
                 r = connect(fd, (const struct sockaddr *)address, n_address);
         while (r < 0 && errno == EINTR);

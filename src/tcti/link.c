@@ -83,13 +83,16 @@ TSS2_RC link_open(Link *link, const Conf *conf) {
         return ok ? TSS2_RC_SUCCESS : TSS2_TCTI_RC_NO_CONNECTION;
 }
 
-void link_close(Link *link) {
-        link->fd = fd_close(link->fd);
-        dbus_close(&link->dbus);
-}
-
 bool link_is_ours(const Link *link) {
         return link->pid == getpid();
+}
+
+void link_close(Link *link) {
+        /* A child that was forked since holds a copy; the daemon must hear of the end all the same. */
+        if (link->fd >= 0 && link_is_ours(link))
+                (void)shutdown(link->fd, SHUT_RDWR);
+        link->fd = fd_close(link->fd);
+        dbus_close(&link->dbus);
 }
 
 /* How an error of the daemon's is called in response codes, as the library of tpm2-abrmd 3.0 has it. */
@@ -127,7 +130,7 @@ static TSS2_RC call_for_rc(Link *link, const DbusCall *call) {
 }
 
 TSS2_RC link_cancel(Link *link) {
-        const IoDeadline deadline = io_deadline(-1);
+        const IoDeadline deadline = io_deadline(0);
         uint8_t bytes[TPM_STREAM_CANCEL_SIZE];
         TpmWriter writer = TPM_WRITER(bytes, sizeof(bytes));
 
@@ -137,9 +140,15 @@ TSS2_RC link_cancel(Link *link) {
                 return call_for_rc(link, &call);
         }
         tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, TPM_STREAM_CC_CANCEL);
-        if (io_write(link->fd, bytes, tpm_write_end(&writer), &deadline) != IO_DONE)
+        /* So few bytes go out whole or not at all. */
+        switch (io_write(link->fd, bytes, tpm_write_end(&writer), &deadline)) {
+        case IO_DONE:
+                return TSS2_RC_SUCCESS;
+        case IO_TIMEOUT:
+                return TSS2_TCTI_RC_TRY_AGAIN;
+        default:
                 return TSS2_TCTI_RC_NO_CONNECTION;
-        return TSS2_RC_SUCCESS;
+        }
 }
 
 static TSS2_RC rc_of_locality(uint32_t code) {
@@ -148,8 +157,12 @@ static TSS2_RC rc_of_locality(uint32_t code) {
                 return TSS2_RC_SUCCESS;
         case RM_RC(TPM2_RC_LOCALITY):
                 return TSS2_TCTI_RC_NOT_PERMITTED;
-        default: /* the lower layer cannot, or the daemon does not know the code */
+        case RM_RC_NOT_IMPLEMENTED: /* the lower layer cannot, or the daemon does not know the code */
+        case RM_RC(TPM2_RC_COMMAND_CODE):
+        case TPM2_RC_COMMAND_CODE:
                 return TSS2_TCTI_RC_NOT_IMPLEMENTED;
+        default:
+                return code;
         }
 }
 

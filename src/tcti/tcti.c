@@ -12,6 +12,8 @@
 #define MAGIC 0x1c8e03ff00db0f92ULL
 #define VERSION 2
 
+#define SIZE_END 6 /* of a header: tag and size */
+
 /*
  * TRANSMIT --a command was sent-->       RECEIVE
  * RECEIVE  --the response was taken-->   TRANSMIT
@@ -43,10 +45,16 @@ static Context *context_of(TSS2_TCTI_CONTEXT *tcti) {
 
 /* A forked child has no part in its parent's connection: it gets its own. */
 static TSS2_RC make_ours(Context *context) {
+        Link link;
+        TSS2_RC rc;
+
         if (link_is_ours(&context->link))
                 return context->link.fd >= 0 ? TSS2_RC_SUCCESS : TSS2_TCTI_RC_NO_CONNECTION;
         link_close(&context->link);
-        return link_open(&context->link, &context->conf);
+        rc = link_open(&link, &context->conf);
+        if (rc == TSS2_RC_SUCCESS)
+                context->link = link; /* else it stays the parent's, and the next command tries again */
+        return rc;
 }
 
 static TSS2_RC tcti_transmit(TSS2_TCTI_CONTEXT *tcti, size_t size, const uint8_t *command) {
@@ -84,6 +92,8 @@ static TSS2_RC tcti_transmit(TSS2_TCTI_CONTEXT *tcti, size_t size, const uint8_t
 /* The stream is of no use any more: what comes next on it cannot be told. */
 static TSS2_RC break_off(Context *context, TSS2_RC rc) {
         link_close(&context->link);
+        explicit_bzero(context->response, context->n_response);
+        context->n_response = 0;
         context->state = STATE_TRANSMIT;
         return rc;
 }
@@ -101,17 +111,21 @@ static TSS2_RC read_on(Context *context, size_t n, const IoDeadline *deadline) {
         }
 }
 
-/* Wait for the header. *ret_size is what it says. */
+/*
+ * Wait for the size. No more than that is read: what follows stays in the socket, so that who polls it after asking for
+ * the size sees that there is a response.
+ */
 static TSS2_RC read_size(Context *context, size_t *ret_size, const IoDeadline *deadline) {
-        TpmReader reader = TPM_READER(context->response, TPM_HEADER_SIZE);
+        TpmReader reader = TPM_READER(context->response, SIZE_END);
         TSS2_RC rc = TSS2_RC_SUCCESS;
         uint32_t size;
 
-        if (context->n_response < TPM_HEADER_SIZE)
-                rc = read_on(context, TPM_HEADER_SIZE, deadline);
+        if (context->n_response < SIZE_END)
+                rc = read_on(context, SIZE_END, deadline);
         if (rc != TSS2_RC_SUCCESS)
                 return rc;
-        size = tpm_read_header(&reader).size;
+        (void)tpm_read_u16(&reader);
+        size = tpm_read_u32(&reader);
         if (size < TPM_HEADER_SIZE || size > sizeof(context->response))
                 return break_off(context, TSS2_TCTI_RC_MALFORMED_RESPONSE);
         *ret_size = size;
@@ -178,7 +192,7 @@ static TSS2_RC tcti_cancel(TSS2_TCTI_CONTEXT *tcti) {
         if (context->state != STATE_RECEIVE)
                 return TSS2_TCTI_RC_BAD_SEQUENCE;
         if (!link_is_ours(&context->link))
-                return TSS2_TCTI_RC_NO_CONNECTION;
+                return break_off(context, TSS2_TCTI_RC_NO_CONNECTION);
         return link_cancel(&context->link);
 }
 
@@ -198,6 +212,8 @@ static TSS2_RC tcti_get_poll_handles(TSS2_TCTI_CONTEXT *tcti, TSS2_TCTI_POLL_HAN
         }
         if (*n_handles < 1)
                 return TSS2_TCTI_RC_INSUFFICIENT_BUFFER;
+        if (context->state == STATE_RECEIVE && !link_is_ours(&context->link))
+                return break_off(context, TSS2_TCTI_RC_NO_CONNECTION);
         rc = make_ours(context);
         if (rc != TSS2_RC_SUCCESS)
                 return rc;

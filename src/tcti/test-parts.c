@@ -187,7 +187,7 @@ static void test_sizes_that_lie(void **state) {
         set_u32(&made, 4, 8);
         set_u32(&made, 12, 0xFFFFFFF9);
         assert_int_equal(dbus_message_size(made.bytes), 0);
-        set_u32(&made, 12, DBUS_MESSAGE_MAX);
+        set_u32(&made, 12, DBUS_MESSAGE_LIMIT);
         assert_int_equal(dbus_message_size(made.bytes), 0);
 }
 

@@ -11,8 +11,8 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -246,6 +246,32 @@ static void *interrupt(void *thread) {
         return NULL;
 }
 
+/* Often enough that the clock ticks between the call and its wait: a time that is over must not become "for ever". */
+static void test_no_time_at_all(void **state) {
+        transmit();
+        alarm(20);
+        for (unsigned i = 0; i < 500000; i++) {
+                size_t size = 0;
+
+                assert_int_equal(receive(&size, NULL, TSS2_TCTI_TIMEOUT_NONE), TSS2_TCTI_RC_TRY_AGAIN);
+        }
+        alarm(0);
+}
+
+/* Who polls after asking for the size must see that there is a response, were it the shortest there is. */
+static void test_size_is_asked_before_polling(void **state) {
+        static const uint8_t shortest[] = { 0x80, 1, 0, 0, 0, 10, 0, 0, 1, 1 };
+        TSS2_TCTI_POLL_HANDLE handle;
+        size_t size = 0, n = 1;
+
+        transmit();
+        say(shortest, sizeof(shortest));
+        assert_int_equal(receive(&size, NULL, TSS2_TCTI_TIMEOUT_BLOCK), TSS2_RC_SUCCESS);
+        assert_int_equal(size, sizeof(shortest));
+        assert_int_equal(Tss2_Tcti_GetPollHandles(tcti, &handle, &n), TSS2_RC_SUCCESS);
+        assert_int_equal(poll(&handle, 1, 0), 1);
+}
+
 static void test_blocking_receive_blocks(void **state) {
         const struct sigaction action = { .sa_handler = ignore };
         pthread_t self = pthread_self();
@@ -438,6 +464,49 @@ static void test_fork_without_a_daemon(void **state) {
         assert_whole_receive();
 }
 
+/* A child asks for its handles while the parent's command is under way. */
+static int polling_child(void) {
+        TSS2_TCTI_POLL_HANDLE handle;
+        uint8_t response[64];
+        size_t size = sizeof(response), n = 1;
+
+        alarm(20);
+        if (Tss2_Tcti_GetPollHandles(tcti, &handle, &n) != TSS2_TCTI_RC_NO_CONNECTION)
+                return 1;
+        return receive(&size, response, TSS2_TCTI_TIMEOUT_BLOCK) == TSS2_TCTI_RC_BAD_SEQUENCE ? 0 : 2;
+}
+
+static void test_fork_and_poll(void **state) {
+        pid_t pid;
+        int status;
+
+        transmit();
+        pid = fork();
+        if (pid == 0)
+                _exit(polling_child());
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+}
+
+/* A child whose first attempt finds no daemon gets its connection at the second. */
+static void test_fork_before_the_daemon_is_back(void **state) {
+        pid_t pid;
+        int status;
+
+        close(listener);
+        assert_int_equal(unlink(address.sun_path), 0);
+        pid = fork();
+        if (pid == 0) {
+                if (Tss2_Tcti_Transmit(tcti, sizeof(COMMAND), COMMAND) != TSS2_TCTI_RC_NO_CONNECTION)
+                        _exit(1);
+                if (listen_up(NULL))
+                        _exit(2);
+                _exit(Tss2_Tcti_Transmit(tcti, sizeof(COMMAND), COMMAND) == TSS2_RC_SUCCESS ? 0 : 3);
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+}
+
 static void test_descriptors_close_on_exec(void **state) {
         TSS2_TCTI_POLL_HANDLE handle;
         size_t n = 1;
@@ -446,19 +515,26 @@ static void test_descriptors_close_on_exec(void **state) {
         assert_int_equal(fcntl(handle.fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
 }
 
+/* In a name space of its own, where it is unloaded for good. The sanitizers end a process that makes one. */
+static void *open_library(const char *path) {
+#ifdef __SANITIZE_ADDRESS__
+        return dlopen(path, RTLD_NOW | RTLD_LOCAL);
+#else
+        return dlmopen(LM_ID_NEWLM, path, RTLD_NOW | RTLD_LOCAL);
+#endif
+}
+
 static void test_load_and_unload(void **state) {
         const char *path = getenv("TCTI_LIBRARY");
         unsigned before = count_fds();
 
         assert_non_null(path);
         for (unsigned i = 0; i < 100; i++) {
-                void *library = dlmopen(LM_ID_NEWLM, path, RTLD_NOW | RTLD_LOCAL);
+                void *library = open_library(path);
                 TSS2_TCTI_INFO_FUNC info;
                 TSS2_TCTI_CONTEXT *context = calloc(1, context_size);
                 size_t size = context_size;
 
-                if (!library) /* sanitizers do not go into a name space of their own */
-                        library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
                 assert_non_null(library);
                 info = (TSS2_TCTI_INFO_FUNC)dlsym(library, TSS2_TCTI_INFO_SYMBOL);
                 assert_non_null(info);
@@ -484,6 +560,8 @@ int main(void) {
                 TEST(test_receive_refuses),
                 TEST(test_size_is_asked_first),
                 TEST(test_byte_by_byte),
+                TEST(test_no_time_at_all),
+                TEST(test_size_is_asked_before_polling),
                 TEST(test_blocking_receive_blocks),
                 TEST(test_malformed_responses),
                 TEST(test_huge_response),
@@ -496,6 +574,8 @@ int main(void) {
                 TEST(test_after_finalize),
                 TEST(test_fork),
                 TEST(test_fork_without_a_daemon),
+                TEST(test_fork_and_poll),
+                TEST(test_fork_before_the_daemon_is_back),
                 TEST(test_descriptors_close_on_exec),
                 cmocka_unit_test_setup_teardown(test_load_and_unload, listen_up, teardown),
         };
