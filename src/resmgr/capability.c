@@ -1,33 +1,52 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "resmgr/state.h"
 
+#include <string.h>
+
 /* As many handles as fit into a TPMS_CAPABILITY_DATA (Part 2, section 10.10). */
 #define HANDLES_MAX TPM2_MAX_CAP_HANDLES
 
-bool rm_capability_lists_handles(const RmJob *job, uint32_t *ret_property, uint32_t *ret_count) {
-        TpmReader reader = TPM_READER(job->original, job->n_original);
+/* What a GetCapability asks for. */
+typedef struct Query {
         TPM2_CAP capability;
         uint32_t property;
         uint32_t count;
+} Query;
 
-        if (job->command.info.kind != TPM_COMMAND_GET_CAPABILITY || !job->command.auths_whole)
+/* Return: false when the command is not well formed. */
+static bool query_parse(const RmJob *job, Query *ret_query) {
+        TpmReader reader = TPM_READER(job->original, job->n_original);
+        Query query;
+
+        if (!job->command.auths_whole)
                 return false;
         tpm_read_bytes(&reader, job->command.parameters);
-        capability = tpm_read_u32(&reader);
-        property = tpm_read_u32(&reader);
-        count = tpm_read_u32(&reader);
-        if (!tpm_reader_done(&reader) || capability != TPM2_CAP_HANDLES)
+        query.capability = tpm_read_u32(&reader);
+        query.property = tpm_read_u32(&reader);
+        query.count = tpm_read_u32(&reader);
+        if (!tpm_reader_done(&reader))
                 return false;
-        switch (property >> TPM2_HR_SHIFT) {
+        *ret_query = query;
+        return true;
+}
+
+/* Lists of handles that are the client's own matter. */
+static bool query_is_private(const Query *query) {
+        if (query->capability != TPM2_CAP_HANDLES)
+                return false;
+        switch (query->property >> TPM2_HR_SHIFT) {
         case TPM2_HT_TRANSIENT:
         case TPM2_HT_LOADED_SESSION:
         case TPM2_HT_SAVED_SESSION:
-                *ret_property = property;
-                *ret_count = count;
                 return true;
         default:
                 return false;
         }
+}
+
+/* A command that the TPM does not see is not audited, and does not end an exclusive audit session, as it should. */
+static bool must_ask(const Rm *rm) {
+        return rm->audited || rm->capability_audited;
 }
 
 static uint32_t list_objects(Rm *rm, uint32_t space, uint32_t from, TPM2_HANDLE handles[], uint32_t size) {
@@ -69,21 +88,16 @@ static uint32_t list_sessions(Rm *rm, uint32_t space, uint32_t from, TPM2_HANDLE
         return n;
 }
 
-RmFlow rm_capability_reply(Rm *rm, RmJob *job, uint32_t property, uint32_t count) {
+static RmFlow reply_list(Rm *rm, RmJob *job, const Query *query) {
         TpmWriter writer = TPM_WRITER(job->out, sizeof(job->out));
+        uint32_t count = query->count < HANDLES_MAX ? query->count : HANDLES_MAX;
         TPM2_HANDLE handles[HANDLES_MAX + 1];
         uint32_t n;
 
-        /* An edited list would not verify, and the true one is not for this client to see. */
-        if (job->command.header.tag == TPM2_ST_SESSIONS)
-                return rm_reply_rc(job, RM_RC(TPM2_RC_AUTH_CONTEXT));
-
-        if (count > HANDLES_MAX)
-                count = HANDLES_MAX;
-        if (property >> TPM2_HR_SHIFT == TPM2_HT_TRANSIENT)
-                n = list_objects(rm, job->space, property, handles, count + 1);
+        if (query->property >> TPM2_HR_SHIFT == TPM2_HT_TRANSIENT)
+                n = list_objects(rm, job->space, query->property, handles, count + 1);
         else
-                n = list_sessions(rm, job->space, property, handles, count + 1);
+                n = list_sessions(rm, job->space, query->property, handles, count + 1);
 
         tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, TPM2_RC_SUCCESS);
         tpm_write_u8(&writer, n > count);
@@ -94,4 +108,153 @@ RmFlow rm_capability_reply(Rm *rm, RmJob *job, uint32_t property, uint32_t count
         job->n_out = tpm_write_end(&writer);
         job->rc = TSS2_RC_SUCCESS;
         return RM_FLOW_REPLY;
+}
+
+static RmFixed *fixed_find(Rm *rm, const RmJob *job) {
+        for (uint32_t i = 0; i < rm->n_fixed; i++)
+                if (memcmp(rm->fixed[i].query, job->original + TPM_HEADER_SIZE, RM_QUERY_SIZE) == 0)
+                        return &rm->fixed[i];
+        return NULL;
+}
+
+RmFlow rm_capability_build(Rm *rm, RmJob *job) {
+        const RmFixed *fixed;
+        Query query;
+
+        if (!query_parse(job, &query))
+                return RM_FLOW_AGAIN;
+        if (job->command.header.tag == TPM2_ST_SESSIONS) {
+                /* An edited list would not verify, and the true one is not for this client to see. */
+                return query_is_private(&query) ? rm_reply_rc(job, RM_RC(TPM2_RC_AUTH_CONTEXT)) : RM_FLOW_AGAIN;
+        }
+        if (must_ask(rm))
+                return RM_FLOW_AGAIN;
+        if (query_is_private(&query))
+                return reply_list(rm, job, &query);
+        fixed = fixed_find(rm, job);
+        if (fixed) {
+                TpmWriter writer = TPM_WRITER(job->out, sizeof(job->out));
+
+                rm_copy_write(rm, &fixed->answer, &writer);
+                job->n_out = writer.n_bytes;
+                job->rc = TSS2_RC_SUCCESS;
+                return RM_FLOW_REPLY;
+        }
+        return RM_FLOW_AGAIN;
+}
+
+static uint32_t less(uint32_t a, uint32_t b) {
+        return a > b ? a - b : 0;
+}
+
+static uint32_t min(uint32_t a, uint32_t b) {
+        return a < b ? a : b;
+}
+
+/* The properties that tell of memory, as they are for this client (Part 2, section 6.13). */
+static uint32_t property_for(Rm *rm, uint32_t space, TPM2_PT property, uint32_t value) {
+        uint32_t n_owned = 0;
+        uint32_t n_saved = 0;
+        uint32_t n_gone = 0;
+        uint32_t n_left;
+
+        for (uint32_t i = 0; i < rm->n_sessions_used; i++) {
+                const RmSession *session = &rm->sessions[i];
+
+                n_owned += session->state == RM_SESSION_OWNED && session->space == space;
+                n_saved += session->state == RM_SESSION_CLIENT_SAVED && session->space == space;
+                n_gone += session->state > RM_SESSION_CLIENT_SAVED; /* these make room when it is needed */
+        }
+        n_left = min(less(rm->limits.sessions_per_space, n_owned + n_saved),
+                     less(rm->active_sessions_max, rm->n_sessions_used - n_gone));
+        switch (property) {
+        case TPM2_PT_CONTEXT_GAP_MAX:
+                return UINT32_MAX;
+        case TPM2_PT_HR_LOADED:
+                return n_owned;
+        case TPM2_PT_HR_ACTIVE:
+                return n_owned + n_saved;
+        case TPM2_PT_HR_LOADED_AVAIL:
+        case TPM2_PT_HR_ACTIVE_AVAIL:
+                return n_left;
+        case TPM2_PT_HR_TRANSIENT_AVAIL:
+                return less(rm->limits.objects_per_space, rm_space(rm, space)->n_objects);
+        default:
+                return value;
+        }
+}
+
+/* Edits the TPML_TAGGED_TPM_PROPERTY in job->out. Return: whether all of it is fixed. */
+static bool edit_properties(Rm *rm, RmJob *job, TpmReader *reader) {
+        uint32_t n = tpm_read_u32(reader);
+        bool fixed = true;
+
+        while (n-- > 0) {
+                TPM2_PT property = tpm_read_u32(reader);
+                size_t at = reader->at;
+                uint32_t value = tpm_read_u32(reader);
+
+                if (reader->bad)
+                        return false;
+                tpm_put_u32(job->out + at, property_for(rm, job->space, property, value));
+                fixed = fixed && property < TPM2_PT_VAR;
+        }
+        return fixed;
+}
+
+static void fixed_keep(Rm *rm, const RmJob *job) {
+        RmFixed *fixed = fixed_find(rm, job);
+
+        if (!fixed && rm->n_fixed < RM_FIXED_MAX) {
+                fixed = &rm->fixed[rm->n_fixed++];
+                fixed->answer = RM_NO_COPY;
+        } else if (!fixed) {
+                fixed = &rm->fixed[rm->next_fixed];
+                rm->next_fixed = (rm->next_fixed + 1) % RM_FIXED_MAX;
+        }
+        memcpy(fixed->query, job->original + TPM_HEADER_SIZE, RM_QUERY_SIZE);
+        if (!rm_copy_store(rm, &fixed->answer, job->out, job->n_out))
+                rm_capability_forget(rm);
+}
+
+RmFlow rm_capability_commit(Rm *rm, RmJob *job) {
+        TpmReader reader = TPM_READER(job->out, job->n_out);
+        bool fixed = false;
+        TPM2_CAP capability;
+        Query query;
+
+        if (job->command.header.tag == TPM2_ST_SESSIONS || !query_parse(job, &query))
+                return RM_FLOW_REPLY;
+        if (query_is_private(&query))
+                return reply_list(rm, job, &query);
+
+        tpm_read_bytes(&reader, TPM_HEADER_SIZE + sizeof(TPMI_YES_NO));
+        capability = tpm_read_u32(&reader);
+        if (reader.bad || capability != query.capability)
+                return RM_FLOW_REPLY;
+        if (capability == TPM2_CAP_TPM_PROPERTIES)
+                fixed = edit_properties(rm, job, &reader);
+        else
+                fixed = capability == TPM2_CAP_ALGS || capability == TPM2_CAP_COMMANDS ||
+                        capability == TPM2_CAP_ECC_CURVES;
+        if (fixed)
+                fixed_keep(rm, job);
+        return RM_FLOW_REPLY;
+}
+
+void rm_capability_set_audit(Rm *rm, const RmJob *job) {
+        TpmReader reader = TPM_READER(job->original, job->n_original);
+
+        tpm_read_bytes(&reader, job->command.parameters);
+        tpm_read_u16(&reader); /* auditAlg */
+        for (unsigned clear = 0; clear < 2; clear++)
+                for (uint32_t n = tpm_read_u32(&reader); n > 0 && !reader.bad; n--)
+                        if (tpm_read_u32(&reader) == TPM2_CC_GetCapability)
+                                rm->capability_audited = !clear;
+}
+
+void rm_capability_forget(Rm *rm) {
+        for (uint32_t i = 0; i < rm->n_fixed; i++)
+                rm_copy_free(rm, &rm->fixed[i].answer);
+        rm->n_fixed = rm->next_fixed = 0;
 }

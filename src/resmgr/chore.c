@@ -96,6 +96,8 @@ static bool begin(Rm *rm, RmJob *job, RmChore chore) {
                 return keep_reserve(rm, job);
         case RM_CHORE_SAVE:
                 return save(rm, job);
+        case RM_CHORE_RENEW:
+                return !rm->shut_down && rm_renew_oldest(rm, job);
         case RM_CHORE_EVICT:
                 return !rm->shut_down && (rm_evict_object(rm, job) || rm_evict_session(rm, job));
         default:

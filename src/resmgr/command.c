@@ -313,8 +313,6 @@ static RmFlow build_plain(Rm *rm, RmJob *job) {
 
 RmFlow rm_command_build(Rm *rm, RmJob *job) {
         const TpmCommand *command = &job->command;
-        uint32_t property;
-        uint32_t count;
         TpmContext context;
         RmFlow flow;
 
@@ -324,8 +322,14 @@ RmFlow rm_command_build(Rm *rm, RmJob *job) {
         case TPM_COMMAND_FLUSH_CONTEXT:
                 return rm_command_is_flush(job) ? build_flush(rm, job) : send_malformed(rm, job);
         case TPM_COMMAND_GET_CAPABILITY:
-                if (rm_capability_lists_handles(job, &property, &count))
-                        return rm_capability_reply(rm, job, property, count);
+                flow = rm_capability_build(rm, job);
+                if (flow != RM_FLOW_AGAIN)
+                        return flow;
+                break;
+        case TPM_COMMAND_SHUTDOWN:
+                /* ContextSave would undo a Shutdown, so what has to be saved is saved before (Part 3, section 9.4). */
+                if (rm_evict_object(rm, job) || rm_evict_session(rm, job))
+                        return RM_FLOW_AGAIN;
                 break;
         case TPM_COMMAND_CONTEXT_SAVE:
                 flow = save_from_copy(rm, job);

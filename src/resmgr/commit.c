@@ -163,6 +163,44 @@ static void commit_extensive(Rm *rm, RmJob *job) {
         rm->due_probe = rm->n_residents > 0;
 }
 
+/* What a successful command means for others than the handles that it names. */
+static void commit_kind(Rm *rm, RmJob *job, const TpmResponse *response) {
+        const TpmCommand *command = &job->command;
+
+        switch (command->info.kind) {
+        case TPM_COMMAND_FLUSH_CONTEXT:
+                if (rm_command_is_flush(job))
+                        commit_flush(rm, job);
+                return;
+        case TPM_COMMAND_CONTEXT_LOAD:
+        case TPM_COMMAND_CONTEXT_SAVE:
+                return; /* no end of exclusive audit: they allow no sessions at all */
+        case TPM_COMMAND_STARTUP:
+                rm_forget_residents(rm);
+                rm->due_start = false;
+                rm->due_reconcile = true;
+                break;
+        case TPM_COMMAND_SHUTDOWN:
+                rm->shut_down = true;
+                break;
+        case TPM_COMMAND_SET_AUDIT:
+                rm_capability_set_audit(rm, job);
+                break;
+        case TPM_COMMAND_RECONFIGURE:
+                rm_capability_forget(rm);
+                break;
+        default:
+                break;
+        }
+        if (command->info.attributes & TPMA_CC_EXTENSIVE) {
+                commit_extensive(rm, job);
+                rm_capability_forget(rm);
+        }
+        rm->audited = false;
+        for (unsigned i = 0; i < response->n_auths; i++)
+                rm->audited |= (response->auths[i].attributes & TPMA_SESSION_AUDIT) != 0;
+}
+
 static RmFlow commit(Rm *rm, RmJob *job, const TpmResponse *response, const uint8_t *bytes, size_t n_bytes) {
         bool possible = true;
 
@@ -178,17 +216,9 @@ static RmFlow commit(Rm *rm, RmJob *job, const TpmResponse *response, const uint
         else if (tpm_handle_is_session(response->handle))
                 possible = commit_new_session(rm, job, response->handle);
 
-        if (rm_command_is_flush(job))
-                commit_flush(rm, job);
-        if (job->command.info.attributes & TPMA_CC_EXTENSIVE)
-                commit_extensive(rm, job);
-        if (job->command.info.kind == TPM_COMMAND_STARTUP) {
-                rm_forget_residents(rm);
-                rm->due_start = false;
-                rm->due_reconcile = true;
-        }
-        if (job->command.info.kind == TPM_COMMAND_SHUTDOWN)
-                rm->shut_down = true;
+        commit_kind(rm, job, response);
+        if (job->command.info.kind == TPM_COMMAND_GET_CAPABILITY)
+                return rm_capability_commit(rm, job);
         if (!possible) {
                 rm->due_reconcile = true;
                 return rm_reply_rc(job, RM_RC(TPM2_RC_FAILURE));
@@ -241,6 +271,8 @@ static RmFlow settle_failure(Rm *rm, RmJob *job, TSS2_RC rc) {
         uint32_t i;
 
         rm_settle_all(rm);
+        if (rc == TPM2_RC_INITIALIZE || rc == TPM2_RC_FAILURE)
+                rm_capability_forget(rm);
         if (rc == TPM2_RC_RETRY || rc == TPM2_RC_YIELDED || rc == TPM2_RC_TESTING)
                 return RM_FLOW_PAUSE;
         if (is_about_slots(rc) && space->hopeless == hash_of(job))

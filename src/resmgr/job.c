@@ -113,6 +113,7 @@ RmJob *rm_job_begin(Rm *rm, uint32_t space, const uint8_t *command, size_t n_com
         if (!job)
                 return NULL;
         rm->tick++;
+        rm->counters.commands++;
         rm->shut_down = false;
         job->space = space;
         job->n_original = n_command < sizeof(job->original) ? n_command : sizeof(job->original);
@@ -129,6 +130,7 @@ static void output_reply(Rm *rm, RmJob *job, RmOutput *ret_output) {
                 rm_session_free(rm, job->pending_session);
         explicit_bzero(job->original, job->n_original);
         job->used = false;
+        rm->counters.local += job->client && job->n_transmits == 0;
         *ret_output = (RmOutput){ .bytes = job->out, .n_bytes = job->n_out, .rc = job->rc };
 }
 
@@ -181,10 +183,11 @@ static RmFlow settle(Rm *rm, RmJob *job, const uint8_t *response, size_t n_respo
         return flow == RM_FLOW_PAUSE ? pause_after(job, header.code) : flow;
 }
 
-static RmStep output_transmit(RmJob *job, RmOutput *ret_output) {
+static RmStep output_transmit(Rm *rm, RmJob *job, RmOutput *ret_output) {
         TpmReader reader = TPM_READER(job->out, job->n_out);
 
         job->waiting = true;
+        rm->counters.transmits++;
         *ret_output = (RmOutput){
                 .bytes = job->out,
                 .n_bytes = job->n_out,
@@ -217,7 +220,7 @@ RmStep rm_job_step(Rm *rm, RmJob *job, const uint8_t *response, size_t n_respons
         if (flow == RM_FLOW_SEND && ++job->n_transmits > RM_TRANSMITS_MAX)
                 flow = lost(rm, job);
         if (flow == RM_FLOW_SEND)
-                return output_transmit(job, ret_output);
+                return output_transmit(rm, job, ret_output);
         if (flow == RM_FLOW_PAUSE)
                 return output_pause(job, ret_output);
         output_reply(rm, job, ret_output);

@@ -14,6 +14,7 @@ enum {
         START_STARTUP,
         START_COMMANDS,
         START_PROPERTIES,
+        START_AUDITED,
         START_DONE,
 };
 
@@ -45,8 +46,9 @@ static RmFlow build_start(Rm *rm, RmJob *job, RmFrame *frame) {
                 return rm_send_get_capability(job, TPM2_CAP_COMMANDS, frame->at, COMMANDS_A_PAGE);
         case START_PROPERTIES:
                 return rm_send_get_capability(job, TPM2_CAP_TPM_PROPERTIES, frame->at, PROPERTIES_A_PAGE);
+        case START_AUDITED:
+                return rm_send_get_capability(job, TPM2_CAP_AUDIT_COMMANDS, TPM2_CC_GetCapability, 1);
         default:
-                rm->started = true;
                 return rm_pop(job);
         }
 }
@@ -64,6 +66,9 @@ static void take_property(Rm *rm, TPM2_PT property, uint32_t value) {
                 break;
         case TPM2_PT_MEMORY:
                 rm->memory = value;
+                break;
+        case TPM2_PT_CONTEXT_GAP_MAX:
+                rm->gap = value;
                 break;
         case TPM2_PT_MAX_COMMAND_SIZE:
                 if (value >= TPM_HEADER_SIZE)
@@ -124,12 +129,15 @@ static RmFlow settle_start(Rm *rm, RmJob *job, RmFrame *frame, const RmAnswer *a
                         start_phase(frame, START_PROPERTIES, TPM2_PT_FIXED);
                 else
                         return rm_reply_rc(job, RM_RC(TPM2_RC_FAILURE));
-        } else {
+        } else if (frame->phase == START_PROPERTIES) {
                 next = take_properties(rm, &reader);
                 if (more && next > frame->at && next < TPM2_PT_VAR)
                         frame->at = next;
                 else
-                        start_phase(frame, START_DONE, 0);
+                        start_phase(frame, START_AUDITED, 0);
+        } else {
+                rm->capability_audited = tpm_read_u32(&reader) > 0 && tpm_read_u32(&reader) == TPM2_CC_GetCapability;
+                start_phase(frame, START_DONE, 0);
         }
         return RM_FLOW_AGAIN;
 }

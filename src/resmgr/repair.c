@@ -33,6 +33,7 @@ static bool drop_session(Rm *rm, RmJob *job) {
 
         if (i == RM_NONE || job->n_frames + 1 > RM_FRAMES_MAX)
                 return false;
+        rm_session_spare(rm, i);
         rm_push(job, RM_OP_FLUSH_SESSION, i);
         return true;
 }
@@ -273,6 +274,17 @@ enum {
         REGAP_SAVE,
 };
 
+bool rm_renew_oldest(Rm *rm, RmJob *job) {
+        uint32_t i = rm_session_oldest(rm);
+
+        if (i == RM_NONE || rm->newest_sequence - rm->sessions[i].sequence < rm->gap / 4 * 3)
+                return false;
+        rm_push(job, RM_OP_REGAP, i);
+        if (rm_session_slots_short(rm, 1))
+                rm_evict_session(rm, job);
+        return true;
+}
+
 static RmFlow build_regap(Rm *rm, RmJob *job, RmFrame *frame) {
         RmSession *session = &rm->sessions[frame->at];
 
@@ -303,6 +315,8 @@ static RmFlow settle_regap(Rm *rm, RmJob *job, RmFrame *frame, const RmAnswer *a
         if (frame->phase == REGAP_SAVE && answer->rc == TPM2_RC_SUCCESS &&
             rm_session_keep_copy(rm, i, answer->bytes, answer->n_bytes))
                 return rm_pop(job);
+        if (frame->phase == REGAP_LOAD && answer->rc == TPM2_RC_SESSION_MEMORY && rm_repair(rm, job, answer->rc))
+                return RM_FLOW_AGAIN;
         /* A slot for the oldest is always kept free by the TPM itself; if somebody else took it, the gap stays for now.
          */
         if (frame->phase == REGAP_LOAD && answer->rc != TPM2_RC_SUCCESS && !rm_context_is_dead(answer->rc) &&
@@ -319,6 +333,7 @@ static RmFlow settle_regap(Rm *rm, RmJob *job, RmFrame *frame, const RmAnswer *a
 static RmFlow build_drop_foreign(Rm *rm, RmJob *job, RmFrame *frame) {
         for (uint32_t i = 0; i < rm->n_sessions_used; i++)
                 if (rm->sessions[i].state == RM_SESSION_LEFTOVER && !rm->sessions[i].unsaveable) {
+                        rm_session_spare(rm, i);
                         *frame = (RmFrame){ .op = RM_OP_FLUSH_SESSION, .at = i };
                         return RM_FLOW_AGAIN;
                 }
@@ -393,6 +408,9 @@ RmFlow rm_repair_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
                 return settle_drop_foreign(rm, job, frame, answer);
         default:
                 /* A handle in no table: whether it was there or not, it is not now. */
-                return is_transitory(answer->rc) ? RM_FLOW_PAUSE : rm_pop(job);
+                if (is_transitory(answer->rc))
+                        return RM_FLOW_PAUSE;
+                rm->counters.foreign_flushed += answer->rc == TPM2_RC_SUCCESS;
+                return rm_pop(job);
         }
 }

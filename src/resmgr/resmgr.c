@@ -9,13 +9,14 @@
 /* TPM_PT_MAX_OBJECT_CONTEXT and TPM_PT_MAX_SESSION_CONTEXT of the TPMs known are below these, in bytes. */
 #define OBJECT_CONTEXT_MAX 2772
 #define SESSION_CONTEXT_MAX 1000
+#define CELLS_A_FIXED 5 /* a TPMS_CAPABILITY_DATA is some 1,024 bytes */
 
 static uint32_t count_cells(const RmLimits *limits) {
         uint32_t per_object = (OBJECT_CONTEXT_MAX + RM_CELL_PAYLOAD - 1) / RM_CELL_PAYLOAD;
         uint32_t per_session = (SESSION_CONTEXT_MAX + RM_CELL_PAYLOAD - 1) / RM_CELL_PAYLOAD;
 
         /* A session may have a copy and a token, and a new copy is stored before the old one is freed. */
-        return limits->objects * per_object + RM_SESSIONS * 2 * per_session + per_object;
+        return limits->objects * per_object + RM_SESSIONS * 2 * per_session + per_object + RM_FIXED_MAX * CELLS_A_FIXED;
 }
 
 static bool limits_make_sense(const RmLimits *limits) {
@@ -56,6 +57,7 @@ Rm *rm_init(void *block, const RmLimits *limits) {
         rm->object_slots = rm->session_slots = RM_SLOTS_UNKNOWN;
         rm->max_command = rm->max_response = TPM_MESSAGE_DEFAULT;
         rm->active_sessions_max = 64;
+        rm->gap = 0xFFFF;
         return rm;
 }
 
@@ -75,7 +77,12 @@ bool rm_implements(const Rm *rm, TPM2_CC code) {
         return tpm_command_table_find((TpmCommandTable *)&rm->table, code) != NULL;
 }
 
+const RmCounters *rm_counters(const Rm *rm) {
+        return &rm->counters;
+}
+
 void rm_forget_residents(Rm *rm) {
+        rm_capability_forget(rm);
         rm_object_forget_residents(rm);
         for (uint32_t i = 0; i < rm->n_sessions_used; i++)
                 if (rm->sessions[i].residency != RM_ABSENT)

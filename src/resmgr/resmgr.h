@@ -64,8 +64,22 @@ typedef enum RmChore {
         RM_CHORE_CLEANUP, /* flush one thing that a closed client owned, or that is one too many */
         RM_CHORE_RESERVE, /* evict one thing too many for the reserve (rm_set_reserve()) */
         RM_CHORE_SAVE,    /* save one resident object that has no copy; it stays resident */
+        RM_CHORE_RENEW,   /* load and save the oldest saved session, long before the context gap is full */
         RM_CHORE_EVICT,   /* evict one thing, whichever */
 } RmChore;
+
+/* What was taken from whom, and what it cost, since the beginning. */
+typedef struct RmCounters {
+        uint64_t commands;             /* of clients */
+        uint64_t transmits;            /* TPM commands */
+        uint64_t local;                /* commands of clients that were answered without the TPM */
+        uint64_t abandoned_flushed;    /* saved sessions of clients that are gone, to make room */
+        uint64_t left_over_flushed;    /* saved sessions from before we started, to make room */
+        uint64_t client_saved_flushed; /* saved sessions of clients that are still there, to make room */
+        uint64_t foreign_flushed;      /* sessions and objects in no table */
+} RmCounters;
+
+const RmCounters *rm_counters(const Rm *rm);
 
 /* Size of the block, in bytes, a multiple of 4096. Most of it is never touched unless that much is in use. */
 size_t rm_size(const RmLimits *limits);

@@ -101,6 +101,23 @@ void rm_session_doom(Rm *rm, uint32_t i) {
         rm->sessions[i].state = RM_SESSION_DOOMED;
 }
 
+void rm_session_spare(Rm *rm, uint32_t i) {
+        switch (rm->sessions[i].state) {
+        case RM_SESSION_ABANDONED:
+                rm->counters.abandoned_flushed++;
+                break;
+        case RM_SESSION_LEFTOVER:
+                rm->counters.left_over_flushed++;
+                break;
+        case RM_SESSION_CLIENT_SAVED:
+                rm->counters.client_saved_flushed++;
+                break;
+        default:
+                break;
+        }
+        rm_session_doom(rm, i);
+}
+
 static uint32_t abandoned_max(const Rm *rm) {
         if (rm->limits.abandoned != RM_NONE)
                 return rm->limits.abandoned;
@@ -160,7 +177,7 @@ void rm_session_close(Rm *rm, uint32_t i) {
         for (uint32_t k = 0; k < rm->n_sessions_used; k++)
                 n_abandoned += rm->sessions[k].state == RM_SESSION_ABANDONED;
         if (n_abandoned > abandoned_max(rm))
-                rm_session_doom(rm, oldest_of_heaviest(rm, RM_SESSION_ABANDONED));
+                rm_session_spare(rm, oldest_of_heaviest(rm, RM_SESSION_ABANDONED));
 }
 
 bool rm_session_keep_copy(Rm *rm, uint32_t i, const uint8_t *bytes, size_t n_bytes) {
@@ -171,6 +188,11 @@ bool rm_session_keep_copy(Rm *rm, uint32_t i, const uint8_t *bytes, size_t n_byt
                 return false;
         session->sequence = context.sequence;
         session->residency = RM_ABSENT;
+        if (context.sequence > rm->newest_sequence)
+                rm->newest_sequence = context.sequence;
+        /* What kept others from being saved may be over. */
+        for (uint32_t k = 0; k < rm->n_sessions_used; k++)
+                rm->sessions[k].unsaveable = false;
         return true;
 }
 

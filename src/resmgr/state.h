@@ -172,6 +172,15 @@ struct RmJob {
         uint8_t out[TPM_MESSAGE_MAX];
 };
 
+/* The answer to a GetCapability for what never changes. */
+#define RM_FIXED_MAX 32
+#define RM_QUERY_SIZE 12 /* capability, property, count */
+
+typedef struct RmFixed {
+        uint8_t query[RM_QUERY_SIZE];
+        RmCopy answer; /* whole */
+} RmFixed;
+
 #define RM_RESIDENTS_MAX 128 /* objects in the TPM at a time */
 #define RM_SESSIONS 1024     /* entries; TPMs known have 64 */
 #define RM_SLOTS_UNKNOWN UINT32_MAX
@@ -185,11 +194,12 @@ struct Rm {
 
         uint32_t reserve;
         bool flush_all;
-        bool due_start;     /* the TPM must be started, or started again */
-        bool due_reconcile; /* the tables may be wrong */
-        bool due_probe;     /* some resident objects may be gone */
-        bool shut_down;     /* a client's Shutdown succeeded, and no command came since */
-        bool started;       /* attributes and properties are known */
+        bool due_start;          /* the TPM must be started, or started again */
+        bool due_reconcile;      /* the tables may be wrong */
+        bool due_probe;          /* some resident objects may be gone */
+        bool shut_down;          /* a client's Shutdown succeeded, and no command came since */
+        bool audited;            /* a session was used for audit, and no command without one succeeded since */
+        bool capability_audited; /* GetCapability is on the list of audited commands */
 
         uint64_t tick;          /* client commands so far */
         uint32_t object_slots;  /* learned; RM_SLOTS_UNKNOWN */
@@ -202,6 +212,10 @@ struct Rm {
         uint32_t memory; /* TPMA_MEMORY */
         uint32_t max_command;
         uint32_t max_response;
+        uint32_t gap; /* TPM_PT_CONTEXT_GAP_MAX */
+
+        uint64_t newest_sequence; /* of all session contexts seen */
+        RmCounters counters;
 
         uint32_t n_spaces_used, free_space;
         uint32_t n_objects_used, free_object;
@@ -210,6 +224,9 @@ struct Rm {
 
         uint32_t n_residents; /* objects that are not ABSENT */
         uint32_t residents[RM_RESIDENTS_MAX];
+
+        uint32_t n_fixed, next_fixed; /* entries in use; the one to be replaced next */
+        RmFixed fixed[RM_FIXED_MAX];
 
         TpmCommandTable table;
         RmSession sessions[RM_SESSIONS];
@@ -294,6 +311,7 @@ void rm_session_close(Rm *rm, uint32_t session); /* its client is gone */
 void rm_session_settle(Rm *rm, uint32_t session); /* UNKNOWN back to what it was: with a copy, it is not in the TPM */
 void rm_session_loaded(Rm *rm, uint32_t session); /* RESIDENT; the copy is spent, since a context loads once */
 void rm_session_doom(Rm *rm, uint32_t session);   /* to be flushed; no longer its client's */
+void rm_session_spare(Rm *rm, uint32_t session);  /* doom it to make room, and count that */
 bool rm_session_keep_copy(Rm *rm, uint32_t session, const uint8_t *bytes, size_t n_bytes);
 bool rm_session_keep_token(Rm *rm, uint32_t session); /* the copy becomes what its client holds */
 uint32_t rm_session_oldest(Rm *rm);                   /* saved, with a copy, lowest sequence; or RM_NONE */
@@ -379,6 +397,9 @@ bool rm_repair(Rm *rm, RmJob *job, TSS2_RC rc);
 bool rm_evict_object(Rm *rm, RmJob *job);
 bool rm_evict_session(Rm *rm, RmJob *job);
 
+/* When three quarters of the context gap lie between the oldest saved session and the newest. */
+bool rm_renew_oldest(Rm *rm, RmJob *job);
+
 /* reconcile.c: START and RECONCILE */
 
 RmFlow rm_reconcile_build(Rm *rm, RmJob *job);
@@ -386,8 +407,16 @@ RmFlow rm_reconcile_settle(Rm *rm, RmJob *job, const RmAnswer *answer);
 
 /* capability.c */
 
-/* Whether the command asks for a list of handles that are the client's own matter. */
-bool rm_capability_lists_handles(const RmJob *job, uint32_t *ret_property, uint32_t *ret_count);
-RmFlow rm_capability_reply(Rm *rm, RmJob *job, uint32_t property, uint32_t count);
+/* Return: RM_FLOW_AGAIN when the TPM has to be asked. */
+RmFlow rm_capability_build(Rm *rm, RmJob *job);
+
+/* The TPM answered; job->out is what it said, and becomes what the client hears. */
+RmFlow rm_capability_commit(Rm *rm, RmJob *job);
+
+/* A SetCommandCodeAuditStatus succeeded. */
+void rm_capability_set_audit(Rm *rm, const RmJob *job);
+
+/* What is fixed may have changed. */
+void rm_capability_forget(Rm *rm);
 
 #endif

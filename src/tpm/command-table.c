@@ -25,6 +25,14 @@ static TpmCommandKind kind_of(TPM2_CC code) {
         case TPM2_CC_ChangePPS:
         case TPM2_CC_HierarchyControl:
                 return TPM_COMMAND_HIERARCHY;
+        case TPM2_CC_SetCommandCodeAuditStatus:
+                return TPM_COMMAND_SET_AUDIT;
+        case TPM2_CC_PCR_Allocate:
+        case TPM2_CC_SetAlgorithmSet:
+        case TPM2_CC_PP_Commands:
+        case TPM2_CC_FieldUpgradeStart:
+        case TPM2_CC_FieldUpgradeData:
+                return TPM_COMMAND_RECONFIGURE;
         default:
                 return TPM_COMMAND_PLAIN;
         }

@@ -23,6 +23,8 @@ typedef enum TpmCommandKind {
         TPM_COMMAND_STARTUP,            /* unloads everything */
         TPM_COMMAND_SHUTDOWN,           /* what follows it may undo it */
         TPM_COMMAND_HIERARCHY,          /* flushes the objects of hierarchies */
+        TPM_COMMAND_SET_AUDIT,          /* says which commands are audited */
+        TPM_COMMAND_RECONFIGURE,        /* changes what is fixed otherwise */
 } TpmCommandKind;
 
 typedef struct TpmCommandInfo {

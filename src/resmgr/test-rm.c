@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "resmgr/test-rm.h"
+
+const RmLimits LIMITS = {
+        .spaces = 16, .objects = 64, .objects_per_space = 12, .sessions_per_space = 40, .abandoned = RM_NONE
+};
+
+Rm *rm;
+void *block;
+size_t n_block;
+unsigned n_sent;
+unsigned n_saves;
+unsigned n_pauses;
+uint32_t spaces[8];
+bool check_claims = true;
+
+bool (*intercept)(const Message *command, Message *ret_response);
+size_t (*rm_test_tpm)(const uint8_t *command, size_t n_command, uint8_t *response, size_t size) = inprocess_run;
+
+Message direct(Message command) {
+        Message response;
+
+        response.n = rm_test_tpm(command.bytes, command.n, response.bytes, sizeof(response.bytes));
+        return response;
+}
+
+bool tpm_lists(TPM2_HANDLE handle) {
+        bool session = handle >> TPM2_HR_SHIFT == TPM2_HT_POLICY_SESSION;
+        Message list = direct(cmd_get_capability(TPM2_CAP_HANDLES, session ? handle ^ 0x01000000 : handle, 1));
+        TpmReader reader = TPM_READER(list.bytes, list.n);
+
+        tpm_read_bytes(&reader, TPM_HEADER_SIZE + 5);
+        return tpm_read_u32(&reader) == 1 && tpm_read_u32(&reader) == handle;
+}
+
+unsigned tpm_count(TPM2_HT type) {
+        Message list = direct(cmd_get_capability(TPM2_CAP_HANDLES, (uint32_t)type << TPM2_HR_SHIFT, 254));
+        TpmReader reader = TPM_READER(list.bytes, list.n);
+
+        tpm_read_bytes(&reader, TPM_HEADER_SIZE + 5);
+        return tpm_read_u32(&reader);
+}
+
+void assert_no_false_claim(void) {
+        for (uint32_t k = 0; k < rm->n_residents; k++) {
+                const RmObject *object = rm_object(rm, rm->residents[k]);
+
+                if (object->residency == RM_RESIDENT)
+                        assert_true(tpm_lists(object->phandle));
+        }
+        for (uint32_t i = 0; i < rm->n_sessions_used; i++)
+                if (rm->sessions[i].state > RM_SESSION_PENDING && rm->sessions[i].residency == RM_RESIDENT)
+                        assert_true(tpm_lists(rm->sessions[i].handle));
+}
+
+Message run(RmJob *job) {
+        Message command, response;
+        RmOutput output;
+        RmStep step = rm_job_step(rm, job, NULL, 0, &output);
+
+        while (step != RM_STEP_REPLY) {
+                if (step == RM_STEP_PAUSE) {
+                        n_pauses++;
+                        step = rm_job_step(rm, job, NULL, 0, &output);
+                        continue;
+                }
+                command.n = output.n_bytes;
+                memcpy(command.bytes, output.bytes, output.n_bytes);
+                n_sent++;
+                n_saves += output.code == TPM2_CC_ContextSave;
+                if (!intercept || !intercept(&command, &response))
+                        response = direct(command);
+                if (check_claims)
+                        assert_no_false_claim();
+                memset((uint8_t *)output.bytes, 0xA5, output.n_bytes);
+                step = rm_job_step(rm, job, response.bytes, response.n, &output);
+        }
+        response.n = output.n_bytes;
+        memcpy(response.bytes, output.bytes, output.n_bytes);
+        return response;
+}
+
+void chores(RmChore chore) {
+        RmJob *job;
+
+        while ((job = rm_job_begin_chore(rm, chore)))
+                run(job);
+}
+
+Message call(unsigned client, Message command) {
+        RmJob *job;
+
+        chores(RM_CHORE_DUE);
+        job = rm_job_begin(rm, spaces[client], command.bytes, command.n);
+        assert_non_null(job);
+        return run(job);
+}
+
+Message succeed(unsigned client, Message command) {
+        Message response = call(client, command);
+
+        assert_int_equal(message_rc(&response), TPM2_RC_SUCCESS);
+        return response;
+}
+
+uint32_t rc_of(unsigned client, Message command) {
+        Message response = call(client, command);
+
+        return message_rc(&response);
+}
+
+TPM2_HANDLE handle_of(unsigned client, Message command) {
+        Message response = succeed(client, command);
+
+        return message_handle(&response);
+}
+
+Message load_context(const Message *saved) {
+        return cmd_context_load(saved->bytes + TPM_HEADER_SIZE, saved->n - TPM_HEADER_SIZE);
+}
+
+int rm_test_setup_with(const RmLimits *limits) {
+        n_block = rm_size(limits);
+        block = aligned_alloc(4096, n_block);
+        if (!block)
+                return -1;
+        memset(block, 0, n_block);
+        rm = rm_init(block, limits);
+        intercept = NULL;
+        check_claims = true;
+        run(rm_job_begin_chore(rm, RM_CHORE_START));
+        for (unsigned i = 0; i < 8; i++)
+                rm_space_open(rm, 1000 + i, &spaces[i]);
+        n_sent = n_saves = n_pauses = 0;
+        return 0;
+}
+
+int rm_test_setup(void **state) {
+        rm_test_tpm = inprocess_run;
+        inprocess_start();
+        return rm_test_setup_with(&LIMITS);
+}
+
+void rm_test_close(void) {
+        intercept = NULL;
+        for (unsigned i = 0; i < 8; i++)
+                rm_space_close(rm, spaces[i]);
+        chores(RM_CHORE_DUE);
+        chores(RM_CHORE_CLEANUP);
+        /* Whatever a test did: nothing of it is left loaded. */
+        assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), 0);
+        assert_int_equal(tpm_count(TPM2_HT_LOADED_SESSION), 0);
+        assert_int_equal(rm->n_residents, 0);
+        free(block);
+}
+
+int rm_test_teardown(void **state) {
+        rm_test_close();
+        inprocess_stop();
+        return 0;
+}
+
+unsigned count_handles(const Message *list, uint8_t *ret_more) {
+        TpmReader reader = TPM_READER(list->bytes, list->n);
+
+        tpm_read_bytes(&reader, TPM_HEADER_SIZE);
+        *ret_more = tpm_read_u8(&reader);
+        tpm_read_u32(&reader);
+        return tpm_read_u32(&reader);
+}

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+
+/* Sessions; see test-rm.h. */
+#include "resmgr/test-rm.h"
+
+static void test_sessions_are_their_owners(void **state) {
+        TPM2_HANDLE session = handle_of(0, cmd_start_session(TPM2_SE_POLICY));
+        TestAuth auth = { session, TPMA_SESSION_CONTINUESESSION | TPMA_SESSION_AUDIT };
+
+        n_sent = 0;
+        assert_int_equal(rc_of(1, cmd_with_handle(TPM2_CC_PolicyGetDigest, session)), 0xB0910);
+        assert_int_equal(rc_of(1, cmd_with_handle(TPM2_CC_ContextSave, session)), 0xB0910);
+        assert_int_equal(rc_of(1, cmd_with_handle(TPM2_CC_FlushContext, session)), RM_RC(RC_HANDLE_P1));
+        /* F10: the upper byte does not tell sessions apart */
+        assert_int_equal(rc_of(1, cmd_with_handle(TPM2_CC_FlushContext, session ^ 0x01000000)), RM_RC(RC_HANDLE_P1));
+        assert_int_equal(rc_of(1, cmd_get_random_auth(4, &auth, 1)), 0xB0918);
+        assert_int_equal(n_sent, 0);
+        succeed(0, cmd_with_handle(TPM2_CC_PolicyGetDigest, session));
+        succeed(0, cmd_with_handle(TPM2_CC_FlushContext, session));
+        assert_int_equal(rc_of(0, cmd_with_handle(TPM2_CC_FlushContext, session)), RM_RC(RC_HANDLE_P1));
+}
+
+static void test_more_sessions_than_slots(void **state) {
+        TPM2_HANDLE sessions[12];
+
+        for (unsigned i = 0; i < 12; i++)
+                sessions[i] = handle_of(i % 3, cmd_start_session(TPM2_SE_POLICY));
+        for (unsigned round = 0; round < 3; round++)
+                for (unsigned i = 0; i < 12; i++)
+                        succeed(i % 3, cmd_policy_pcr(sessions[i]));
+        for (unsigned i = 0; i < 12; i++)
+                succeed(i % 3, cmd_with_handle(TPM2_CC_FlushContext, sessions[i]));
+        assert_int_equal(tpm_count(TPM2_HT_SAVED_SESSION), 0);
+}
+
+static void test_policy_run_costs_four(void **state) {
+        for (unsigned i = 0; i < 50; i++) {
+                TPM2_HANDLE session = handle_of(0, cmd_start_session(TPM2_SE_POLICY));
+
+                succeed(0, cmd_policy_pcr(session));
+                succeed(0, cmd_with_handle(TPM2_CC_PolicyGetDigest, session));
+                succeed(0, cmd_with_handle(TPM2_CC_FlushContext, session));
+        }
+        assert_int_equal(n_sent, 200);
+}
+
+static void test_s5_s6_f8_continue_session(void **state) {
+        for (unsigned i = 0; i < 5; i++) {
+                TPM2_HANDLE session = handle_of(0, cmd_start_session(TPM2_SE_HMAC));
+                TestAuth auth = { session, TPMA_SESSION_AUDIT };
+                Message truncated = cmd_get_random_auth(4, &auth, 1);
+
+                truncated.n--;
+                tpm_put_u32(truncated.bytes + 2, truncated.n);
+                assert_int_equal(rc_of(0, truncated), 0x1DA);
+                succeed(0, cmd_with_handle(TPM2_CC_ContextSave, session));
+                rm_session_doom(rm, rm_session_find(rm, session));
+        }
+}
+
+static void test_continue_session_clear_ends_it(void **state) {
+        TPM2_HANDLE session = handle_of(0, cmd_start_session(TPM2_SE_HMAC));
+        TestAuth auth = { session, TPMA_SESSION_AUDIT };
+
+        succeed(0, cmd_get_random_auth(4, &auth, 1));
+        assert_int_equal(rm->n_sessions_used, 0);
+        assert_int_equal(rc_of(0, cmd_get_random_auth(4, &auth, 1)), 0xB0918);
+}
+
+static void test_s7_s8_s9_tokens(void **state) {
+        TPM2_HANDLE session = handle_of(0, cmd_start_session(TPM2_SE_POLICY));
+        Message first = succeed(0, cmd_with_handle(TPM2_CC_ContextSave, session));
+        Message prefix = load_context(&first);
+        Message second;
+
+        assert_int_equal(rc_of(0, cmd_with_handle(TPM2_CC_ContextSave, session)), 0xB0910);
+        assert_int_equal(rc_of(0, cmd_policy_pcr(session)), 0xB0910);
+        assert_int_equal(handle_of(0, load_context(&first)), session);
+        assert_int_equal(rc_of(0, load_context(&first)), RM_RC(RC_HANDLE_P1));
+        assert_int_equal(rc_of(1, load_context(&first)), RM_RC(RC_HANDLE_P1));
+        succeed(0, cmd_policy_pcr(session));
+
+        second = succeed(0, cmd_with_handle(TPM2_CC_ContextSave, session));
+        assert_memory_not_equal(first.bytes, second.bytes, second.n);
+        assert_int_equal(rc_of(1, load_context(&first)), RM_RC(RC_HANDLE_P1));
+        /* F11: a guess that is well formed but has other contents */
+        prefix = load_context(&second);
+        prefix.bytes[prefix.n - 1] ^= 1;
+        assert_int_equal(rc_of(1, prefix), RM_RC(RC_HANDLE_P1));
+        /* whoever holds the whole of it has the session; F2: bytes behind it are refused by the TPM */
+        prefix = load_context(&second);
+        prefix.bytes[prefix.n++] = 0;
+        tpm_put_u32(prefix.bytes + 2, prefix.n);
+        assert_int_equal(rc_of(1, prefix), 0x95);
+        assert_int_equal(handle_of(1, load_context(&second)), session);
+        assert_int_equal(rc_of(0, cmd_policy_pcr(session)), 0xB0910);
+        succeed(1, cmd_policy_pcr(session));
+}
+
+static void test_s11_abandoned_sessions_load_once_each(void **state) {
+        Message saved[20];
+
+        for (unsigned i = 0; i < 20; i++) {
+                TPM2_HANDLE session = handle_of(0, cmd_start_session(TPM2_SE_POLICY));
+
+                saved[i] = succeed(0, cmd_with_handle(TPM2_CC_ContextSave, session));
+                rm_space_close(rm, spaces[0]);
+                chores(RM_CHORE_CLEANUP);
+                rm_space_open(rm, 1000, &spaces[0]);
+        }
+        for (unsigned i = 0; i < 20; i++) {
+                succeed(1, load_context(&saved[i]));
+                assert_int_equal(rc_of(1, load_context(&saved[i])), RM_RC(RC_HANDLE_P1));
+        }
+}
+
+static void test_s15_abandoned_make_room(void **state) {
+        for (unsigned i = 0; i < 70; i++) {
+                TPM2_HANDLE session = handle_of(0, cmd_start_session(TPM2_SE_POLICY));
+
+                succeed(0, cmd_with_handle(TPM2_CC_ContextSave, session));
+                rm_space_close(rm, spaces[0]);
+                chores(RM_CHORE_CLEANUP);
+                rm_space_open(rm, 1000, &spaces[0]);
+        }
+        assert_int_equal(tpm_count(TPM2_HT_SAVED_SESSION), 56); /* 64 less 8 */
+        for (unsigned i = 0; i < 40; i++)
+                handle_of(1, cmd_start_session(TPM2_SE_HMAC));
+        for (unsigned i = 0; i < 24; i++)
+                handle_of(2, cmd_start_session(TPM2_SE_HMAC));
+}
+
+static void test_s13_session_quotas(void **state) {
+        unsigned n = 0;
+        uint32_t rc;
+
+        for (unsigned i = 0; i < LIMITS.sessions_per_space; i++)
+                handle_of(0, cmd_start_session(TPM2_SE_HMAC));
+        assert_int_equal(rc_of(0, cmd_start_session(TPM2_SE_HMAC)), 0xB0903);
+        rm_space_close(rm, spaces[1]);
+        rm_space_open(rm, 1000, &spaces[1]); /* the same uid */
+        do {
+                rc = rc_of(1, cmd_start_session(TPM2_SE_HMAC));
+                n += rc == TPM2_RC_SUCCESS;
+        } while (rc == TPM2_RC_SUCCESS);
+        assert_int_equal(rc, 0xB0905);
+        assert_int_equal(LIMITS.sessions_per_space + n, 64 - 8);
+        handle_of(2, cmd_start_session(TPM2_SE_HMAC));
+}
+
+static void test_leftover_sessions(void **state) {
+        Message started = direct(cmd_start_session(TPM2_SE_POLICY));
+        TPM2_HANDLE session = message_handle(&started);
+        Message saved = direct(cmd_with_handle(TPM2_CC_ContextSave, session));
+
+        rm_space_close(rm, spaces[0]);
+        memset(block, 0, n_block);
+        rm = rm_init(block, &LIMITS);
+        run(rm_job_begin_chore(rm, RM_CHORE_START));
+        for (unsigned i = 0; i < 8; i++)
+                rm_space_open(rm, 1000 + i, &spaces[i]);
+        assert_int_equal(rm->sessions[0].state, RM_SESSION_LEFTOVER);
+        assert_int_equal(handle_of(0, load_context(&saved)), session);
+        succeed(0, cmd_policy_pcr(session));
+}
+
+static void test_leftover_sessions_go_first(void **state) {
+        for (unsigned i = 0; i < 60; i++) {
+                Message started = direct(cmd_start_session(TPM2_SE_POLICY));
+
+                direct(cmd_with_handle(TPM2_CC_ContextSave, message_handle(&started)));
+        }
+        rm->due_reconcile = true;
+        for (unsigned i = 0; i < 40; i++)
+                handle_of(0, cmd_start_session(TPM2_SE_POLICY));
+        for (unsigned i = 0; i < 16; i++)
+                handle_of(1, cmd_start_session(TPM2_SE_POLICY));
+}
+
+static void test_start_clears_what_was_left_loaded(void **state) {
+        direct(cmd_hash_start());
+        direct(cmd_hash_start());
+        direct(cmd_start_session(TPM2_SE_HMAC));
+        run(rm_job_begin_chore(rm, RM_CHORE_START));
+        assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), 0);
+        assert_int_equal(tpm_count(TPM2_HT_LOADED_SESSION), 0);
+}
+
+static void test_s17_context_gap(void **state) {
+        TPM2_HANDLE idle[4], busy[4];
+
+        check_claims = false; /* half a million commands */
+        for (unsigned i = 0; i < 4; i++) {
+                idle[i] = handle_of(0, cmd_start_session(TPM2_SE_POLICY));
+                busy[i] = handle_of(1, cmd_start_session(TPM2_SE_POLICY));
+        }
+        for (unsigned i = 0; i < 4; i++)
+                succeed(0, cmd_policy_pcr(idle[i]));
+        /* Twice around the gap of 65,535. */
+        for (unsigned i = 0; n_saves < 140000; i++)
+                if (rc_of(1, cmd_with_handle(TPM2_CC_PolicyGetDigest, busy[i % 4])) != TPM2_RC_SUCCESS)
+                        fail_msg("after %u", i);
+        for (unsigned i = 0; i < 4; i++)
+                succeed(0, cmd_policy_pcr(idle[i]));
+        check_claims = true;
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                RM_TEST(test_sessions_are_their_owners),
+                RM_TEST(test_more_sessions_than_slots),
+                RM_TEST(test_policy_run_costs_four),
+                RM_TEST(test_s5_s6_f8_continue_session),
+                RM_TEST(test_continue_session_clear_ends_it),
+                RM_TEST(test_s7_s8_s9_tokens),
+                RM_TEST(test_s11_abandoned_sessions_load_once_each),
+                RM_TEST(test_s15_abandoned_make_room),
+                RM_TEST(test_s13_session_quotas),
+                RM_TEST(test_leftover_sessions),
+                RM_TEST(test_leftover_sessions_go_first),
+                RM_TEST(test_start_clears_what_was_left_loaded),
+                RM_TEST(test_s17_context_gap),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
