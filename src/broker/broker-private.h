@@ -51,10 +51,11 @@ struct Broker {
         Request chore;      /* the one chore at a time */
         Chores chores;
 
-        Request *current; /* has the TPM */
-        unsigned depth;   /* of entries; what is next is decided when the last one leaves */
-        bool slots_full;  /* no job can begin until one has ended */
-        gint64 deadline;  /* of the answer that is awaited, monotonic, in us */
+        Request *current;  /* has the TPM */
+        unsigned depth;    /* of entries; what is next is decided when the last one leaves */
+        bool slots_full;   /* no job can begin until one has ended */
+        RmCounters logged; /* losses that the log has */
+        gint64 deadline;   /* of the answer that is awaited, monotonic, in us */
         guint tick_timer;
         guint reopen_timer;
         unsigned reopen_ms;

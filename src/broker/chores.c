@@ -3,7 +3,8 @@
 
 #define BIT(chore) (1u << (chore))
 #define CHORES_ALL                                                                                                     \
-        (BIT(RM_CHORE_DUE) | BIT(RM_CHORE_CLEANUP) | BIT(RM_CHORE_RESERVE) | BIT(RM_CHORE_SAVE) | BIT(RM_CHORE_EVICT))
+        (BIT(RM_CHORE_DUE) | BIT(RM_CHORE_CLEANUP) | BIT(RM_CHORE_RESERVE) | BIT(RM_CHORE_SAVE) |                      \
+         BIT(RM_CHORE_RENEW) | BIT(RM_CHORE_EVICT))
 
 void chores_clear(Chores *chores) {
         g_clear_handle_id(&chores->timer, g_source_remove);
@@ -63,6 +64,7 @@ RmJob *chores_begin_idle(Chores *chores, RmChore *ret_chore) {
         RmJob *job = chores_begin_if(chores, true, RM_CHORE_CLEANUP, ret_chore);
 
         job = job ?: chores_begin_if(chores, true, RM_CHORE_RESERVE, ret_chore);
+        job = job ?: chores_begin_if(chores, true, RM_CHORE_RENEW, ret_chore);
         job = job ?: chores_begin_if(chores, chores->may_evict, RM_CHORE_EVICT, ret_chore);
         return job ?: chores_begin_if(chores, chores->may_save, RM_CHORE_SAVE, ret_chore);
 }

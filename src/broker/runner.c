@@ -4,6 +4,8 @@
 #include "tpm/protocol.h"
 #include "util/log.h"
 
+#include <inttypes.h>
+
 /*
  * The runner: moves the one job that has the TPM, decides what is next, and minds the back end
  */
@@ -49,6 +51,29 @@ static void broker_watch(Broker *broker, TPM2_CC code) {
                 broker->tick_timer = g_timeout_add(broker->times.tick, broker_tick, broker);
 }
 
+/* Somebody may miss what was taken to make room, and this is where they can learn why. */
+static void broker_log_losses(Broker *broker) {
+        const RmCounters *now = rm_counters(broker->rm);
+        RmCounters *then = &broker->logged;
+
+        if (now->abandoned_flushed != then->abandoned_flushed)
+                log_limited(LOG_NOTICE,
+                            "to make room, a saved session of a client that is gone was flushed: %" PRIu64 " so far",
+                            now->abandoned_flushed);
+        if (now->left_over_flushed != then->left_over_flushed)
+                log_limited(LOG_NOTICE,
+                            "to make room, a saved session from before the start was flushed: %" PRIu64 " so far",
+                            now->left_over_flushed);
+        if (now->client_saved_flushed != then->client_saved_flushed)
+                log_limited(LOG_WARNING, "to make room, a saved session of a client was flushed: %" PRIu64 " so far",
+                            now->client_saved_flushed);
+        if (now->foreign_flushed != then->foreign_flushed)
+                log_limited(LOG_NOTICE,
+                            "something that belongs to no client was flushed from the TPM: %" PRIu64 " so far",
+                            now->foreign_flushed);
+        *then = *now;
+}
+
 /* The job is over; what its client is told comes before all else. */
 static void broker_end(Broker *broker, Request *request, const RmOutput *output) {
         request->job = NULL;
@@ -62,8 +87,10 @@ static void broker_end(Broker *broker, Request *request, const RmOutput *output)
 
                 chores_wake(&broker->chores, true);
                 connection_answer(connection, output->bytes, output->n_bytes);
+                broker_log_losses(broker);
                 return;
         }
+        broker_log_losses(broker);
 
         chores_ended(&broker->chores, request->chore, output->rc);
         if (request->chore == RM_CHORE_START && broker->phase == BROKER_STARTING) {
