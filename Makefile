@@ -23,10 +23,10 @@ bench: all $(BUILD)/peer
 	TABRMD_BUILD=$(abspath $(BUILD)) PYTHONPATH=test/lib $(PYTHON) test/bench/bench.py
 
 format:
-	clang-format -i $(SOURCES)
+	@clang-format -i $(SOURCES)
 
 lint:
-	clang-format --dry-run -Werror $(SOURCES)
+	@clang-format --dry-run -Werror $(SOURCES)
 	$(PYTHON) test/lib/layers.py
 	shellcheck -x run check .ci/run test/lib/*.sh
 	if command -v cppcheck; then cppcheck -q --error-exitcode=1 --inline-suppr -Isrc src; fi

@@ -26,15 +26,17 @@ OURS_NAME = "com.intel.tss2.TabrmdBench"
 def run(mode, rounds, turns, subjects, bus):
     """-> {name: (median, 99th percentile)} in us"""
     argv = [harness.BUILD / "test/bench/bench", mode, rounds, turns, *subjects.values()]
-    lines = subprocess.run([str(a) for a in argv], env=harness.clean_env(DBUS_SESSION_BUS_ADDRESS=bus.address), check=True,
-                           stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    env = harness.clean_env(DBUS_SESSION_BUS_ADDRESS=bus.address)
+    done = subprocess.run([str(a) for a in argv], env=env, stdout=subprocess.PIPE, text=True, check=True)
+    lines = done.stdout.splitlines()
     return {name: tuple(int(ns) / 1000 for ns in line.split()) for name, line in zip(subjects, lines)}
 
 
 def table(title, results, *references):
-    print("\n%-46s %9s %9s" % (title, "median", "99 %") + "".join("  %-*s" % (len(reference) + 2, "/ " + reference) for reference in references))
+    heads = ["/ " + reference for reference in references]
+    print("\n%-46s %9s %9s  %s" % (title, "median", "99 %", "  ".join(heads)))
     for name, (median, high) in results.items():
-        ratios = "".join("  %-*.2f" % (len(reference) + 2, median / results[reference][0]) for reference in references)
+        ratios = "".join("  %-*.2f" % (len(head), median / results[head[2:]][0]) for head in heads)
         print("%-46s %6.0f us %6.0f us%s" % (name, median, high, ratios))
 
 
@@ -86,8 +88,8 @@ class Subjects:
         self.bare = "tcp:%d" % swtpm("bare").port
 
         socket = str(folder / "forwarder.sock")
-        forwarder = harness.Process("forwarder", [harness.BUILD / "test/bench/forwarder", socket, swtpm("forwarder-tpm").port],
-                                    folder / "forwarder.log")
+        argv = [harness.BUILD / "test/bench/forwarder", socket, swtpm("forwarder-tpm").port]
+        forwarder = harness.Process("forwarder", argv, folder / "forwarder.log")
         stack.callback(forwarder.end)
         harness.wait_until(lambda: os.path.exists(socket), "the forwarder starts", forwarder.popen)
         self.forwarder = "unix:" + socket
@@ -112,11 +114,12 @@ OURS, OURS_LIBRARY, OURS_BUS = "ours, socket", "ours, socket, client library", "
 def main():
     with contextlib.ExitStack() as stack:
         s = Subjects(stack)
-        latency = run("latency", ROUNDS, TURNS, {BARE: s.bare, FORWARDER: s.forwarder, PEER: s.peer, OURS: s.ours,
-                                                OURS_LIBRARY: s.ours_library, OURS_BUS: s.ours_bus}, s.bus)
+        latency = run("latency", ROUNDS, TURNS,
+                      {BARE: s.bare, FORWARDER: s.forwarder, PEER: s.peer, OURS: s.ours,
+                       OURS_LIBRARY: s.ours_library, OURS_BUS: s.ours_bus}, s.bus)
         table("GetRandom", latency, BARE, FORWARDER, PEER)
-        connect = run("connect", CONNECT_ROUNDS, CONNECT_TURNS, {PEER: s.peer, OURS: s.ours, OURS_LIBRARY: s.ours_library,
-                                                                 OURS_BUS: s.ours_bus}, s.bus)
+        connect = run("connect", CONNECT_ROUNDS, CONNECT_TURNS,
+                      {PEER: s.peer, OURS: s.ours, OURS_LIBRARY: s.ours_library, OURS_BUS: s.ours_bus}, s.bus)
         table("connect, GetRandom, disconnect", connect, PEER)
 
         alone = run("latency", 1, ROUNDS * TURNS, {"alone": s.ours}, s.bus)

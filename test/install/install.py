@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What `make install` puts where, and that a program can be built with what is there."""
+"""
+What `make install` puts where, and that a program can be built with what is there.
+
+lib64 is meson's choice where dpkg-dev is missing.
+"""
 
 import os
 import pathlib
@@ -42,9 +46,10 @@ class Install(harness.TestCase):
         return self.folder / found[0]
 
     def test_files(self):
-        for pattern in (r"sbin/tpm2-abrmd", r"libexec/tpm2-abrmd/tpm2-abrmd-helper", r"lib/(\S+/)?libtss2-tcti-tabrmd\.so\.0",
-                        r"lib/(\S+/)?libtss2-tcti-tabrmd\.so", r"include/tss2/tss2-tcti-tabrmd\.h",
-                        r"lib/(\S+/)?pkgconfig/tss2-tcti-tabrmd\.pc", r"share/dbus-1/system\.d/tpm2-abrmd\.conf",
+        for pattern in (r"sbin/tpm2-abrmd", r"libexec/tpm2-abrmd/tpm2-abrmd-helper",
+                        r"lib(64)?/(\S+/)?libtss2-tcti-tabrmd\.so\.0",
+                        r"lib(64)?/(\S+/)?libtss2-tcti-tabrmd\.so", r"include/tss2/tss2-tcti-tabrmd\.h",
+                        r"lib(64)?/(\S+/)?pkgconfig/tss2-tcti-tabrmd\.pc", r"share/dbus-1/system\.d/tpm2-abrmd\.conf",
                         r"share/dbus-1/system-services/com\.intel\.tss2\.Tabrmd\.service",
                         r"lib/systemd/system/tpm2-abrmd\.service"):
             with self.subTest(pattern):
@@ -55,9 +60,9 @@ class Install(harness.TestCase):
 
     def test_a_program_is_built_with_the_installed_library_alone(self):
         (self.folder / "program.c").write_text(PROGRAM)
-        env = {"PKG_CONFIG_PATH": str(self.find(r"lib/(\S+/)?pkgconfig/tss2-tcti-tabrmd\.pc").parent),
+        env = {"PKG_CONFIG_PATH": str(self.find(r"lib(64)?/(\S+/)?pkgconfig/tss2-tcti-tabrmd\.pc").parent),
                "PKG_CONFIG_SYSROOT_DIR": str(self.folder)}
-        library = self.find(r"lib/(\S+/)?libtss2-tcti-tabrmd\.so").parent
+        library = self.find(r"lib(64)?/(\S+/)?libtss2-tcti-tabrmd\.so").parent
         flags = run("pkg-config", "--cflags", "--libs", "tss2-tcti-tabrmd", **env).split()
         # headers of tpm2-tss are where they always were; ours in the folder
         flags = [flag for flag in flags if not flag.startswith("-L")] + ["-L%s" % library]

@@ -10,8 +10,8 @@ PATH = harness.LIBRARY / "libtss2-tcti-tabrmd.so.0"
 
 
 def readelf(*options):
-    return subprocess.run(["readelf", "--wide", *options, str(PATH)], capture_output=True, text=True, timeout=harness.HANG,
-                          check=True).stdout
+    return subprocess.run(["readelf", "--wide", *options, str(PATH)], capture_output=True, text=True,
+                          timeout=harness.HANG, check=True).stdout
 
 
 class Library(harness.TestCase):
@@ -23,8 +23,8 @@ class Library(harness.TestCase):
         self.assertEqual(re.findall(r"\(SONAME\).*\[(.*)\]", readelf("--dynamic")), ["libtss2-tcti-tabrmd.so.0"])
 
     def test_exports_two_functions_alone(self):
-        symbols = [line.split() for line in readelf("--dyn-syms").splitlines() if re.match(r"\s*\d+:", line)]
-        exported = {fields[7].partition("@")[0] for fields in symbols if len(fields) > 7 and fields[6] not in ("UND", "ABS")}
+        lines = [line.split() for line in readelf("--dyn-syms").splitlines() if re.match(r"\s*\d+:", line)]
+        exported = {line[7].partition("@")[0] for line in lines if len(line) > 7 and line[6] not in ("UND", "ABS")}
         self.assertEqual(exported, {"Tss2_Tcti_Tabrmd_Init", "Tss2_Tcti_Info"})
 
     def test_has_no_writable_globals_worth_the_name(self):

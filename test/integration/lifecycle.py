@@ -2,9 +2,9 @@
 """How the daemon starts, ends, and starts again."""
 
 import os
+import re
 import signal
 import subprocess
-import unittest
 
 import harness
 import tpm
@@ -75,9 +75,11 @@ class Starts(harness.TestCase):
     def run_daemon(self, *options):
         """-> exit status, lines of output"""
         argv = [harness.Ours.binary, *options, "--no-dbus", "--socket", str(self.folder / "tpm.sock")]
-        done = subprocess.run(argv, env=harness.clean_env(TABRMD_HELPER=str(harness.HELPER)), capture_output=True, text=True,
-                              timeout=harness.HANG, check=False)
-        return done.returncode, (done.stdout + done.stderr).splitlines()
+        env = harness.clean_env(TABRMD_HELPER=str(harness.HELPER))
+        done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=harness.HANG, check=False)
+        # LeakSanitizer says so when a thread of the helper ends while it looks; a leak would be another line.
+        noise = re.compile(r"==\d+==Unable to get registers from thread")
+        return done.returncode, [line for line in (done.stdout + done.stderr).splitlines() if not noise.match(line)]
 
     def assertRefuses(self, status, *options):
         code, lines = self.run_daemon(*options)
@@ -87,8 +89,8 @@ class Starts(harness.TestCase):
 
     def test_tpm_that_cannot_be_opened(self):
         root = harness.Ours.root_option()
-        for conf in ("swtpm:host=127.0.0.1,port=1", "device:/nonexistent", "/dev/nonexistent", "pcap:device:/nonexistent",
-                     "nonexistent", "libtpms:/nonexistent/folder/of/state"):
+        for conf in ("swtpm:host=127.0.0.1,port=1", "device:/nonexistent", "/dev/nonexistent",
+                     "pcap:device:/nonexistent", "nonexistent", "libtpms:/nonexistent/folder/of/state"):
             with self.subTest(conf):
                 print("#", self.assertRefuses(EX_UNAVAILABLE, *root, "--tcti", conf))
 
@@ -104,16 +106,16 @@ class Starts(harness.TestCase):
         self.start_subject(options=["-m", "27", "-e", "4", "-r", "28", "-f", "-l", "stdout", "-g", "/dev/urandom", "-n",
                                     "com.intel.tss2.Tabrmd"])
         self.assertServes()
-        done = subprocess.run([harness.Ours.binary, "-v"], capture_output=True, text=True, timeout=harness.HANG, check=False)
-        self.assertEqual(done.returncode, 0)
-        self.assertIn("version", done.stdout)
+        version = subprocess.check_output([harness.Ours.binary, "-v"], text=True, timeout=harness.HANG)
+        self.assertIn("version", version)
 
-    @unittest.skipUnless(os.geteuid() == 0, "not root")
-    def test_refuses_root(self):
-        code, lines = self.run_daemon("--tcti", "libtpms")
-        self.assertNotEqual(code, 0)
-        self.assertEqual(len(lines), 1, lines)
-        self.assertIn("--allow-root", lines[0])
+    if os.geteuid() == 0:
+
+        def test_refuses_root(self):
+            code, lines = self.run_daemon("--tcti", "libtpms")
+            self.assertNotEqual(code, 0)
+            self.assertEqual(len(lines), 1, lines)
+            self.assertIn("--allow-root", lines[0])
 
     def test_socket_of_another_daemon_is_left_alone(self):
         self.start_subject()

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """
-What integration, compat and bench share: a software TPM behind a counting proxy, a private bus, the daemon under test or its
-peer in front of it, and tpm2-tools pointed at them. All of it lives in a folder of its own and ends by process id.
+What integration, compat and bench share: a software TPM behind a counting proxy, a private bus, the daemon under test
+or its peer in front of it, and tpm2-tools pointed at them. All of it lives in a folder of its own, and ends by process
+id.
 
     TABRMD_BUILD    the meson build directory with the daemon under test
-    TABRMD_LIBRARY  the folder of its client library, where it is not that of TABRMD_BUILD (a tool without sanitizers cannot
-                    load a library with them)
+    TABRMD_LIBRARY  the folder of its client library, where it is not that of TABRMD_BUILD (a tool without sanitizers
+                    cannot load a library with them)
     TABRMD_PEER     tpm2-abrmd 3.0, unpacked by fetch-peer.sh; by default peer/ in the build directory
     TABRMD_SUBJECT  "peer": run the tests against tpm2-abrmd 3.0 instead, to see them fail where it does
 """
@@ -71,7 +72,8 @@ class Process:
         self.log = pathlib.Path(log)
         with open(self.log, "ab") as output:
             self.popen = subprocess.Popen(["setpriv", "--pdeathsig", "TERM", *map(str, argv)], stdin=subprocess.DEVNULL,
-                                          stdout=output, stderr=subprocess.STDOUT, env=env, start_new_session=True)
+                                          stdout=output, stderr=subprocess.STDOUT, env=env, cwd=self.log.parent,
+                                          start_new_session=True)
 
     @property
     def pid(self):
@@ -127,8 +129,8 @@ class Swtpm:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
         self.process = Process("swtpm", [
-            "swtpm", "socket", "--tpm2", "--tpmstate", "dir=%s" % self.state, "--server", "type=unixio,path=" + self.data,
-            "--ctrl", "type=unixio,path=" + self.ctrl, "--flags",
+            "swtpm", "socket", "--tpm2", "--tpmstate", "dir=%s" % self.state,
+            "--server", "type=unixio,path=" + self.data, "--ctrl", "type=unixio,path=" + self.ctrl, "--flags",
             "not-need-init" + ",startup-clear" * started,
         ], self.folder / "swtpm.log")
         wait_until(lambda: can_connect(self.ctrl), "swtpm starts", self.process.popen)
@@ -198,7 +200,9 @@ BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Config
   <type>session</type>
   <listen>unix:path=%s</listen>
   <auth>EXTERNAL</auth>
-  <policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy>
+  <policy context="default">
+    <allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/>
+  </policy>
 </busconfig>
 """
 
@@ -215,11 +219,12 @@ class Bus:
 
     def call(self, destination, path, method, *arguments):
         """-> CompletedProcess of dbus-send"""
-        return subprocess.run(["dbus-send", "--bus=" + self.address, "--print-reply", "--dest=" + destination, path, method,
-                               *arguments], capture_output=True, text=True, timeout=HANG, check=False)
+        argv = ["dbus-send", "--bus=" + self.address, "--print-reply", "--dest=" + destination, path, method]
+        return subprocess.run(argv + list(arguments), capture_output=True, text=True, timeout=HANG, check=False)
 
     def has_owner(self, name):
-        return self.call("org.freedesktop.DBus", "/", "org.freedesktop.DBus.GetNameOwner", "string:" + name).returncode == 0
+        done = self.call("org.freedesktop.DBus", "/", "org.freedesktop.DBus.GetNameOwner", "string:" + name)
+        return done.returncode == 0
 
     def stop(self):
         self.process.end()
@@ -237,7 +242,7 @@ def clean_env(**more):
 
 
 class Broker:
-    """Ours, or the peer: .client() is a raw connection, .tcti_conf one for tools, .library where its client library is."""
+    """Ours, or the peer: .client() is a raw connection, .library the folder of its client library."""
 
     def __init__(self, folder, conf, bus=None, options=(), wrap=(), unix=True, ready=True, env=None):
         self.folder = pathlib.Path(folder)
@@ -349,8 +354,8 @@ class Tools:
 
     def attempt(self, *argv, **keywords):
         """-> CompletedProcess with bytes"""
-        return subprocess.run([str(a) for a in argv], cwd=self.folder, env=self.env, capture_output=True, timeout=HANG * 5,
-                              check=False, **keywords)
+        return subprocess.run([str(a) for a in argv], cwd=self.folder, env=self.env, capture_output=True,
+                              timeout=HANG * 5, check=False, **keywords)
 
     def __call__(self, *argv, **keywords):
         """-> standard output, as bytes. A tool that fails raises."""
@@ -385,10 +390,7 @@ class TestCase(unittest.TestCase):
     def _show(self, logs):
         for path, text in logs.items():
             lines = [line for line in text.splitlines() if "Failed to set fd limit" not in line]
-            print("# --- %s of %s" % (path.name, self.id()))
-            for line in lines[-60:]:
-                print("#", line)
-        sys.stdout.flush()
+            print("--- %s of %s" % (path.name, self.id()), *lines[-60:], sep="\n", file=sys.stderr)
 
     def start_swtpm(self, **keywords):
         swtpm = Swtpm(self.folder / "swtpm", **keywords)
@@ -412,7 +414,7 @@ class TestCase(unittest.TestCase):
             self.assertEqual(daemon.stop(), 0, "the daemon's exit status on SIGTERM")
 
     def start_subject(self, **keywords):
-        """A software TPM behind a counting proxy and the daemon under test before it: self.tpm, self.proxy, self.daemon."""
+        """Makes self.tpm, a software TPM; self.proxy, which counts in front of it; self.daemon, the one under test."""
         self.tpm = self.start_swtpm()
         self.proxy = self.tpm.proxy
         if IS_PEER:
@@ -444,7 +446,7 @@ class TestCase(unittest.TestCase):
 
 
 class TapResult(unittest.TestResult):
-    """What meson reads: a line for each test, with what went wrong behind it."""
+    """What meson reads: a line for each test. What went wrong goes to standard error, which meson shows."""
 
     def __init__(self):
         super().__init__()
@@ -458,9 +460,9 @@ class TapResult(unittest.TestResult):
         reason = dict((t, text) for t, text in self.skipped).get(test)
         failed = [text for t, text in self.failures + self.errors if t is test or getattr(t, "test_case", None) is test]
         print("%s %d - %s%s" % ("not ok" if failed else "ok", self.number, name, " # SKIP " + reason if reason else ""))
-        for text in failed:
-            print("\n".join("# " + line for line in text.splitlines()))
         sys.stdout.flush()
+        for text in failed:
+            print("--- " + name, text, sep="\n", file=sys.stderr)
 
 
 def main():

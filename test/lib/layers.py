@@ -23,7 +23,7 @@ LAYERS = {
 FORBIDDEN = {
     "tpm": r"glib|gio|stdio|time|sys/time|unistd|pthread|syslog|sys/socket|poll|fcntl|signal",
     "resmgr": r"glib|gio|stdio|time|sys/time|unistd|pthread|syslog|sys/socket|poll|fcntl|signal",
-    "tcti": r"glib|gio|pthread|stdio|syslog",
+    "tcti": r"glib|gio|pthread|syslog",
     "helper": r"glib|gio",
 }
 

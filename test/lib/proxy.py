@@ -2,8 +2,8 @@
 """
 Stands between somebody and a TPM, passes on whole commands, and counts them.
 
-Upstream there is one connection for all who come: swtpm serves one at a time, and libtss2's swtpm TCTI makes a new one for
-each command. So the TPM can also be asked directly while a daemon is using it.
+Upstream there is one connection for all who come: swtpm serves one at a time, and libtss2's swtpm TCTI makes a new one
+for each command. So the TPM can also be asked directly while a daemon is using it.
 """
 
 import collections

@@ -2,8 +2,8 @@
 """
 A TCTI library from Python: only what it takes to get at the connection that it makes.
 
-The library runs in a process of its own, since the one of tpm2-abrmd 3.0 keeps its connection to the bus for as long as the
-process lives.
+The library runs in a process of its own, since the one of tpm2-abrmd 3.0 keeps its connection to the bus for as long
+as the process lives.
 
     tcti.py LIBRARY CONF FD    sends the connection over the socket FD
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What people do with tpm2-tools, unchanged, through whatever door they are pointed at. Mixed into a TestCase of harness.py."""
+"""What people do with tpm2-tools, unchanged, through whatever door they are pointed at: mixed into a TestCase."""
 
 import concurrent.futures
 import hashlib
@@ -12,7 +12,7 @@ SECRET = b"a secret of no importance"
 
 
 class Workout:
-    """The class it is mixed into says what to point the tools at: door() -> TCTI name, folder of its library, bus or None."""
+    """The class it is mixed into says where the tools go: door() -> TCTI name, folder of its library, bus or None"""
 
     workers, rounds = 6, 3
 
@@ -52,8 +52,8 @@ class Workout:
         self.make_key(tools, "-G", "ecc:ecdsa", "-p", "password")
         tools.path("message").write_bytes(b"message")
         for _ in range(3):
-            tools("tpm2_sign", "-Q", "-c", "key.ctx", "-p", "session:session.ctx+password", "-g", "sha256", "-o", "signature",
-                  "message")
+            tools("tpm2_sign", "-Q", "-c", "key.ctx", "-p", "session:session.ctx+password", "-g", "sha256",
+                  "-o", "signature", "message")
         tools("tpm2_verifysignature", "-Q", "-c", "key.ctx", "-g", "sha256", "-s", "signature", "-m", "message")
         tools("tpm2_flushcontext", "session.ctx")
 
@@ -89,7 +89,7 @@ class Workout:
         tools = self.make_tools()
         data = os.urandom(1500)
         tools.path("data").write_bytes(data)
-        tools("tpm2_nvdefine", "-Q", "-C", "o", "-s", "1500", "-a", "ownerread|ownerwrite|authread|authwrite", "0x1500016")
+        tools("tpm2_nvdefine", "-Q", "-C", "o", "-s", "1500", "-a", "ownerread|ownerwrite", "0x1500016")
         tools("tpm2_nvwrite", "-Q", "-C", "o", "-i", "data", "0x1500016")
         self.assertEqual(tools("tpm2_nvread", "-C", "o", "-s", "1500", "0x1500016"), data)
         tools("tpm2_nvundefine", "-Q", "-C", "o", "0x1500016")
@@ -107,9 +107,10 @@ class Workout:
         self.make_key(tools, "-G", "ecc:ecdsa-sha256:null", "-a",
                       "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|sign")
         tools("tpm2_readpublic", "-Q", "-c", "key.ctx", "-f", "pem", "-o", "key.pem")
-        tools("tpm2_quote", "-Q", "-c", "key.ctx", "-l", "sha256:0,1,2", "-q", "c0ffee", "-m", "quote", "-s", "signature", "-o",
-              "pcrs", "-g", "sha256")
-        check = ["tpm2_checkquote", "-u", "key.pem", "-m", "quote", "-s", "signature", "-f", "pcrs", "-g", "sha256", "-q"]
+        tools("tpm2_quote", "-Q", "-c", "key.ctx", "-l", "sha256:0,1,2", "-q", "c0ffee", "-m", "quote",
+              "-s", "signature", "-o", "pcrs", "-g", "sha256")
+        check = ["tpm2_checkquote", "-u", "key.pem", "-m", "quote", "-s", "signature", "-f", "pcrs", "-g", "sha256",
+                 "-q"]
         tools(*check, "c0ffee")
         self.assertNotEqual(tools.attempt(*check, "c0ffef").returncode, 0)
 

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""That a client cannot tell it shares the TPM, at the sizes where it would show."""
+
+import struct
+
+import harness
+import tpm
+
+IS_SANITIZED = b"__asan_init" in (harness.BUILD / "src/daemon/tpm2-abrmd").read_bytes()
+
+
+def sequence_of(context):
+    return struct.unpack(">Q", context[:8])[0]
+
+
+class Gap(harness.TestCase):
+    """swtpm's context gap is 65,535 saves of sessions."""
+
+    def setUp(self):
+        super().setUp()
+        self.tpm = harness.TcpSwtpm(self.folder / "swtpm")
+        self.addCleanup(self.tpm.stop)
+        self.daemon = self.start_daemon(self.tpm.conf)
+
+    def busy(self, n_sessions=4):
+        """Clients whose sessions take turns in three slots, and what they say in their turn."""
+        clients = [self.connect() for _ in range(n_sessions)]
+        return [(c, tpm.policy_get_digest(c.start_session(tpm.SE_POLICY))) for c in clients]
+
+    def saves_so_far(self, client):
+        """Read off a session of one's own: its context has the number of the save."""
+        session = client.start_session(tpm.SE_POLICY)
+        context = client.context_save(session)
+        client.run(tpm.context_load(context))
+        client.run(tpm.flush_context(session))
+        return sequence_of(context)
+
+    def test_idle_session_survives_two_gaps(self):
+        idle, probe = self.connect(), self.connect()
+        session = idle.start_session(tpm.SE_POLICY)
+        idle.run(tpm.policy_pcr(session))
+        digest = idle.run(tpm.policy_get_digest(session)).parameters()
+        saved = idle.context_save(idle.start_session(tpm.SE_HMAC))
+        wanted = 5000 if IS_SANITIZED else 140000
+        busy = self.busy()
+        first = self.saves_so_far(probe)
+        while self.saves_so_far(probe) - first < wanted:
+            for _ in range(500):
+                for client, command in busy:
+                    client.run(command)
+        self.assertEqual(idle.run(tpm.policy_get_digest(session)).parameters(), digest)
+        idle.run(tpm.context_load(saved))
+
+
+class Memory(harness.TestCase):
+    def test_1000_idle_clients_with_4_saved_keys_each(self):
+        self.start_subject()
+        owner = self.connect()
+        key = owner.create_primary(tpm.PUBLIC_ECC_SIGN)
+        context = owner.context_save(key)
+        load = tpm.context_load(context)
+        clients = []
+        for _ in range(999):
+            client = self.connect()
+            for _ in range(4):
+                client.run(load)
+            clients.append(client)
+        used = self.daemon.process.memory_kib()
+        print("# %d KiB resident with %d clients of 4 keys each" % (used, len(clients)))
+        if not IS_SANITIZED:
+            self.assertLess(used, 25 * 1024)
+        digest = bytes(32)
+        for client in clients[::100]:
+            client.run(tpm.sign(0x80000003, digest))
+
+
+class Files(harness.TestCase):
+    def test_20_session_files_at_once(self):
+        self.start_subject()
+        tools = harness.Tools(self.folder / "tools", self.daemon.socket_conf, self.daemon.library)
+        for i in range(20):
+            tools("tpm2_startauthsession", "-S", "session%d" % i, "--policy-session")
+        for i in range(20):
+            tools("tpm2_policypcr", "-Q", "-S", "session%d" % i, "-l", "sha256:%d" % i)
+        for i in reversed(range(20)):
+            tools("tpm2_policycommandcode", "-Q", "-S", "session%d" % i, "-L", "policy%d" % i, "TPM2_CC_Unseal")
+        for i in range(20):
+            tools("tpm2_flushcontext", "session%d" % i)
+        policies = {(tools.folder / ("policy%d" % i)).read_bytes() for i in range(20)}
+        self.assertEqual(len(policies), 20)
+        self.assertTpmEmpty()
+
+
+if __name__ == "__main__":
+    harness.main()
