@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # For those who work on it; meson does the work. ./run and ./check need nothing of this, not even make.
 BUILD ?= build
-PREFIX ?= /usr/local
+prefix ?= $(or $(PREFIX),/usr/local)
 PYTHON ?= /usr/bin/python3
 
 SOURCES = $(shell find src test -name '*.[ch]')
@@ -10,7 +10,7 @@ all: $(BUILD)/build.ninja
 	meson compile -C $(BUILD)
 
 $(BUILD)/build.ninja:
-	meson setup $(BUILD) --prefix=$(PREFIX) $(MESON_OPTIONS)
+	meson setup $(BUILD) --prefix=$(prefix) $(MESON_OPTIONS)
 
 $(BUILD)/peer:
 	test/lib/fetch-peer.sh $(abspath $(BUILD))/peer
@@ -31,7 +31,9 @@ lint:
 	shellcheck -x run check .ci/run test/lib/*.sh
 	if command -v cppcheck; then cppcheck -q --error-exitcode=1 --inline-suppr -Isrc src; fi
 
+# The prefix is compiled in: the daemon looks for its helper below it.
 install: all
+	meson configure $(BUILD) --prefix=$(prefix) && meson compile -C $(BUILD)
 	meson install -C $(BUILD) --no-rebuild $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))
 
 clean:

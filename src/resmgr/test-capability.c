@@ -3,7 +3,7 @@
 /* GetCapability; see test-rm.h. */
 #include "resmgr/test-rm.h"
 
-static void test_c1_c2_lists_are_the_clients_own(void **state) {
+static void test_c1_c2_f12_lists_are_the_clients_own(void **state) {
         Message list;
         uint8_t more;
         TPM2_HANDLE session;
@@ -38,7 +38,7 @@ static void test_c1_c2_lists_are_the_clients_own(void **state) {
         assert_int_equal(n_sent, 1);
 }
 
-static void test_f1_refused_capability(void **state) {
+static void test_c9_f1_refused_capability(void **state) {
         assert_int_equal(rc_of(0, cmd_simple(TPM2_CC_GetCapability)), 0x1DA);
         assert_int_equal(rc_of(0, cmd_get_capability(0x99, 0, 1)), 0x1C4);
 }
@@ -288,8 +288,8 @@ static void test_audited_capabilities_reach_the_tpm(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                RM_TEST(test_c1_c2_lists_are_the_clients_own),
-                RM_TEST(test_f1_refused_capability),
+                RM_TEST(test_c1_c2_f12_lists_are_the_clients_own),
+                RM_TEST(test_c9_f1_refused_capability),
                 RM_TEST(test_s18_context_commands_with_sessions),
                 RM_TEST(test_c4_context_gap_is_hidden),
                 RM_TEST(test_c5_limits_of_the_tpm_stand),

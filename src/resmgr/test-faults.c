@@ -29,7 +29,7 @@ static bool answer_retry(const Message *command, Message *ret_response) {
         return true;
 }
 
-static void test_x4_retry_sends_the_original_bytes_again(void **state) {
+static void test_x4_x5_retry_sends_the_original_bytes_again(void **state) {
         TPM2_HANDLE key = handle_of(0, cmd_create_primary(TPM2_RH_OWNER, 1));
         const uint32_t RCS[] = { TPM2_RC_RETRY, TPM2_RC_TESTING, TPM2_RC_YIELDED };
 
@@ -161,7 +161,7 @@ static void test_x6_neighbour_flushes_what_was_never_saved(void **state) {
         assert_int_equal(rc_of(0, cmd_hmac(a, "gone")), 0xB0910);
 }
 
-static void test_alias_after_reset_never_reaches_another_key(void **state) {
+static void test_x6_p1_alias_after_reset_never_reaches_another_key(void **state) {
         TPM2_HANDLE a = handle_of(0, cmd_create_primary(TPM2_RH_OWNER, 1));
         TPM2_HANDLE b;
         Message mine, theirs;
@@ -359,15 +359,37 @@ static void test_cancelled_before_it_was_sent(void **state) {
         succeed(0, command);
 }
 
+/* C10, F23: what the TPM says in failure mode is passed on, in its own layer. */
+static bool answer_failure(const Message *command, Message *ret_response) {
+        TpmWriter writer = TPM_WRITER(ret_response->bytes, sizeof(ret_response->bytes));
+
+        tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, TPM2_RC_FAILURE);
+        ret_response->n = tpm_write_end(&writer);
+        return true;
+}
+
+static void test_c10_f23_failure_mode(void **state) {
+        const Message query = cmd_get_capability(TPM2_CAP_ALGS, 0, 127);
+        TPM2_HANDLE key = handle_of(0, cmd_create_primary(TPM2_RH_OWNER, 1));
+
+        succeed(0, query);
+        intercept = answer_failure;
+        assert_int_equal(rc_of(0, cmd_hmac(key, "x")), TPM2_RC_FAILURE);
+        assert_int_equal(rc_of(0, query), TPM2_RC_FAILURE); /* no answer from a copy any more */
+        assert_int_equal(rc_of(1, cmd_create_primary(TPM2_RH_OWNER, 1)), TPM2_RC_FAILURE);
+        intercept = NULL;
+        succeed(0, cmd_hmac(key, "x"));
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
-                RM_TEST(test_x4_retry_sends_the_original_bytes_again),
+                RM_TEST(test_x4_x5_retry_sends_the_original_bytes_again),
                 RM_TEST(test_retry_on_our_own_commands),
                 RM_TEST(test_h14_memory_warnings_evict),
                 RM_TEST(test_h14_neighbour_fills_the_slots),
                 RM_TEST(test_x6_neighbour_flushes_what_is_saved),
                 RM_TEST(test_x6_neighbour_flushes_what_was_never_saved),
-                RM_TEST(test_alias_after_reset_never_reaches_another_key),
+                RM_TEST(test_x6_p1_alias_after_reset_never_reaches_another_key),
                 RM_TEST(test_h10_f15_clear),
                 RM_TEST(test_p6_hierarchy_off_and_on),
                 RM_TEST(test_reset_that_was_noticed),
@@ -375,6 +397,7 @@ int main(void) {
                 RM_TEST(test_malformed_answers),
                 RM_TEST(test_paused_job_lets_others_pass),
                 RM_TEST(test_cancelled_before_it_was_sent),
+                RM_TEST(test_c10_f23_failure_mode),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

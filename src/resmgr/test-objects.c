@@ -32,7 +32,7 @@ static void test_h2_foreign_handle_never_reaches_the_tpm(void **state) {
         assert_int_equal(n_sent, 0);
 }
 
-static void test_lowest_handle_is_reused(void **state) {
+static void test_h5_flushed_handle_is_unknown_and_reused(void **state) {
         TPM2_HANDLE handles[4];
 
         for (unsigned i = 0; i < 4; i++)
@@ -100,7 +100,7 @@ static void test_h6_h7_saved_context_loads_anywhere_and_often(void **state) {
         assert_memory_equal(other.bytes, saved.bytes, saved.n);
 }
 
-static void test_f7_failed_complete_keeps_the_sequence(void **state) {
+static void test_f7_h8_failed_complete_keeps_the_sequence(void **state) {
         Message digest;
 
         for (unsigned i = 0; i < 5; i++) {
@@ -140,7 +140,7 @@ static void test_hash_sequence_costs_no_more_than_its_commands(void **state) {
         assert_int_equal(n_sent, 20 * 10);
 }
 
-static void test_h11_quota_is_exact_and_asked_first(void **state) {
+static void test_h11_f14_quota_is_exact_and_asked_first(void **state) {
         Message saved;
 
         for (unsigned i = 0; i < LIMITS.objects_per_space; i++)
@@ -213,7 +213,7 @@ static void test_create_learns_its_need(void **state) {
         assert_in_range(n_sent, 1, 4);
 }
 
-static void test_malformed_commands_are_the_tpms_to_refuse(void **state) {
+static void test_x2_malformed_commands_are_the_tpms_to_refuse(void **state) {
         Message sessions, command;
         TestAuth auth = { TPM2_RH_PW, 0 };
 
@@ -258,26 +258,120 @@ static void test_idle_chores(void **state) {
                 succeed(i, cmd_hmac(0x80000000, "back"));
 }
 
+static void test_h3_unknown_handle_n_is_reference_n(void **state) {
+        TPM2_HANDLE key = handle_of(0, cmd_create_primary(TPM2_RH_OWNER, 1));
+        Message certify = cmd_event_complete(key, 0x80000077); /* any command of two handles */
+
+        n_sent = 0;
+        assert_int_equal(rc_of(0, cmd_hmac(0x80000077, "x")), 0xB0910);
+        assert_int_equal(rc_of(0, certify), 0xB0911);
+        assert_int_equal(n_sent, 0);
+}
+
+/* All eight commands that return a handle, while the slots are full of other things. */
+static void test_h4_all_that_return_a_handle(void **state) {
+        TPM2_HANDLE parent = handle_of(0, cmd_create_primary_parent(TPM2_RH_OWNER));
+        TPM2_HANDLE key = handle_of(0, cmd_create_primary(TPM2_RH_OWNER, 1));
+        Message created = succeed(0, cmd_create(parent));
+        Message saved = succeed(0, cmd_with_handle(TPM2_CC_ContextSave, key));
+        TPM2_HANDLE session;
+
+        for (unsigned i = 0; i < 4; i++)
+                handle_of(1, cmd_create_primary(TPM2_RH_OWNER, i));
+        assert_int_equal(handle_of(0, cmd_load(parent, &created)), 0x80000002);
+        assert_int_equal(handle_of(0, cmd_load_external()), 0x80000003);
+        assert_int_equal(handle_of(0, cmd_create_loaded(parent)), 0x80000004);
+        assert_int_equal(handle_of(0, cmd_hmac_start(key)), 0x80000005);
+        assert_int_equal(handle_of(0, cmd_hash_start()), 0x80000006);
+        assert_int_equal(handle_of(0, load_context(&saved)), 0x80000007);
+        session = handle_of(0, cmd_start_session(TPM2_SE_POLICY));
+        assert_int_equal(session >> TPM2_HR_SHIFT, TPM2_HT_POLICY_SESSION);
+        for (unsigned i = 0; i < 8; i++)
+                if (i != 5 && i != 6)
+                        succeed(0, cmd_with_handle(TPM2_CC_ReadPublic, 0x80000000 + i));
+}
+
+/* F16: PCR 0 is handle value 0, and the sequence is the second handle. */
+static void test_h9_f16_event_sequence(void **state) {
+        Message start = cmd_hash_start();
+        TPM2_HANDLE sequence;
+
+        start.bytes[start.n - 1] = TPM2_ALG_NULL; /* an event sequence */
+        sequence = handle_of(0, start);
+        for (unsigned i = 0; i < 3; i++)
+                handle_of(1, cmd_create_primary(TPM2_RH_OWNER, i));
+        succeed(0, cmd_sequence_update(sequence, "event"));
+        succeed(0, cmd_event_complete(0, sequence));
+        assert_int_equal(rc_of(0, cmd_sequence_update(sequence, "event")), 0xB0910);
+}
+
+static void test_h13_h17_persistent_objects_when_all_slots_are_full(void **state) {
+        const TPM2_HANDLE persistent = 0x81000001;
+        TPM2_HANDLE parent = handle_of(0, cmd_create_primary_parent(TPM2_RH_OWNER));
+        Message created = succeed(0, cmd_create(parent));
+
+        succeed(0, cmd_evict_control(parent, persistent));
+        succeed(0, cmd_with_handle(TPM2_CC_ReadPublic, parent)); /* it stays what it was */
+        for (unsigned round = 0; round < 2; round++) {
+                for (unsigned i = 0; i < 3; i++)
+                        handle_of(1, cmd_create_primary(TPM2_RH_OWNER, i));
+                succeed(0, cmd_with_handle(TPM2_CC_ReadPublic, persistent));
+                for (unsigned i = 0; i < 3; i++)
+                        succeed(1, cmd_hmac(0x80000000 + i, "fill the slots"));
+                succeed(0, cmd_hmac(handle_of(0, cmd_load(persistent, &created)), "under a persistent parent"));
+        }
+        succeed(0, cmd_evict_control(persistent, persistent));
+        assert_int_not_equal(rc_of(0, cmd_with_handle(TPM2_CC_ReadPublic, persistent)), 0);
+}
+
+/* H16: what cannot be saved is not flushed. */
+static bool refuse_to_save(const Message *command, Message *ret_response) {
+        TpmReader reader = TPM_READER(command->bytes, command->n);
+        TpmWriter writer = TPM_WRITER(ret_response->bytes, sizeof(ret_response->bytes));
+
+        if (tpm_read_header(&reader).code != TPM2_CC_ContextSave)
+                return false;
+        tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, TPM2_RC_TOO_MANY_CONTEXTS);
+        ret_response->n = tpm_write_end(&writer);
+        return true;
+}
+
+static void test_h16_what_cannot_be_saved_stays(void **state) {
+        for (unsigned i = 0; i < 3; i++)
+                succeed(i, cmd_sequence_update(handle_of(i, cmd_hash_start()), "abc"));
+        intercept = refuse_to_save;
+        assert_int_equal(rc_of(3, cmd_create_primary(TPM2_RH_OWNER, 1)), TPM2_RC_OBJECT_MEMORY);
+        intercept = NULL;
+        for (unsigned i = 0; i < 3; i++)
+                succeed(i, cmd_sequence_complete(0x80000000, TPM2_RH_NULL));
+        handle_of(3, cmd_create_primary(TPM2_RH_OWNER, 1));
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 RM_TEST(test_reads_what_the_tpm_can),
                 RM_TEST(test_h1_same_handle_other_object),
                 RM_TEST(test_h2_foreign_handle_never_reaches_the_tpm),
-                RM_TEST(test_lowest_handle_is_reused),
+                RM_TEST(test_h5_flushed_handle_is_unknown_and_reused),
                 RM_TEST(test_more_objects_than_slots),
                 RM_TEST(test_five_keys_in_turn_cost_two_commands_each),
                 RM_TEST(test_same_key_costs_one_command),
                 RM_TEST(test_h6_h7_saved_context_loads_anywhere_and_often),
-                RM_TEST(test_f7_failed_complete_keeps_the_sequence),
+                RM_TEST(test_f7_h8_failed_complete_keeps_the_sequence),
                 RM_TEST(test_h15_sequences_keep_their_state),
                 RM_TEST(test_hash_sequence_costs_no_more_than_its_commands),
-                RM_TEST(test_h11_quota_is_exact_and_asked_first),
+                RM_TEST(test_h11_f14_quota_is_exact_and_asked_first),
                 RM_TEST(test_uid_share_of_objects),
                 RM_TEST(test_h12_close_flushes),
                 RM_TEST(test_create_and_load_under_a_parent),
                 RM_TEST(test_create_learns_its_need),
-                RM_TEST(test_malformed_commands_are_the_tpms_to_refuse),
+                RM_TEST(test_x2_malformed_commands_are_the_tpms_to_refuse),
                 RM_TEST(test_idle_chores),
+                RM_TEST(test_h3_unknown_handle_n_is_reference_n),
+                RM_TEST(test_h4_all_that_return_a_handle),
+                RM_TEST(test_h9_f16_event_sequence),
+                RM_TEST(test_h13_h17_persistent_objects_when_all_slots_are_full),
+                RM_TEST(test_h16_what_cannot_be_saved_stays),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

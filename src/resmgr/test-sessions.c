@@ -3,7 +3,7 @@
 /* Sessions; see test-rm.h. */
 #include "resmgr/test-rm.h"
 
-static void test_sessions_are_their_owners(void **state) {
+static void test_s2_s3_f10_sessions_are_their_owners(void **state) {
         TPM2_HANDLE session = handle_of(0, cmd_start_session(TPM2_SE_POLICY));
         TestAuth auth = { session, TPMA_SESSION_CONTINUESESSION | TPMA_SESSION_AUDIT };
 
@@ -20,7 +20,7 @@ static void test_sessions_are_their_owners(void **state) {
         assert_int_equal(rc_of(0, cmd_with_handle(TPM2_CC_FlushContext, session)), RM_RC(RC_HANDLE_P1));
 }
 
-static void test_more_sessions_than_slots(void **state) {
+static void test_s14_more_sessions_than_slots(void **state) {
         TPM2_HANDLE sessions[12];
 
         for (unsigned i = 0; i < 12; i++)
@@ -44,7 +44,7 @@ static void test_policy_run_costs_four(void **state) {
         assert_int_equal(n_sent, 200);
 }
 
-static void test_s5_s6_f8_continue_session(void **state) {
+static void test_s6_f8_continue_session_of_a_failed_command(void **state) {
         for (unsigned i = 0; i < 5; i++) {
                 TPM2_HANDLE session = handle_of(0, cmd_start_session(TPM2_SE_HMAC));
                 TestAuth auth = { session, TPMA_SESSION_AUDIT };
@@ -58,7 +58,7 @@ static void test_s5_s6_f8_continue_session(void **state) {
         }
 }
 
-static void test_continue_session_clear_ends_it(void **state) {
+static void test_s5_continue_session_clear_ends_it(void **state) {
         TPM2_HANDLE session = handle_of(0, cmd_start_session(TPM2_SE_HMAC));
         TestAuth auth = { session, TPMA_SESSION_AUDIT };
 
@@ -67,7 +67,7 @@ static void test_continue_session_clear_ends_it(void **state) {
         assert_int_equal(rc_of(0, cmd_get_random_auth(4, &auth, 1)), 0xB0918);
 }
 
-static void test_s7_s8_s9_tokens(void **state) {
+static void test_s7_s8_s9_s12_f11_f19_tokens(void **state) {
         TPM2_HANDLE session = handle_of(0, cmd_start_session(TPM2_SE_POLICY));
         Message first = succeed(0, cmd_with_handle(TPM2_CC_ContextSave, session));
         Message prefix = load_context(&first);
@@ -97,7 +97,7 @@ static void test_s7_s8_s9_tokens(void **state) {
         succeed(1, cmd_policy_pcr(session));
 }
 
-static void test_s11_abandoned_sessions_load_once_each(void **state) {
+static void test_s11_f13_abandoned_sessions_load_once_each(void **state) {
         Message saved[20];
 
         for (unsigned i = 0; i < 20; i++) {
@@ -177,7 +177,7 @@ static void test_leftover_sessions_go_first(void **state) {
                 handle_of(1, cmd_start_session(TPM2_SE_POLICY));
 }
 
-static void test_start_clears_what_was_left_loaded(void **state) {
+static void test_x10_f20_start_clears_what_was_left_loaded(void **state) {
         direct(cmd_hash_start());
         direct(cmd_hash_start());
         direct(cmd_start_session(TPM2_SE_HMAC));
@@ -205,21 +205,112 @@ static void test_s17_context_gap(void **state) {
         check_claims = true;
 }
 
+/* S1, S16: the handle is part of the HMAC, so it is never changed; three of them are loaded together. */
+static void test_s1_s16_session_handles_are_the_tpms(void **state) {
+        TPM2_HANDLE policy = handle_of(0, cmd_start_session(TPM2_SE_POLICY));
+        TPM2_HANDLE hmac = handle_of(0, cmd_start_session(TPM2_SE_HMAC));
+        const TestAuth auths[] = { { hmac, 0x01 } };
+
+        for (unsigned i = 0; i < 3; i++)
+                handle_of(1, cmd_start_session(TPM2_SE_HMAC));
+        for (unsigned i = 0; i < 3; i++) {
+                succeed(0, cmd_policy_secret(policy, auths));
+                assert_true(tpm_lists(policy));
+                assert_true(tpm_lists(hmac));
+                for (unsigned k = 0; k < 3; k++)
+                        succeed(1, cmd_get_random_auth(4, &(TestAuth){ rm->sessions[2 + k].handle, 0x81 }, 1));
+        }
+}
+
+static void test_s4_flush_of_loaded_saved_and_unknown(void **state) {
+        TPM2_HANDLE loaded = handle_of(0, cmd_start_session(TPM2_SE_POLICY));
+        TPM2_HANDLE saved = handle_of(0, cmd_start_session(TPM2_SE_POLICY));
+
+        succeed(0, cmd_with_handle(TPM2_CC_ContextSave, saved));
+        succeed(0, cmd_with_handle(TPM2_CC_FlushContext, loaded));
+        succeed(0, cmd_with_handle(TPM2_CC_FlushContext, saved));
+        assert_int_equal(rc_of(0, cmd_with_handle(TPM2_CC_FlushContext, saved)), RM_RC(RC_HANDLE_P1));
+        assert_int_equal(rc_of(0, cmd_with_handle(TPM2_CC_FlushContext, TPM2_RH_OWNER)), 0x1C4);
+        assert_int_equal(rm->n_sessions_used, 0);
+}
+
+/* S10, F9, F17: everything owned goes with its client, under whichever upper byte the TPM lists it. */
+static void test_s10_f17_close_flushes_sessions_of_both_kinds(void **state) {
+        for (unsigned i = 0; i < 8; i++)
+                handle_of(0, cmd_start_session(i % 2 ? TPM2_SE_POLICY : TPM2_SE_HMAC));
+        /* as tpm2_flushcontext -s does: saved sessions are listed as 0x02... whatever they are */
+        succeed(0, cmd_with_handle(TPM2_CC_FlushContext, 0x02000001));
+        succeed(0, cmd_with_handle(TPM2_CC_FlushContext, 0x02000003));
+        rm_space_close(rm, spaces[0]);
+        chores(RM_CHORE_CLEANUP);
+        assert_int_equal(tpm_count(TPM2_HT_LOADED_SESSION), 0);
+        assert_int_equal(tpm_count(TPM2_HT_SAVED_SESSION), 0);
+        assert_int_equal(rm->n_sessions_used, 0);
+        rm_space_open(rm, 1000, &spaces[0]);
+}
+
+/* Renewed behind its client's back, a session context stays good, once. */
+static void test_s12_client_context_outlives_its_renewal(void **state) {
+        TPM2_HANDLE session = handle_of(0, cmd_start_session(TPM2_SE_POLICY));
+        Message saved = succeed(0, cmd_with_handle(TPM2_CC_ContextSave, session));
+        RmJob *job;
+
+        rm->newest_sequence += 0xC000;
+        job = rm_job_begin_chore(rm, RM_CHORE_RENEW);
+        assert_non_null(job);
+        run(job);
+        assert_int_equal(handle_of(0, load_context(&saved)), session);
+        assert_int_equal(rc_of(0, load_context(&saved)), RM_RC(RC_HANDLE_P1));
+}
+
+static void test_renewal_makes_room_for_itself(void **state) {
+        TPM2_HANDLE session = handle_of(0, cmd_start_session(TPM2_SE_POLICY));
+
+        for (unsigned i = 0; i < 3; i++)
+                handle_of(1, cmd_start_session(TPM2_SE_HMAC));
+        rm->newest_sequence += 0xC000;
+        chores(RM_CHORE_RENEW);
+        assert_int_equal(rm_session_n_loaded(rm), 2);
+        succeed(0, cmd_policy_pcr(session));
+}
+
+/* The oldest saved session is nobody's: it is found and flushed, and nobody hears of the gap. */
+static void test_s17_gap_of_a_foreign_session(void **state) {
+        Message started = direct(cmd_start_session(TPM2_SE_POLICY));
+        TPM2_HANDLE busy[4];
+
+        direct(cmd_with_handle(TPM2_CC_ContextSave, message_handle(&started)));
+        check_claims = false; /* half a million commands */
+        for (unsigned i = 0; i < 4; i++)
+                busy[i] = handle_of(1, cmd_start_session(TPM2_SE_POLICY));
+        for (unsigned i = 0; n_saves < 70000; i++)
+                if (rc_of(1, cmd_with_handle(TPM2_CC_PolicyGetDigest, busy[i % 4])) != TPM2_RC_SUCCESS)
+                        fail_msg("after %u", i);
+        assert_int_equal(rm_counters(rm)->foreign_flushed, 1);
+        check_claims = true;
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
-                RM_TEST(test_sessions_are_their_owners),
-                RM_TEST(test_more_sessions_than_slots),
+                RM_TEST(test_s2_s3_f10_sessions_are_their_owners),
+                RM_TEST(test_s14_more_sessions_than_slots),
                 RM_TEST(test_policy_run_costs_four),
-                RM_TEST(test_s5_s6_f8_continue_session),
-                RM_TEST(test_continue_session_clear_ends_it),
-                RM_TEST(test_s7_s8_s9_tokens),
-                RM_TEST(test_s11_abandoned_sessions_load_once_each),
+                RM_TEST(test_s6_f8_continue_session_of_a_failed_command),
+                RM_TEST(test_s5_continue_session_clear_ends_it),
+                RM_TEST(test_s7_s8_s9_s12_f11_f19_tokens),
+                RM_TEST(test_s11_f13_abandoned_sessions_load_once_each),
                 RM_TEST(test_s15_abandoned_make_room),
                 RM_TEST(test_s13_session_quotas),
                 RM_TEST(test_leftover_sessions),
                 RM_TEST(test_leftover_sessions_go_first),
-                RM_TEST(test_start_clears_what_was_left_loaded),
+                RM_TEST(test_x10_f20_start_clears_what_was_left_loaded),
                 RM_TEST(test_s17_context_gap),
+                RM_TEST(test_s1_s16_session_handles_are_the_tpms),
+                RM_TEST(test_s4_flush_of_loaded_saved_and_unknown),
+                RM_TEST(test_s10_f17_close_flushes_sessions_of_both_kinds),
+                RM_TEST(test_s12_client_context_outlives_its_renewal),
+                RM_TEST(test_renewal_makes_room_for_itself),
+                RM_TEST(test_s17_gap_of_a_foreign_session),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -271,6 +271,83 @@ Message cmd_hmac(TPM2_HANDLE key, const char *text) {
         return end(&m, &w);
 }
 
+Message cmd_hmac_start(TPM2_HANDLE key) {
+        Message m;
+        TpmWriter w = begin(&m, TPM2_ST_SESSIONS, TPM2_CC_HMAC_Start);
+
+        tpm_write_u32(&w, key);
+        write_auths(&w, &PASSWORD, 1);
+        tpm_write_u16(&w, 0);
+        tpm_write_u16(&w, TPM2_ALG_NULL);
+        return end(&m, &w);
+}
+
+Message cmd_event_complete(TPM2_HANDLE pcr, TPM2_HANDLE sequence) {
+        const TestAuth passwords[] = { PASSWORD, PASSWORD };
+        Message m;
+        TpmWriter w = begin(&m, TPM2_ST_SESSIONS, TPM2_CC_EventSequenceComplete);
+
+        tpm_write_u32(&w, pcr);
+        tpm_write_u32(&w, sequence);
+        write_auths(&w, passwords, 2);
+        tpm_write_u16(&w, 0);
+        return end(&m, &w);
+}
+
+Message cmd_load_external(void) {
+        static const uint8_t UNIQUE[32] = { 7 };
+        Message m;
+        TpmWriter w = begin(&m, TPM2_ST_NO_SESSIONS, TPM2_CC_LoadExternal);
+        size_t at;
+
+        tpm_write_u16(&w, 0); /* no sensitive area */
+        at = w.n_bytes;
+        tpm_write_u16(&w, 0);
+        tpm_write_u16(&w, TPM2_ALG_KEYEDHASH);
+        tpm_write_u16(&w, TPM2_ALG_SHA256);
+        tpm_write_u32(&w, TPMA_OBJECT_USERWITHAUTH | TPMA_OBJECT_SIGN_ENCRYPT);
+        tpm_write_u16(&w, 0);
+        tpm_write_u16(&w, TPM2_ALG_HMAC);
+        tpm_write_u16(&w, TPM2_ALG_SHA256);
+        write_2b(&w, UNIQUE, sizeof(UNIQUE));
+        close_2b(&w, at);
+        tpm_write_u32(&w, TPM2_RH_NULL);
+        return end(&m, &w);
+}
+
+Message cmd_create_loaded(TPM2_HANDLE parent) {
+        Message m;
+        TpmWriter w = begin_create(&m, TPM2_CC_CreateLoaded, parent);
+
+        write_keyedhash(&w, NULL, 0);
+        return end(&m, &w);
+}
+
+Message cmd_evict_control(TPM2_HANDLE object, TPM2_HANDLE persistent) {
+        Message m;
+        TpmWriter w = begin(&m, TPM2_ST_SESSIONS, TPM2_CC_EvictControl);
+
+        tpm_write_u32(&w, TPM2_RH_OWNER);
+        tpm_write_u32(&w, object);
+        write_auths(&w, &PASSWORD, 1);
+        tpm_write_u32(&w, persistent);
+        return end(&m, &w);
+}
+
+Message cmd_policy_secret(TPM2_HANDLE session, const TestAuth *auth) {
+        Message m;
+        TpmWriter w = begin(&m, TPM2_ST_SESSIONS, TPM2_CC_PolicySecret);
+
+        tpm_write_u32(&w, TPM2_RH_ENDORSEMENT);
+        tpm_write_u32(&w, session);
+        write_auths(&w, auth ? auth : &PASSWORD, 1);
+        tpm_write_u16(&w, 0);
+        tpm_write_u16(&w, 0);
+        tpm_write_u16(&w, 0);
+        tpm_write_u32(&w, 0);
+        return end(&m, &w);
+}
+
 Message cmd_clear(void) {
         Message m;
         TpmWriter w = begin(&m, TPM2_ST_SESSIONS, TPM2_CC_Clear);

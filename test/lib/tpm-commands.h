@@ -36,8 +36,14 @@ Message cmd_hash_start(void);
 Message cmd_sequence_update(TPM2_HANDLE sequence, const char *text);
 Message cmd_sequence_complete(TPM2_HANDLE sequence, TPM2_HANDLE hierarchy);
 Message cmd_hmac(TPM2_HANDLE key, const char *text);
-Message cmd_clear(void);                                          /* by lockout */
-Message cmd_hierarchy_control(TPM2_HANDLE enable, uint8_t state); /* by platform */
+Message cmd_hmac_start(TPM2_HANDLE key);
+Message cmd_event_complete(TPM2_HANDLE pcr, TPM2_HANDLE sequence);
+Message cmd_load_external(void);               /* a keyedhash public area */
+Message cmd_create_loaded(TPM2_HANDLE parent); /* a keyedhash child */
+Message cmd_evict_control(TPM2_HANDLE object, TPM2_HANDLE persistent);
+Message cmd_policy_secret(TPM2_HANDLE session, const TestAuth *auth); /* of the endorsement hierarchy */
+Message cmd_clear(void);                                              /* by lockout */
+Message cmd_hierarchy_control(TPM2_HANDLE enable, uint8_t state);     /* by platform */
 
 uint32_t message_rc(const Message *response);
 TPM2_HANDLE message_handle(const Message *response);
