@@ -91,5 +91,68 @@ class Files(harness.TestCase):
         self.assertTpmEmpty()
 
 
+class Together(harness.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.start_subject()
+
+    def test_X3_twenty_clients_hammer(self):
+        """Each has a key of its own under the same handle; every answer is about its own."""
+        clients, names = [], []
+        for i in range(20):
+            client = self.connect()
+            key = client.create_primary(tpm.public_hmac_key(b"%d" % i))
+            clients.append(client)
+            names.append((key, client.run(tpm.read_public(key)).raw))
+        self.assertEqual(len({name for _, name in names}), 20)
+        for _ in range(10):
+            for client, (key, _) in zip(clients, names):
+                client.send(tpm.read_public(key))
+                client.send(tpm.get_random(4))
+            for client, (_, name) in zip(clients, names):
+                self.assertEqual(client.receive().raw, name)
+                self.assertEqual(len(client.receive().raw), 16)
+
+    def test_X13_pcrs_are_everybodys(self):
+        a, b = self.connect(), self.connect()
+        before = b.run(tpm.pcr_read(16)).raw
+        a.run(tpm.pcr_extend(16, bytes(range(32))))
+        self.assertNotEqual(b.run(tpm.pcr_read(16)).raw, before)
+
+    def test_F21_no_secret_in_the_log(self):
+        client = self.connect()
+        secret = b"open sesame, and do not write it down"
+        client.ask(tpm.sign(0x80000000, secret[:32]))
+        client.ask(tpm.sequence_complete(0x80000000, auth=(tpm.RS_PW, b"", 0, secret)))
+        client.ask(tpm.command(tpm.CC_GET_RANDOM, parameters=secret))
+        self.assertEqual(self.daemon.stop(), 0)
+        log = self.daemon.process.output()
+        self.assertNotIn(secret.decode(), log)
+        self.assertNotIn(secret.hex(), log.lower())
+
+
+class Killed(harness.TestCase):
+    def test_F9_sessions_of_killed_daemons_make_room(self):
+        """kill -9 leaves four saved and two loaded sessions in the TPM, twenty times over; it has room for 64."""
+        self.tpm = self.start_swtpm()
+        self.proxy = self.tpm.proxy
+        for _ in range(20):
+            daemon = harness.Ours(self.folder, self.tpm.conf)
+            daemon.stopped = True
+            with daemon.client() as client:
+                for _ in range(4):
+                    client.context_save(client.start_session(tpm.SE_POLICY))
+                client.start_session(tpm.SE_HMAC)
+                client.create_primary(tpm.public_hmac_key(b"left behind"))
+                daemon.process.end(harness.signal.SIGKILL)
+        self.daemon = self.start_daemon(self.tpm.conf)
+        clients = [self.connect() for _ in range(2)]
+        for client in clients:
+            for _ in range(20):
+                client.start_session(tpm.SE_POLICY)
+            for i in range(4):
+                client.create_primary(tpm.public_hmac_key(b"%d" % i))
+
+
 if __name__ == "__main__":
     harness.main()

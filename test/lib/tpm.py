@@ -154,6 +154,14 @@ def read_public(handle):
     return command(CC_READ_PUBLIC, [handle])
 
 
+def pcr_read(pcr):
+    return command(0x17E, parameters=u32(1) + u16(ALG_SHA256) + bytes([3]) + (1 << pcr).to_bytes(3, "little"))
+
+
+def pcr_extend(pcr, digest):
+    return command(0x182, [pcr], u32(1) + u16(ALG_SHA256) + digest, [PASSWORD])
+
+
 def clear():
     return command(CC_CLEAR, [RH_LOCKOUT], auths=[PASSWORD])
 

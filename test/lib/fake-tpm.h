@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef TEST_FAKE_TPM_H
+#define TEST_FAKE_TPM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <tss2/tss2_tpm2_types.h>
+
+/*
+ * A fake TPM
+ *
+ * The handles, slots, sessions and contexts of a TPM without its cryptography, for what a simulator cannot do: other
+ * sizes, a narrow context gap, vendor commands, and answers that are wrong, late or lost. Objects have an identity, a
+ * number that no other object ever has; ReadPublic, HMAC, Sign and the vendor commands answer with it. Nothing is
+ * authorized: HMACs are neither checked nor made.
+ */
+typedef struct FakeTpm FakeTpm;
+
+#define FAKE_CC_VENDOR_USE 0x20000001  /* an object's handle: identity, u64; number of uses, u64 */
+#define FAKE_CC_VENDOR_MAKE 0x20000002 /* returns the handle of a new object; identity, u64 */
+#define FAKE_CC_VENDOR_MORE 0x20000100 /* the first of those that do nothing */
+
+typedef struct FakeTpmConfig {
+        unsigned object_slots;
+        unsigned session_slots;
+        unsigned active_sessions;
+        unsigned gap; /* TPM_PT_CONTEXT_GAP_MAX: 2^n - 1 */
+        unsigned memory; /* TPMA_MEMORY; objectCopiedToRam makes persistent objects need a slot */
+        unsigned page; /* entries in one answer of GetCapability */
+        unsigned vendor_commands; /* 0: none; 2: those above; what is more does nothing */
+        unsigned max_command_size;
+        unsigned max_response_size;
+        unsigned max_object_context; /* as the property says */
+        unsigned object_context; /* as contexts are */
+        unsigned pace; /* ms for each command; see fake_tpm_delay() */
+} FakeTpmConfig;
+
+/* As libtpms is. */
+#define FAKE_TPM_CONFIG                                                                                                \
+        ((FakeTpmConfig){                                                                                              \
+                .object_slots = 3,                                                                                     \
+                .session_slots = 3,                                                                                    \
+                .active_sessions = 64,                                                                                 \
+                .gap = 0xFFFF,                                                                                         \
+                .memory = TPMA_MEMORY_SHAREDNV | TPMA_MEMORY_OBJECTCOPIEDTORAM,                                        \
+                .page = 254,                                                                                           \
+                .vendor_commands = 2,                                                                                  \
+                .max_command_size = 4096,                                                                              \
+                .max_response_size = 4096,                                                                             \
+                .max_object_context = 2692,                                                                            \
+                .object_context = 416,                                                                                 \
+        })
+
+/* Powered on; no Startup. NULL: FAKE_TPM_CONFIG. Return: NULL when there is no memory, or the sizes are impossible. */
+FakeTpm *fake_tpm_new(const FakeTpmConfig *config);
+FakeTpm *fake_tpm_free(FakeTpm *tpm);
+
+/* Return: the size of the response; 0: it is lost. */
+size_t fake_tpm_run(FakeTpm *tpm, const uint8_t *command, size_t n_command, uint8_t *response, size_t size);
+
+/* How long the TPM took for the last command, in ms; it is for the caller to wait. */
+unsigned fake_tpm_delay(const FakeTpm *tpm);
+
+/* Power off and on again. What the Startup that follows is depends on the Shutdown before. */
+void fake_tpm_reset(FakeTpm *tpm);
+
+/* Failure mode, until the next reset. */
+void fake_tpm_fail(FakeTpm *tpm);
+
+/* Commands of a code run, or begun, since the start; 0: all of them. */
+unsigned fake_tpm_count(const FakeTpm *tpm, TPM2_CC code);
+
+typedef enum FakeFaultKind {
+        FAKE_RC,          /* answers @rc and does nothing */
+        FAKE_LOSE_BEFORE, /* does nothing, not even answer */
+        FAKE_LOSE_AFTER,  /* does it, and does not answer */
+        FAKE_BAD_SIZE,    /* does it; the answer says that it is longer than it is */
+        FAKE_TRUNCATED,   /* does it; the answer's last byte is missing, and its size fits */
+        FAKE_TRAILING,    /* does it; the answer is a byte longer, and its size fits */
+        FAKE_LATE,        /* does it; the answer takes @ms more */
+} FakeFaultKind;
+
+#define FAKE_ALWAYS UINT32_MAX
+
+typedef struct FakeFault {
+        TPM2_CC code; /* 0: any */
+        FakeFaultKind kind;
+        TPM2_RC rc;
+        unsigned after; /* so many of them are left alone first */
+        unsigned count; /* how often; 0: once */
+        unsigned ms;
+} FakeFault;
+
+/* Of several faults that fit, the first one happens. Return: false when there are too many. */
+bool fake_tpm_inject(FakeTpm *tpm, const FakeFault *fault);
+
+/* No fault is left, and no failure mode either. */
+void fake_tpm_heal(FakeTpm *tpm);
+
+#endif
