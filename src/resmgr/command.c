@@ -94,9 +94,6 @@ static RmFlow send_malformed(Rm *rm, RmJob *job) {
         send_original(job, job->n_original);
         for (unsigned i = 0; i < command->n_handles; i++)
                 tpm_put_u32(job->out + tpm_handle_offset(i), harmless(rm, job, command->handles[i]));
-        if (command->info.kind == TPM_COMMAND_FLUSH_CONTEXT && command->header.tag == TPM2_ST_NO_SESSIONS &&
-            job->n_original >= FLUSH_CONTEXT_SIZE)
-                tpm_put_u32(job->out + TPM_HEADER_SIZE, harmless(rm, job, rm_command_first_parameter_handle(job)));
         return RM_FLOW_SEND;
 }
 
@@ -127,6 +124,14 @@ static RmFlow build_flush(Rm *rm, RmJob *job) {
         }
         rm_object_set_unknown(rm, i);
         return rm_send_flush(job, rm_object(rm, i)->phandle);
+}
+
+/* A TPM, too, refuses what stands behind the handle before it looks at whose handle that is. */
+static bool is_long_flush(const RmJob *job) {
+        TPM2_HANDLE handle = rm_command_first_parameter_handle(job);
+
+        return job->command.header.tag == TPM2_ST_NO_SESSIONS && job->n_original > FLUSH_CONTEXT_SIZE &&
+               (tpm_handle_is_session(handle) || tpm_handle_is_transient(handle));
 }
 
 static RmFlow reply_copy(Rm *rm, RmJob *job, const RmCopy *copy) {
@@ -320,7 +325,9 @@ RmFlow rm_command_build(Rm *rm, RmJob *job) {
                 return send_malformed(rm, job);
         switch (command->info.kind) {
         case TPM_COMMAND_FLUSH_CONTEXT:
-                return rm_command_is_flush(job) ? build_flush(rm, job) : send_malformed(rm, job);
+                if (rm_command_is_flush(job))
+                        return build_flush(rm, job);
+                return is_long_flush(job) ? rm_reply_rc(job, RM_RC(TPM2_RC_SIZE)) : send_malformed(rm, job);
         case TPM_COMMAND_GET_CAPABILITY:
                 flow = rm_capability_build(rm, job);
                 if (flow != RM_FLOW_AGAIN)

@@ -54,7 +54,7 @@ static void test_s18_context_commands_with_sessions(void **state) {
         flush = cmd_with_handle(TPM2_CC_FlushContext, key);
         flush.bytes[flush.n++] = 0;
         tpm_put_u32(flush.bytes + 2, flush.n);
-        assert_int_equal(rc_of(0, flush), 0x95);
+        assert_int_equal(rc_of(0, flush), RM_RC(0x95));
         succeed(0, cmd_with_handle(TPM2_CC_ReadPublic, key));
 }
 
