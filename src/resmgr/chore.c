@@ -3,14 +3,6 @@
 
 /* Work without a client: each chore pushes what is to be done next, if anything. */
 
-static bool start(Rm *rm, RmJob *job) {
-        rm->due_start = false;
-        rm->due_reconcile = false;
-        rm_push(job, RM_OP_RECONCILE, RM_NONE);
-        rm_push(job, RM_OP_START, RM_NONE);
-        return true;
-}
-
 static bool probe(Rm *rm, RmJob *job) {
         for (uint32_t k = 0; k < rm->n_residents; k++) {
                 uint32_t i = rm->residents[k];
@@ -27,15 +19,18 @@ static bool probe(Rm *rm, RmJob *job) {
         return false;
 }
 
-static bool due(Rm *rm, RmJob *job) {
-        if (rm->due_start)
-                return start(rm, job);
-        if (rm->due_reconcile) {
-                rm->due_reconcile = false;
+/* What is due stays so until it was done: a failure on the way changes nothing about that. */
+bool rm_push_due(Rm *rm, RmJob *job) {
+        if (rm->due_start || rm->due_reconcile)
                 rm_push(job, RM_OP_RECONCILE, RM_NONE);
-                return true;
-        }
-        return rm->due_probe && probe(rm, job);
+        if (rm->due_start)
+                rm_push(job, RM_OP_START, RM_NONE);
+        return rm->due_start || rm->due_reconcile || (rm->due_probe && probe(rm, job));
+}
+
+static bool start(Rm *rm, RmJob *job) {
+        rm->due_start = true;
+        return rm_push_due(rm, job);
 }
 
 static bool clean_up(Rm *rm, RmJob *job) {
@@ -89,7 +84,7 @@ static bool begin(Rm *rm, RmJob *job, RmChore chore) {
         case RM_CHORE_START:
                 return start(rm, job);
         case RM_CHORE_DUE:
-                return due(rm, job);
+                return rm_push_due(rm, job);
         case RM_CHORE_CLEANUP:
                 return clean_up(rm, job);
         case RM_CHORE_RESERVE:

@@ -176,6 +176,8 @@ static RmFlow map_handle(Rm *rm, RmJob *job, unsigned i, TPM2_HANDLE *ret_handle
                         return rm_reply_rc(job, RM_RC(TPM2_RC_REFERENCE_H0 + i));
                 if (rm_object(rm, at)->residency == RM_ABSENT)
                         return rm_push(job, RM_OP_LOAD_OBJECT, at);
+                if (rm_object(rm, at)->residency != RM_RESIDENT)
+                        return rm_reply_rc(job, RM_RC(TPM2_RC_FAILURE));
                 handle = rm_object(rm, at)->phandle;
         } else if (tpm_handle_is_session(handle)) {
                 at = rm_session_find_usable(rm, job->space, handle);
@@ -193,8 +195,11 @@ static RmFlow load_auths(Rm *rm, RmJob *job) {
                 TPM2_HANDLE handle = job->command.auths[i].session;
                 uint32_t at;
 
-                if (!tpm_handle_is_session(handle))
+                if (handle == TPM2_RH_PW)
                         continue;
+                /* A TPM says so before it looks at those behind it, which may be others'. */
+                if (!tpm_handle_is_session(handle))
+                        return rm_reply_rc(job, RM_RC(TPM2_RC_VALUE + TPM2_RC_S + TPM2_RC_1 * (i + 1)));
                 at = rm_session_find_usable(rm, job->space, handle);
                 if (at == RM_NONE)
                         return rm_reply_rc(job, RM_RC(TPM2_RC_REFERENCE_S0 + i));
@@ -229,6 +234,16 @@ static RmFlow admit_object(Rm *rm, RmJob *job) {
         return job->pending_object != RM_NONE ? RM_FLOW_SEND : rm_reply_rc(job, RM_RC(TPM2_RC_OBJECT_MEMORY));
 }
 
+static RmFlow reply_handle(RmJob *job, TPM2_HANDLE handle) {
+        TpmWriter writer = TPM_WRITER(job->out, sizeof(job->out));
+
+        tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, TPM2_RC_SUCCESS);
+        tpm_write_u32(&writer, handle);
+        job->n_out = tpm_write_end(&writer);
+        job->rc = TSS2_RC_SUCCESS;
+        return RM_FLOW_REPLY;
+}
+
 static RmFlow build_load_session(Rm *rm, RmJob *job, TPM2_HANDLE handle) {
         uint32_t i = rm_session_find(rm, handle);
         RmSession *session = i != RM_NONE ? &rm->sessions[i] : NULL;
@@ -245,6 +260,11 @@ static RmFlow build_load_session(Rm *rm, RmJob *job, TPM2_HANDLE handle) {
                 flow = admit_session(rm, job);
         if (flow != RM_FLOW_SEND)
                 return flow;
+        /* A renewal that stopped halfway has left it loaded. */
+        if (known && session->residency == RM_RESIDENT) {
+                rm_session_own(rm, i, job->space, session->handle);
+                return reply_handle(job, session->handle);
+        }
         if (rm_session_slots_short(rm, 1) && rm_evict_session(rm, job))
                 return RM_FLOW_AGAIN;
         if (session)
@@ -271,20 +291,37 @@ static RmFlow prepare(Rm *rm, RmJob *job) {
         return RM_FLOW_SEND;
 }
 
-/* What the command may take out of the TPM, should it succeed. */
+static void mark_session(Rm *rm, const RmJob *job, TPM2_HANDLE handle) {
+        uint32_t i = tpm_handle_is_session(handle) ? rm_session_find_usable(rm, job->space, handle) : RM_NONE;
+
+        if (i != RM_NONE)
+                rm->sessions[i].residency = RM_UNKNOWN;
+}
+
+/* What the command may change, or take out of the TPM, should it succeed. */
 static void mark_unknown(Rm *rm, const RmJob *job) {
         const TpmCommand *command = &job->command;
 
         for (unsigned i = 0; i < command->n_handles; i++) {
-                if (tpm_handle_is_transient(command->handles[i]) && command->info.attributes & TPMA_CC_FLUSHED)
-                        rm_object_set_unknown(rm, rm_space_find(rm, job->space, command->handles[i]));
-                else if (tpm_handle_is_session(command->handles[i]) && command->info.kind == TPM_COMMAND_CONTEXT_SAVE)
-                        rm->sessions[rm_session_find(rm, command->handles[i])].residency = RM_UNKNOWN;
+                uint32_t at = tpm_handle_is_transient(command->handles[i])
+                                      ? rm_space_find(rm, job->space, command->handles[i])
+                                      : RM_NONE;
+
+                if (at != RM_NONE && command->info.attributes & TPMA_CC_FLUSHED)
+                        rm_object_set_unknown(rm, at);
+                if (at != RM_NONE) {
+                        RmObject *object = rm_object(rm, at);
+
+                        object->was_clean = object->clean;
+                        object->clean =
+                                object->clean && (!object->sequence || command->info.kind == TPM_COMMAND_CONTEXT_SAVE);
+                }
+                if (command->info.kind == TPM_COMMAND_CONTEXT_SAVE)
+                        mark_session(rm, job, command->handles[i]);
         }
         for (unsigned i = 0; i < command->n_auths; i++)
-                if (tpm_handle_is_session(command->auths[i].session) &&
-                    !(command->auths[i].attributes & TPMA_SESSION_CONTINUESESSION))
-                        rm->sessions[rm_session_find(rm, command->auths[i].session)].residency = RM_UNKNOWN;
+                if (!(command->auths[i].attributes & TPMA_SESSION_CONTINUESESSION))
+                        mark_session(rm, job, command->auths[i].session);
         if (!(command->info.attributes & TPMA_CC_EXTENSIVE) && command->info.kind != TPM_COMMAND_STARTUP)
                 return;
         for (uint32_t k = 0; k < rm->n_residents; k++)
@@ -321,6 +358,15 @@ RmFlow rm_command_build(Rm *rm, RmJob *job) {
         TpmContext context;
         RmFlow flow;
 
+        if (rm_push_due(rm, job)) {
+                job->settled = true;
+                return RM_FLOW_AGAIN;
+        }
+        if (job->settled) {
+                /* Attributes may have become known since it began. */
+                job->command = tpm_command_parse(&rm->table, job->original, job->n_original);
+                job->settled = false;
+        }
         if (!command->known || !command->handles_whole)
                 return send_malformed(rm, job);
         switch (command->info.kind) {

@@ -22,6 +22,7 @@ static void commit_objects(Rm *rm, RmJob *job, const TpmResponse *response, cons
                 if (!object)
                         continue;
                 rm_object_settle(rm, at);
+                object->was_clean = false;
                 rm_use(rm, &object->use);
                 object->unsaveable = false;
                 if (command->info.attributes & TPMA_CC_FLUSHED) {
@@ -208,6 +209,7 @@ static RmFlow commit(Rm *rm, RmJob *job, const TpmResponse *response, const uint
         job->n_out = n_bytes;
         job->rc = TSS2_RC_SUCCESS;
         rm_space(rm, job->space)->hopeless = 0;
+        rm_unlearn(rm, &job->command);
 
         commit_objects(rm, job, response, bytes);
         commit_sessions(rm, job, response, bytes);
@@ -265,17 +267,49 @@ static bool mend_reference(Rm *rm, RmJob *job, unsigned i) {
         return rm_space_find(rm, job->space, handle) != RM_NONE;
 }
 
+/* What was to be flushed is not there. Return: whether it has a copy, and can be flushed as one that is absent. */
+static bool mend_flush(Rm *rm, RmJob *job) {
+        TPM2_HANDLE handle = rm_command_first_parameter_handle(job);
+        uint32_t i;
+
+        if (tpm_handle_is_session(handle)) {
+                i = rm_session_find(rm, handle);
+                if (i != RM_NONE)
+                        rm_session_free(rm, i);
+                return false;
+        }
+        i = tpm_handle_is_transient(handle) ? rm_space_find(rm, job->space, handle) : RM_NONE;
+        if (i != RM_NONE)
+                rm_object_lost(rm, i);
+        return rm_space_find(rm, job->space, handle) != RM_NONE;
+}
+
+static void restore_clean(Rm *rm, const RmJob *job) {
+        for (unsigned i = 0; i < job->command.n_handles; i++) {
+                uint32_t at = tpm_handle_is_transient(job->command.handles[i])
+                                      ? rm_space_find(rm, job->space, job->command.handles[i])
+                                      : RM_NONE;
+
+                if (at != RM_NONE)
+                        rm_object(rm, at)->clean |= rm_object(rm, at)->was_clean;
+        }
+}
+
 static RmFlow settle_failure(Rm *rm, RmJob *job, TSS2_RC rc) {
         RmSpace *space = rm_space(rm, job->space);
+        uint64_t hopeless = space->hopeless;
         TpmContext context;
         uint32_t i;
 
         rm_settle_all(rm);
+        restore_clean(rm, job);
         if (rc == TPM2_RC_INITIALIZE || rc == TPM2_RC_FAILURE)
                 rm_capability_forget(rm);
         if (rc == TPM2_RC_RETRY || rc == TPM2_RC_YIELDED || rc == TPM2_RC_TESTING)
                 return RM_FLOW_PAUSE;
-        if (is_about_slots(rc) && space->hopeless == hash_of(job))
+        /* Once only: by the time after next, things may be different. */
+        space->hopeless = 0;
+        if (is_about_slots(rc) && hopeless == hash_of(job))
                 return rm_reply_rc(job, rc);
         if (rm_repair(rm, job, rc))
                 return RM_FLOW_AGAIN;
@@ -289,14 +323,15 @@ static RmFlow settle_failure(Rm *rm, RmJob *job, TSS2_RC rc) {
                 i = rm_session_find_usable(rm, job->space, job->command.auths[rc - TPM2_RC_REFERENCE_S0].session);
                 if (i != RM_NONE && rm->sessions[i].handle == job->command.auths[rc - TPM2_RC_REFERENCE_S0].session)
                         rm_session_doom(rm, i);
+        } else if (rm_command_is_flush(job) && rc == TPM2_RC_HANDLE + TPM2_RC_P + TPM2_RC_1) {
+                if (mend_flush(rm, job))
+                        return RM_FLOW_AGAIN;
         } else if (rm_context_is_dead(rc) && rm_command_presents_session(job, &context)) {
                 i = rm_session_find(rm, context.saved_handle);
                 if (i != RM_NONE && rm->sessions[i].token.first != RM_NONE)
                         rm_session_doom(rm, i);
         } else if (rc == TPM2_RC_INITIALIZE && job->command.info.kind != TPM_COMMAND_STARTUP) {
-                /* It was reset behind our back. Starting it is left to its users: only they know in which way. */
-                rm_forget_residents(rm);
-                rm->due_start = false;
+                rm_not_started(rm);
         }
         return rm_reply_rc(job, rc);
 }

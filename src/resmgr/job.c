@@ -86,8 +86,8 @@ RmJob *rm_job_new(Rm *rm, bool client) {
                 if (other->used)
                         continue;
                 /* What was unsealed or decrypted does not stay behind. */
-                explicit_bzero(other->out, other->n_out);
-                other->n_out = 0;
+                explicit_bzero(other->out, other->n_used);
+                other->n_out = other->n_used = 0;
                 /* The last one is kept for chores, which must go on while clients' jobs pause. */
                 if (!job && (i < RM_JOBS - 1 || !client))
                         job = other;
@@ -98,6 +98,7 @@ RmJob *rm_job_new(Rm *rm, bool client) {
         job->client = client;
         job->waiting = false;
         job->space = job->pending_object = job->pending_session = RM_NONE;
+        job->settled = false;
         job->reloaded = 0;
         job->n_transmits = 0;
         job->paused_ms = 0;
@@ -129,6 +130,8 @@ static void output_reply(Rm *rm, RmJob *job, RmOutput *ret_output) {
         if (job->pending_session != RM_NONE)
                 rm_session_free(rm, job->pending_session);
         explicit_bzero(job->original, job->n_original);
+        if (job->n_out > job->n_used)
+                job->n_used = job->n_out;
         job->used = false;
         rm->counters.local += job->client && job->n_transmits == 0;
         *ret_output = (RmOutput){ .bytes = job->out, .n_bytes = job->n_out, .rc = job->rc };
@@ -187,6 +190,8 @@ static RmStep output_transmit(Rm *rm, RmJob *job, RmOutput *ret_output) {
         TpmReader reader = TPM_READER(job->out, job->n_out);
 
         job->waiting = true;
+        if (job->n_out > job->n_used)
+                job->n_used = job->n_out;
         rm->counters.transmits++;
         *ret_output = (RmOutput){
                 .bytes = job->out,

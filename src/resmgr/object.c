@@ -56,6 +56,7 @@ void rm_object_doom(Rm *rm, uint32_t i) {
         disown(rm, i);
         rm_copy_free(rm, &object->copy);
         object->clean = false;
+        object->unsaveable = false; /* it is to be flushed now, not saved */
         object->state = RM_OBJECT_DOOMED;
 }
 

@@ -49,6 +49,8 @@ static RmFlow build_start(Rm *rm, RmJob *job, RmFrame *frame) {
         case START_AUDITED:
                 return rm_send_get_capability(job, TPM2_CAP_AUDIT_COMMANDS, TPM2_CC_GetCapability, 1);
         default:
+                rm->due_start = false;
+                rm->due_reconcile = true;
                 return rm_pop(job);
         }
 }
@@ -149,8 +151,10 @@ static RmFlow build_reconcile(Rm *rm, RmJob *job, RmFrame *frame) {
                 [RECONCILE_SAVED] = TPM2_HT_SAVED_SESSION,
         };
 
-        if (frame->phase == RECONCILE_DONE)
+        if (frame->phase == RECONCILE_DONE) {
+                rm->due_reconcile = false;
                 return rm_pop(job);
+        }
         if (frame->at == RM_NONE) {
                 frame->at = 0;
                 for (uint32_t k = 0; k < rm->n_residents; k++)
@@ -198,7 +202,7 @@ static void close_objects(Rm *rm) {
 
                 if (!object->seen) {
                         rm_object_lost(rm, i);
-                } else if (object->residency == RM_UNKNOWN) {
+                } else if (object->residency == RM_UNKNOWN && !object->probe) {
                         /* A command on it was lost: what it is now, nobody knows, unless there is a copy to load. */
                         if (!object->clean)
                                 rm_object_doom(rm, i);
@@ -240,9 +244,9 @@ static RmFlow settle_reconcile(Rm *rm, RmJob *job, RmFrame *frame, const RmAnswe
         uint32_t next = 0;
 
         if (answer->rc != TPM2_RC_SUCCESS || reader.bad || capability != TPM2_CAP_HANDLES) {
-                /* Nothing can be known, so nothing may be believed. */
-                rm_forget_residents(rm);
-                rm->due_start = false;
+                /* Nothing can be known, so nothing may be believed; and it is still due. */
+                rm_not_started(rm);
+                rm->due_reconcile = true;
                 return rm_reply_rc(job, answer->rc != TPM2_RC_SUCCESS ? answer->rc : RM_RC(TPM2_RC_FAILURE));
         }
         while (n-- > 0) {

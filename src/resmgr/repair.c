@@ -29,7 +29,7 @@ bool rm_evict_session(Rm *rm, RmJob *job) {
 }
 
 static bool drop_session(Rm *rm, RmJob *job) {
-        uint32_t i = rm_session_expendable(rm);
+        uint32_t i = rm_session_expendable(rm, job);
 
         if (i == RM_NONE || job->n_frames + 1 > RM_FRAMES_MAX)
                 return false;
@@ -86,8 +86,12 @@ static bool is_unknown_handle(TSS2_RC rc) {
 }
 
 /* A load cannot be made room for: the client hears why, by our own word, since it did not ask for a load. */
-static RmFlow give_up(RmJob *job, TSS2_RC rc) {
-        return rm_reply_rc(job, rc & TPM2_RC_WARN && !is_transitory(rc) ? RM_RC(rc) : rc);
+static RmFlow give_up(Rm *rm, RmJob *job, TSS2_RC rc) {
+        bool warning = (rc & ~0x7Fu) == TPM2_RC_WARN;
+
+        if (rc == TPM2_RC_INITIALIZE)
+                rm_not_started(rm);
+        return rm_reply_rc(job, warning && !is_transitory(rc) ? RM_RC(rc) : rc);
 }
 
 /* Objects */
@@ -127,7 +131,7 @@ static RmFlow settle_load_object(Rm *rm, RmJob *job, uint32_t i, const RmAnswer 
         if (rm_repair(rm, job, answer->rc))
                 return RM_FLOW_AGAIN;
         if (!rm_context_is_dead(answer->rc))
-                return give_up(job, answer->rc);
+                return give_up(rm, job, answer->rc);
         rm_object_free(rm, i);
         return rm_pop(job);
 }
@@ -153,10 +157,14 @@ static RmFlow settle_save_object(Rm *rm, RmJob *job, uint32_t i, const RmAnswer 
         if (is_transitory(answer->rc))
                 return RM_FLOW_PAUSE;
         rm_object_settle(rm, i);
-        object->probe = false;
-        if (answer->rc == TPM2_RC_SUCCESS && rm_object_keep_copy(rm, i, answer->bytes, answer->n_bytes))
+        if (answer->rc == TPM2_RC_SUCCESS && rm_object_keep_copy(rm, i, answer->bytes, answer->n_bytes)) {
+                object->probe = false;
                 return rm_pop(job);
-        if (is_unknown_handle(answer->rc))
+        }
+        /* To a probe, this is no answer, and no proof that it is there. */
+        if (object->probe && !is_unknown_handle(answer->rc))
+                rm->due_reconcile = true;
+        if (object->probe || is_unknown_handle(answer->rc))
                 rm_object_lost(rm, i);
         else
                 object->unsaveable = true; /* what cannot be saved stays */
@@ -176,10 +184,12 @@ static RmFlow settle_flush_object(Rm *rm, RmJob *job, uint32_t i, const RmAnswer
         rm_object_settle(rm, i);
         if (is_transitory(answer->rc))
                 return RM_FLOW_PAUSE;
-        rm_object(rm, i)->probe = false;
-        if (answer->rc == TPM2_RC_SUCCESS || is_unknown_handle(answer->rc))
+        if (answer->rc == TPM2_RC_SUCCESS || is_unknown_handle(answer->rc)) {
                 rm_object_lost(rm, i);
-        else
+        } else if (rm_object(rm, i)->probe) {
+                rm->due_reconcile = true;
+                rm_object_lost(rm, i);
+        } else
                 rm_object(rm, i)->unsaveable = true;
         return rm_pop(job);
 }
@@ -215,7 +225,7 @@ static RmFlow settle_load_session(Rm *rm, RmJob *job, uint32_t i, const RmAnswer
         if (rm_repair(rm, job, answer->rc))
                 return RM_FLOW_AGAIN;
         if (answer->rc != TPM2_RC_SUCCESS && !rm_context_is_dead(answer->rc))
-                return give_up(job, answer->rc);
+                return give_up(rm, job, answer->rc);
         rm_session_doom(rm, i);
         return rm_pop(job);
 }
@@ -276,9 +286,16 @@ enum {
 
 bool rm_renew_oldest(Rm *rm, RmJob *job) {
         uint32_t i = rm_session_oldest(rm);
+        uint64_t newest = 0;
 
-        if (i == RM_NONE || rm->newest_sequence - rm->sessions[i].sequence < rm->gap / 4 * 3)
+        for (uint32_t k = 0; k < rm->n_sessions_used; k++)
+                if (rm->sessions[k].sequence > newest)
+                        newest = rm->sessions[k].sequence;
+        /* Once a tick: a TPM whose numbers make no sense must not keep us at it. */
+        if (i == RM_NONE || rm->sessions[i].renewed == rm->tick || rm->gap < 4 ||
+            newest - rm->sessions[i].sequence < rm->gap / 4 * 3)
                 return false;
+        rm->sessions[i].renewed = rm->tick;
         rm_push(job, RM_OP_REGAP, i);
         if (rm_session_slots_short(rm, 1))
                 rm_evict_session(rm, job);
@@ -321,7 +338,7 @@ static RmFlow settle_regap(Rm *rm, RmJob *job, RmFrame *frame, const RmAnswer *a
          */
         if (frame->phase == REGAP_LOAD && answer->rc != TPM2_RC_SUCCESS && !rm_context_is_dead(answer->rc) &&
             rm->sessions[i].state != RM_SESSION_ABANDONED)
-                return give_up(job, answer->rc);
+                return give_up(rm, job, answer->rc);
         /* It can be neither kept nor renewed, and as long as it is there, no session can be saved. */
         rm_session_doom(rm, i);
         frame->op = RM_OP_FLUSH_SESSION;
@@ -410,6 +427,8 @@ RmFlow rm_repair_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
                 /* A handle in no table: whether it was there or not, it is not now. */
                 if (is_transitory(answer->rc))
                         return RM_FLOW_PAUSE;
+                if (answer->rc != TPM2_RC_SUCCESS && !rm_context_is_dead(answer->rc) && !is_unknown_handle(answer->rc))
+                        return give_up(rm, job, answer->rc);
                 rm->counters.foreign_flushed += answer->rc == TPM2_RC_SUCCESS;
                 return rm_pop(job);
         }

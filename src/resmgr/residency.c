@@ -98,18 +98,39 @@ static uint32_t learn(uint32_t n_used, uint32_t at_least) {
         return n_used >= at_least ? n_used : RM_SLOTS_UNKNOWN;
 }
 
+/*
+ * It may have been a neighbour's doing, so what was learned is tried again after a while, and the longer it has proved
+ * true, the later.
+ */
+static void learn_extra(TpmCommandInfo *info) {
+        info->extra++;
+        info->n_uses = 0;
+        if (info->n_trust == 0)
+                info->n_trust = 16;
+        else if (info->n_trust < 1u << 12)
+                info->n_trust *= 4;
+}
+
+void rm_unlearn(Rm *rm, const TpmCommand *command) {
+        TpmCommandInfo *info =
+                command->info.extra > 0 ? tpm_command_table_find(&rm->table, command->header.code) : NULL;
+
+        if (info && ++info->n_uses >= info->n_trust)
+                info->extra = 0;
+}
+
 void rm_learn_object_slots(Rm *rm, const TpmCommand *command, uint32_t n_needed) {
         TpmCommandInfo *info = command ? tpm_command_table_find(&rm->table, command->header.code) : NULL;
 
         if (rm->object_slots == RM_SLOTS_UNKNOWN) {
                 if (info && n_needed == 0) {
-                        info->extra = 1;
+                        learn_extra(info);
                         n_needed = 1;
                 }
                 rm->object_slots = learn(rm->n_residents + n_needed - 1, rm->transient_min);
         } else if (rm->n_residents + n_needed <= rm->object_slots) {
                 if (info && info->extra < 2)
-                        info->extra++;
+                        learn_extra(info);
                 else
                         rm->object_slots = RM_SLOTS_UNKNOWN;
         }

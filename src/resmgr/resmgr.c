@@ -90,6 +90,12 @@ void rm_forget_residents(Rm *rm) {
         rm->due_start = true;
 }
 
+void rm_not_started(Rm *rm) {
+        rm_forget_residents(rm);
+        /* Starting it is left to its users: only they know in which way. */
+        rm->due_start = false;
+}
+
 void rm_settle_all(Rm *rm) {
         for (uint32_t k = rm->n_residents; k > 0; k--)
                 rm_object_settle(rm, rm->residents[k - 1]);

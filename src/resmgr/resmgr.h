@@ -139,7 +139,8 @@ void rm_job_lost(Rm *rm, RmJob *job, RmOutput *ret_output);
  */
 void rm_job_cancel(Rm *rm, RmJob *job, TSS2_RC rc, RmOutput *ret_output);
 
-/* The TPM was reset, reopened, or started: nothing is resident any more, and RM_CHORE_DUE has work. */
+/* The TPM was reset, or reopened: nothing is resident any more, and RM_CHORE_DUE has work. No job may be waiting for
+ * the TPM. */
 void rm_forget_residents(Rm *rm);
 
 #endif

@@ -99,6 +99,7 @@ void rm_session_settle(Rm *rm, uint32_t i) {
 void rm_session_doom(Rm *rm, uint32_t i) {
         rm->sessions[i].space = RM_NONE;
         rm->sessions[i].state = RM_SESSION_DOOMED;
+        rm->sessions[i].unsaveable = false; /* it is to be flushed now, not saved */
 }
 
 void rm_session_spare(Rm *rm, uint32_t i) {
@@ -124,19 +125,30 @@ static uint32_t abandoned_max(const Rm *rm) {
         return rm->active_sessions_max > 8 ? rm->active_sessions_max - 8 : rm->active_sessions_max;
 }
 
-/* The oldest in that state of the uid that has most in it, so that nobody can push out what is another's. */
-static uint32_t oldest_of_heaviest(Rm *rm, RmSessionState state) {
+/* How many sessions a user has, whatever their state. */
+static uint32_t weight(const Rm *rm, uint32_t uid) {
+        uint32_t n = 0;
+
+        for (uint32_t i = 0; i < rm->n_sessions_used; i++)
+                n += rm->sessions[i].state > RM_SESSION_PENDING && rm->sessions[i].state != RM_SESSION_LEFTOVER &&
+                     rm->sessions[i].uid == uid;
+        return n;
+}
+
+/* The oldest in that state of the user that has most, so that nobody can push out what is another's. */
+static uint32_t oldest_of_heaviest(Rm *rm, RmSessionState state, uint32_t at_least) {
         uint32_t best = RM_NONE;
         uint32_t n_best = 0;
 
         for (uint32_t i = 0; i < rm->n_sessions_used; i++) {
                 const RmSession *session = &rm->sessions[i];
-                uint32_t n = 0;
+                uint32_t n;
 
                 if (session->state != state || session->unsaveable)
                         continue;
-                for (uint32_t k = 0; k < rm->n_sessions_used; k++)
-                        n += rm->sessions[k].state == state && rm->sessions[k].uid == session->uid;
+                n = weight(rm, session->uid);
+                if (n < at_least)
+                        continue;
                 if (best == RM_NONE || n > n_best || (n == n_best && session->saved < rm->sessions[best].saved)) {
                         best = i;
                         n_best = n;
@@ -152,15 +164,17 @@ static uint32_t any_in_state(const Rm *rm, RmSessionState state) {
         return RM_NONE;
 }
 
-uint32_t rm_session_expendable(Rm *rm) {
+uint32_t rm_session_expendable(Rm *rm, const RmJob *job) {
+        uint32_t asking = job->client ? weight(rm, rm_space(rm, job->space)->uid) : 0;
         uint32_t i = any_in_state(rm, RM_SESSION_DOOMED);
 
         if (i == RM_NONE)
                 i = any_in_state(rm, RM_SESSION_LEFTOVER);
         if (i == RM_NONE)
-                i = oldest_of_heaviest(rm, RM_SESSION_ABANDONED);
+                i = oldest_of_heaviest(rm, RM_SESSION_ABANDONED, 0);
+        /* What a client that is still there may load any moment is taken from nobody who has less than who asks. */
         if (i == RM_NONE)
-                i = oldest_of_heaviest(rm, RM_SESSION_CLIENT_SAVED);
+                i = oldest_of_heaviest(rm, RM_SESSION_CLIENT_SAVED, asking);
         return i;
 }
 
@@ -176,8 +190,11 @@ void rm_session_close(Rm *rm, uint32_t i) {
         session->state = RM_SESSION_ABANDONED;
         for (uint32_t k = 0; k < rm->n_sessions_used; k++)
                 n_abandoned += rm->sessions[k].state == RM_SESSION_ABANDONED;
-        if (n_abandoned > abandoned_max(rm))
-                rm_session_spare(rm, oldest_of_heaviest(rm, RM_SESSION_ABANDONED));
+        if (n_abandoned > abandoned_max(rm)) {
+                uint32_t oldest = oldest_of_heaviest(rm, RM_SESSION_ABANDONED, 0);
+
+                rm_session_spare(rm, oldest != RM_NONE ? oldest : i);
+        }
 }
 
 bool rm_session_keep_copy(Rm *rm, uint32_t i, const uint8_t *bytes, size_t n_bytes) {
@@ -188,8 +205,6 @@ bool rm_session_keep_copy(Rm *rm, uint32_t i, const uint8_t *bytes, size_t n_byt
                 return false;
         session->sequence = context.sequence;
         session->residency = RM_ABSENT;
-        if (context.sequence > rm->newest_sequence)
-                rm->newest_sequence = context.sequence;
         /* What kept others from being saved may be over. */
         for (uint32_t k = 0; k < rm->n_sessions_used; k++)
                 rm->sessions[k].unsaveable = false;

@@ -61,6 +61,7 @@ typedef struct RmObject {
         uint8_t residency;     /* RmResidency */
         bool sequence;         /* it changes with every use */
         bool clean;            /* the copy is what the TPM holds */
+        bool was_clean;        /* ... before the command that is out, which may change it */
         bool probe;            /* whether it is still there must be asked before the next client command */
         bool seen;             /* in the list of handles that is being read */
         bool unsaveable;       /* saving it failed, and it was not used since */
@@ -101,6 +102,7 @@ typedef struct RmSession {
         uint8_t residency; /* RmResidency */
         bool seen;         /* in the list of handles that is being read */
         bool unsaveable;
+        uint64_t renewed;  /* tick of the last renewal */
         uint64_t sequence; /* of the copy: the oldest saved session has the lowest */
         uint64_t saved;    /* tick at which its client saved it */
         RmCopy copy;       /* current unless RESIDENT */
@@ -149,7 +151,7 @@ typedef struct RmFrame {
 
 #define RM_FRAMES_MAX 12
 #define RM_JOBS 8             /* one with the TPM, the others paused */
-#define RM_TRANSMITS_MAX 8192 /* of one job: a TPM that lies must not keep us for ever */
+#define RM_TRANSMITS_MAX 4096 /* of one job: a TPM that lies must not keep us for ever */
 
 struct RmJob {
         bool used;
@@ -158,6 +160,7 @@ struct RmJob {
         uint32_t space;
         uint32_t pending_object; /* made for what the command returns, or RM_NONE */
         uint32_t pending_session;
+        bool settled;      /* what was due was pushed above the command */
         uint32_t reloaded; /* bit i: handle i was found stale once already */
         uint32_t n_transmits;
         uint32_t paused_ms; /* in all */
@@ -168,6 +171,7 @@ struct RmJob {
         TpmCommand command; /* the client's */
         size_t n_original;
         size_t n_out;
+        size_t n_used;                     /* the most that out ever held, for wiping */
         uint8_t original[TPM_MESSAGE_MAX]; /* never changed: resends are built from it */
         uint8_t out[TPM_MESSAGE_MAX];
 };
@@ -214,7 +218,6 @@ struct Rm {
         uint32_t max_response;
         uint32_t gap; /* TPM_PT_CONTEXT_GAP_MAX */
 
-        uint64_t newest_sequence; /* of all session contexts seen */
         RmCounters counters;
 
         uint32_t n_spaces_used, free_space;
@@ -244,6 +247,9 @@ static inline RmObject *rm_object(Rm *rm, uint32_t i) {
 static inline RmCell *rm_cell(Rm *rm, uint32_t i) {
         return (RmCell *)((uint8_t *)rm + rm->cells_offset) + i;
 }
+
+/* The TPM says that it was not started: it was reset behind our back, and nothing is resident. */
+void rm_not_started(Rm *rm);
 
 /* The command that is out, or was to go out, did nothing: what is unknown is where it was. */
 void rm_settle_all(Rm *rm);
@@ -317,7 +323,7 @@ bool rm_session_keep_token(Rm *rm, uint32_t session); /* the copy becomes what i
 uint32_t rm_session_oldest(Rm *rm);                   /* saved, with a copy, lowest sequence; or RM_NONE */
 
 /* The saved session that can best be spared when session handles run out; or RM_NONE. */
-uint32_t rm_session_expendable(Rm *rm);
+uint32_t rm_session_expendable(Rm *rm, const RmJob *job);
 uint32_t rm_session_n_loaded(Rm *rm);
 
 /* residency.c: what stays in the TPM */
@@ -336,6 +342,7 @@ bool rm_session_slots_short(Rm *rm, uint32_t n_needed);
 /* A warning came while n_needed slots were needed. @command: NULL for a ContextLoad of ours. */
 void rm_learn_object_slots(Rm *rm, const TpmCommand *command, uint32_t n_needed);
 void rm_learn_session_slots(Rm *rm);
+void rm_unlearn(Rm *rm, const TpmCommand *command); /* it succeeded: what was learned about it is doubted in time */
 
 /* job.c: the stack */
 
@@ -367,6 +374,11 @@ typedef struct RmAnswer {
         const uint8_t *bytes; /* behind the header */
         size_t n_bytes;
 } RmAnswer;
+
+/* chore.c */
+
+/* Push what must be settled before a client's command may go out. Return: false when there is nothing. */
+bool rm_push_due(Rm *rm, RmJob *job);
 
 /* command.c: the client's command */
 

@@ -255,7 +255,8 @@ static void test_s12_client_context_outlives_its_renewal(void **state) {
         Message saved = succeed(0, cmd_with_handle(TPM2_CC_ContextSave, session));
         RmJob *job;
 
-        rm->newest_sequence += 0xC000;
+        handle_of(1, cmd_start_session(TPM2_SE_HMAC));
+        rm->sessions[1].sequence = 0xC000 + 9;
         job = rm_job_begin_chore(rm, RM_CHORE_RENEW);
         assert_non_null(job);
         run(job);
@@ -268,7 +269,7 @@ static void test_renewal_makes_room_for_itself(void **state) {
 
         for (unsigned i = 0; i < 3; i++)
                 handle_of(1, cmd_start_session(TPM2_SE_HMAC));
-        rm->newest_sequence += 0xC000;
+        rm->sessions[3].sequence = 0xC000 + 9;
         chores(RM_CHORE_RENEW);
         assert_int_equal(rm_session_n_loaded(rm), 2);
         succeed(0, cmd_policy_pcr(session));

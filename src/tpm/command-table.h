@@ -31,6 +31,8 @@ typedef struct TpmCommandInfo {
         uint32_t attributes; /* TPMA_CC */
         uint8_t kind;        /* TpmCommandKind */
         uint8_t extra;       /* object slots it was seen to need beyond what its attributes say */
+        uint16_t n_uses;     /* since that was learned, or tried again */
+        uint16_t n_trust;    /* ... after which it is tried again; 0: never learned */
 } TpmCommandInfo;
 
 typedef struct TpmCommandTable {

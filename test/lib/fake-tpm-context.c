@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "test/lib/fake-tpm-private.h"
 
-#include <string.h>
-
 #define SESSION_CONTEXT 404 /* its size, in bytes */
 #define NONCE_MIN 16
 #define NONCE_MAX 64
@@ -121,6 +119,24 @@ TPM2_RC fake_policy_pcr(FakeTpm *tpm, FakeCall *call) {
         return TPM2_RC_SUCCESS;
 }
 
+TPM2_RC fake_policy_secret(FakeTpm *tpm, FakeCall *call) {
+        size_t n;
+        TPM2_RC rc;
+
+        for (unsigned i = 0; i < 3; i++) /* nonceTPM, cpHashA, policyRef */
+                fake_read_2b(call, &n);
+        fake_read_u32(call); /* expiration */
+        rc = fake_read_end(call);
+        if (rc)
+                return rc;
+        fake_session_find(tpm, call->command.handles[1])->digest++;
+        fake_write_2b(call, NULL, 0); /* timeout */
+        tpm_write_u16(&call->out, TPM2_ST_AUTH_SECRET);
+        tpm_write_u32(&call->out, TPM2_RH_NULL);
+        fake_write_2b(call, NULL, 0);
+        return TPM2_RC_SUCCESS;
+}
+
 TPM2_RC fake_policy_digest(FakeTpm *tpm, FakeCall *call) {
         TPM2_RC rc = fake_read_end(call);
 
@@ -208,8 +224,7 @@ TPM2_RC fake_context_save(FakeTpm *tpm, FakeCall *call) {
         return TPM2_RC_SUCCESS;
 }
 
-static TPM2_RC load_object(FakeTpm *tpm, FakeCall *call, TPM2_HANDLE handle, TPM2_HANDLE hierarchy,
-                           TpmReader *secret) {
+static TPM2_RC load_object(FakeTpm *tpm, FakeCall *call, TPM2_HANDLE handle, TPM2_HANDLE hierarchy, TpmReader *secret) {
         FakeObject *object;
 
         if (!fake_hierarchy(tpm, hierarchy)->enabled)

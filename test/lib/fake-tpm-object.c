@@ -321,7 +321,7 @@ TPM2_RC fake_sequence_update(FakeTpm *tpm, FakeCall *call) {
         if (rc)
                 return rc;
         if (call->objects[0]->state == FAKE_OBJECT_KEY)
-                return FAKE_H(TPM2_RC_MODE, 1);
+                return FAKE_P(TPM2_RC_MODE, 1);
         call->objects[0]->value = fake_mix(call->objects[0]->value, bytes, n);
         return TPM2_RC_SUCCESS;
 }

@@ -31,7 +31,7 @@ typedef struct FakeObject {
         TPM2_HANDLE handle; /* of a persistent one */
         TPM2_HANDLE hierarchy;
         uint64_t identity;
-        uint64_t value; /* sequences: checksum of what was hashed; others: uses by the vendor command */
+        uint64_t value; /* of sequences: a checksum of what was hashed */
 } FakeObject;
 
 typedef enum FakeSessionState {
@@ -72,7 +72,7 @@ struct FakeTpm {
 
         bool started;
         bool failed;
-        bool shut_down; /* by Shutdown(STATE), and nothing has undone it */
+        bool shut_down;  /* by Shutdown(STATE), and nothing has undone it */
         uint64_t secret; /* the last one given out */
         uint64_t reset_key;
         uint64_t clear_count; /* Resets and Restarts */
@@ -82,7 +82,7 @@ struct FakeTpm {
         uint8_t random;
 
         FakeHierarchy hierarchies[FAKE_HIERARCHIES];
-        FakeObject *objects; /* by slot */
+        FakeObject *objects;                        /* by slot */
         FakeObject persistent[FAKE_PERSISTENT_MAX]; /* ascending by handle */
         unsigned n_persistent;
         FakeSession *sessions; /* by the low bits of the handle */
@@ -156,6 +156,7 @@ void fake_session_flush(FakeTpm *tpm, FakeSession *session);
 void fake_sessions_start(FakeTpm *tpm, bool reset);
 TPM2_RC fake_start_session(FakeTpm *tpm, FakeCall *call);
 TPM2_RC fake_policy_pcr(FakeTpm *tpm, FakeCall *call);
+TPM2_RC fake_policy_secret(FakeTpm *tpm, FakeCall *call);
 TPM2_RC fake_policy_digest(FakeTpm *tpm, FakeCall *call);
 TPM2_RC fake_policy_restart(FakeTpm *tpm, FakeCall *call);
 TPM2_RC fake_context_save(FakeTpm *tpm, FakeCall *call);
@@ -168,6 +169,9 @@ TPM2_RC fake_shutdown(FakeTpm *tpm, FakeCall *call);
 TPM2_RC fake_clear(FakeTpm *tpm, FakeCall *call);
 TPM2_RC fake_hierarchy_control(FakeTpm *tpm, FakeCall *call);
 TPM2_RC fake_change_seed(FakeTpm *tpm, FakeCall *call);
+TPM2_RC fake_get_random(FakeTpm *tpm, FakeCall *call);
+TPM2_RC fake_get_test_result(FakeTpm *tpm, FakeCall *call);
+TPM2_RC fake_self_test(FakeTpm *tpm, FakeCall *call);
 TPM2_RC fake_get_capability(FakeTpm *tpm, FakeCall *call);
 
 #endif

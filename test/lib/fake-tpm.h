@@ -18,7 +18,7 @@
  */
 typedef struct FakeTpm FakeTpm;
 
-#define FAKE_CC_VENDOR_USE 0x20000001  /* an object's handle: identity, u64; number of uses, u64 */
+#define FAKE_CC_VENDOR_USE 0x20000001  /* an object's handle; identity, u64, and a number that follows from it, u64 */
 #define FAKE_CC_VENDOR_MAKE 0x20000002 /* returns the handle of a new object; identity, u64 */
 #define FAKE_CC_VENDOR_MORE 0x20000100 /* the first of those that do nothing */
 
@@ -26,15 +26,15 @@ typedef struct FakeTpmConfig {
         unsigned object_slots;
         unsigned session_slots;
         unsigned active_sessions;
-        unsigned gap; /* TPM_PT_CONTEXT_GAP_MAX: 2^n - 1 */
-        unsigned memory; /* TPMA_MEMORY; objectCopiedToRam makes persistent objects need a slot */
-        unsigned page; /* entries in one answer of GetCapability */
+        unsigned gap;             /* TPM_PT_CONTEXT_GAP_MAX: 2^n - 1 */
+        unsigned memory;          /* TPMA_MEMORY; objectCopiedToRam makes persistent objects need a slot */
+        unsigned page;            /* entries in one answer of GetCapability */
         unsigned vendor_commands; /* 0: none; 2: those above; what is more does nothing */
         unsigned max_command_size;
         unsigned max_response_size;
         unsigned max_object_context; /* as the property says */
-        unsigned object_context; /* as contexts are */
-        unsigned pace; /* ms for each command; see fake_tpm_delay() */
+        unsigned object_context;     /* as contexts are */
+        unsigned pace;               /* ms for each command; see fake_tpm_delay() */
 } FakeTpmConfig;
 
 /* As libtpms is. */

@@ -366,6 +366,41 @@ class Tools:
         return done.stdout
 
 
+class FakeTpm:
+    """test/lib/fake-tpm.h behind the ports of an swtpm: .conf. Options as in fake-tpm-server.c: "gap=255"."""
+
+    def __init__(self, folder, *options):
+        self.process = Process("fake-tpm", [BUILD / "test/lib/fake-tpm", *("--" + option for option in options)],
+                               pathlib.Path(folder) / "fake-tpm.log", clean_env())
+        wait_until(lambda: "ready" in self.process.output(), "the fake TPM starts", self.process.popen)
+        self.port = int(self.process.output().partition("ready ")[2].split()[0])
+        self.conf = "swtpm:host=127.0.0.1,port=%d" % self.port
+
+    def control(self, request, n_answer=4):
+        """One request of its control port. -> what follows the result"""
+        with socket.create_connection(("127.0.0.1", self.port + 1), HANG) as sock:
+            sock.sendall(request)
+            answer = tpm.read_exactly(sock, n_answer)
+        if answer[:4] != bytes(4):
+            raise ValueError("the fake TPM refuses %r" % request)
+        return answer[4:]
+
+    def option(self, text):
+        """fault=..., fail, heal"""
+        self.control(tpm.u32(0x1001) + text.encode())
+
+    def reset(self):
+        """The power goes and comes back."""
+        self.control(tpm.u32(2) + tpm.u32(0))
+
+    def count(self, code=0):
+        """-> commands of that code so far; 0: all"""
+        return int.from_bytes(self.control(tpm.u32(0x1000) + tpm.u32(code), 8), "big")
+
+    def stop(self):
+        self.process.end()
+
+
 def make_folder():
     return pathlib.Path(tempfile.mkdtemp(prefix="tabrmd-"))
 

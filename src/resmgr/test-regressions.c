@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+
+/* Faults that were found in the resource manager, each with the conversation that showed it; see test-rm.h. */
+#include "resmgr/test-rm.h"
+
+/* Answers of the TPM that are replaced: @n of them to commands of that code, after @skip that are not. */
+static struct {
+        TPM2_CC code;
+        uint32_t rc;
+        unsigned skip, n;
+} injection;
+
+static bool inject(const Message *command, Message *ret_response) {
+        TpmWriter writer = TPM_WRITER(ret_response->bytes, sizeof(ret_response->bytes));
+
+        if (message_rc(command) != injection.code || injection.n == 0)
+                return false;
+        if (injection.skip > 0) {
+                injection.skip--;
+                return false;
+        }
+        injection.n--;
+        tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, injection.rc);
+        ret_response->n = tpm_write_end(&writer);
+        return true;
+}
+
+static void arm(TPM2_CC code, uint32_t rc, unsigned n) {
+        injection.code = code;
+        injection.rc = rc;
+        injection.skip = 0;
+        injection.n = n;
+        intercept = inject;
+}
+
+static void disarm(void) {
+        intercept = NULL;
+}
+
+/* The first thing that the command sends is executed, and its answer lost. */
+static void lose(unsigned client, Message command) {
+        RmOutput output;
+        Message sent;
+        RmJob *job;
+
+        chores(RM_CHORE_DUE);
+        job = rm_job_begin(rm, spaces[client], command.bytes, command.n);
+        assert_int_equal(rm_job_step(rm, job, NULL, 0, &output), RM_STEP_TRANSMIT);
+        memcpy(sent.bytes, output.bytes, output.n_bytes);
+        sent.n = output.n_bytes;
+        direct(sent);
+        rm_job_lost(rm, job, &output);
+}
+
+static void run_once(RmChore chore) {
+        RmJob *job = rm_job_begin_chore(rm, chore);
+
+        assert_non_null(job);
+        run(job);
+}
+
+static unsigned renewals(void) {
+        unsigned n = 0;
+        RmJob *job;
+
+        while (n < 1000 && (job = rm_job_begin_chore(rm, RM_CHORE_RENEW))) {
+                run(job);
+                n++;
+        }
+        return n;
+}
+
+static void test_start_that_failed_is_still_due(void **state) {
+        const uint32_t rcs[] = { TPM2_RC_TESTING, TPM2_RC_CANCELED };
+
+        for (unsigned i = 0; i < 2; i++) {
+                inprocess_reset();
+                rm_forget_residents(rm);
+                arm(TPM2_CC_GetCapability, rcs[i], i == 0 ? 1000 : 1);
+                run_once(RM_CHORE_DUE);
+                disarm();
+                succeed(0, cmd_get_random(8));
+        }
+}
+
+static void test_reconcile_that_failed_is_still_due(void **state) {
+        const uint32_t rcs[] = { TPM2_RC_TESTING, TPM2_RC_CANCELED };
+
+        handle_of(0, cmd_create_primary(TPM2_RH_OWNER, 1));
+        for (unsigned i = 0; i < 2; i++) {
+                lose(0, cmd_create_primary(TPM2_RH_OWNER, 2));
+                arm(TPM2_CC_GetCapability, rcs[i], i == 0 ? 1000 : 1);
+                run_once(RM_CHORE_DUE);
+                disarm();
+                chores(RM_CHORE_DUE);
+                assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), rm->n_residents);
+        }
+}
+
+/* No client's command goes out while the tables are wrong, whoever moves the jobs. */
+static void test_nothing_goes_out_before_what_is_due(void **state) {
+        TPM2_HANDLE key = handle_of(0, cmd_create_primary(TPM2_RH_OWNER, 1));
+        Message command = cmd_with_handle(TPM2_CC_ReadPublic, key);
+
+        chores(RM_CHORE_EVICT);
+        lose(0, command); /* its ContextLoad */
+        arm(TPM2_CC_GetCapability, TPM2_RC_TESTING, 1000);
+        run_once(RM_CHORE_DUE);
+        n_sent = 0;
+        run(rm_job_begin(rm, spaces[0], command.bytes, command.n));
+        disarm();
+        command = run(rm_job_begin(rm, spaces[0], command.bytes, command.n));
+        assert_int_equal(message_rc(&command), TPM2_RC_SUCCESS);
+        assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), 1);
+}
+
+static void test_renewal_ends_after_a_reset(void **state) {
+        TPM2_HANDLE session = handle_of(0, cmd_start_session(TPM2_SE_HMAC));
+
+        check_claims = false;
+        for (unsigned i = 0; i < 50000; i++) {
+                chores(RM_CHORE_EVICT);
+                call(0, cmd_with_handle(TPM2_CC_PolicyGetDigest, session)); /* loads it */
+        }
+        inprocess_reset();
+        rm_forget_residents(rm);
+        chores(RM_CHORE_DUE);
+        handle_of(1, cmd_start_session(TPM2_SE_HMAC));
+        chores(RM_CHORE_EVICT);
+        assert_in_range(renewals(), 0, 10);
+}
+
+static bool lie_about_the_sequence(const Message *command, Message *ret_response) {
+        if (message_rc(command) != TPM2_CC_ContextSave)
+                return false;
+        *ret_response = direct(*command);
+        memset(ret_response->bytes + TPM_HEADER_SIZE, 0x7F, 8);
+        disarm();
+        return true;
+}
+
+static void test_renewal_ends_though_the_tpm_lies(void **state) {
+        handle_of(0, cmd_start_session(TPM2_SE_HMAC));
+        handle_of(0, cmd_start_session(TPM2_SE_HMAC));
+        intercept = lie_about_the_sequence;
+        chores(RM_CHORE_EVICT);
+        assert_in_range(renewals(), 1, 10);
+        rm->gap = 3;
+        assert_in_range(renewals(), 0, 10);
+}
+
+/* The renewal has loaded the session, and cannot save it again: its client's context is good all the same. */
+static void test_renewal_that_stopped_halfway(void **state) {
+        TPM2_HANDLE session = handle_of(0, cmd_start_session(TPM2_SE_HMAC));
+        Message saved = succeed(0, cmd_with_handle(TPM2_CC_ContextSave, session));
+
+        handle_of(1, cmd_start_session(TPM2_SE_HMAC));
+        arm(TPM2_CC_ContextSave, TPM2_RC_CONTEXT_GAP,
+            2); /* the eviction, and the renewal that is to make room for it */
+        run_once(RM_CHORE_EVICT);
+        disarm();
+        assert_int_equal(handle_of(0, load_context(&saved)), session);
+
+        saved = succeed(0, cmd_with_handle(TPM2_CC_ContextSave, session));
+        rm->sessions[1].sequence = 1u << 20;
+        arm(TPM2_CC_ContextSave, TPM2_RC_RETRY, 1000);
+        run_once(RM_CHORE_RENEW);
+        disarm();
+        assert_int_equal(handle_of(0, load_context(&saved)), session);
+}
+
+static void test_close_of_a_session_that_cannot_be_saved(void **state) {
+        TPM2_HANDLE session = handle_of(0, cmd_start_session(TPM2_SE_HMAC));
+
+        rm->limits.abandoned = 0;
+        succeed(0, cmd_with_handle(TPM2_CC_ContextSave, session));
+        handle_of(1, cmd_start_session(TPM2_SE_HMAC));
+        rm->sessions[1].sequence = 1u << 20;
+        arm(TPM2_CC_ContextSave, TPM2_RC_RETRY, 1000);
+        run_once(RM_CHORE_RENEW);
+        arm(TPM2_CC_ContextSave, TPM2_RC_NV_RATE, 2);
+        run_once(RM_CHORE_EVICT);
+        run_once(RM_CHORE_EVICT);
+        disarm();
+        rm_space_close(rm, spaces[0]);
+        chores(RM_CHORE_CLEANUP);
+        rm_space_open(rm, 1000, &spaces[0]);
+}
+
+static void test_hopeless_is_for_once(void **state) {
+        TPM2_HANDLE foreign[3];
+
+        for (unsigned i = 0; i < 3; i++) {
+                Message response = direct(cmd_create_primary(TPM2_RH_NULL, 100 + i));
+
+                foreign[i] = message_handle(&response);
+        }
+        assert_int_equal(rc_of(0, cmd_create_primary(TPM2_RH_OWNER, 1)), TPM2_RC_OBJECT_MEMORY);
+        for (unsigned i = 0; i < 3; i++)
+                direct(cmd_with_handle(TPM2_CC_FlushContext, foreign[i]));
+        for (unsigned i = 0; i < 3; i++)
+                handle_of(1, cmd_create_primary(TPM2_RH_OWNER, i));
+        call(0, cmd_create_primary(TPM2_RH_OWNER, 1));
+        handle_of(0, cmd_create_primary(TPM2_RH_OWNER, 1));
+}
+
+/* A neighbour makes a command seem to need more slots than it does; in time, that is doubted. */
+static void test_extra_slots_are_unlearned(void **state) {
+        const TpmCommandInfo *info = tpm_command_table_find(&rm->table, TPM2_CC_CreatePrimary);
+        TPM2_HANDLE foreign[2];
+
+        for (unsigned i = 0; i < 5; i++) /* three slots are learned */
+                handle_of(7, cmd_create_primary(TPM2_RH_NULL, i));
+        chores(RM_CHORE_EVICT);
+        for (unsigned i = 0; i < 2; i++) {
+                Message response = direct(cmd_create_primary(TPM2_RH_NULL, 90 + i));
+
+                foreign[i] = message_handle(&response);
+        }
+        succeed(7, cmd_hmac(0x80000000, "x"));
+        succeed(0, cmd_with_handle(TPM2_CC_FlushContext, handle_of(0, cmd_create_primary(TPM2_RH_OWNER, 3))));
+        assert_in_range(info->extra, 1, 2);
+        for (unsigned i = 0; i < 2; i++)
+                direct(cmd_with_handle(TPM2_CC_FlushContext, foreign[i]));
+        for (unsigned i = 0; i < 100; i++)
+                succeed(0, cmd_with_handle(TPM2_CC_FlushContext, handle_of(0, cmd_create_primary(TPM2_RH_OWNER, 3))));
+        assert_int_equal(info->extra, 0);
+}
+
+static void test_no_secret_stays_in_a_job(void **state) {
+        static const char SECRET[] = "hunter2HUNTER2";
+        TPM2_HANDLE key = handle_of(0, cmd_create_primary(TPM2_RH_OWNER, 1));
+        Message m;
+        TpmWriter w = TPM_WRITER(m.bytes, sizeof(m.bytes));
+        RmOutput output;
+        RmJob *job;
+
+        tpm_write_begin(&w, TPM2_ST_SESSIONS, TPM2_CC_HMAC);
+        tpm_write_u32(&w, key);
+        tpm_write_u32(&w, 9 + strlen(SECRET));
+        tpm_write_u32(&w, TPM2_RH_PW);
+        tpm_write_u16(&w, 0);
+        tpm_write_u8(&w, 0);
+        tpm_write_u16(&w, strlen(SECRET));
+        tpm_write_bytes(&w, (const uint8_t *)SECRET, strlen(SECRET));
+        tpm_write_u16(&w, 0);
+        tpm_write_u16(&w, TPM2_ALG_NULL);
+        m.n = tpm_write_end(&w);
+
+        job = rm_job_begin(rm, spaces[0], m.bytes, m.n);
+        assert_int_equal(rm_job_step(rm, job, NULL, 0, &output), RM_STEP_TRANSMIT);
+        m = direct(m);
+        assert_int_equal(rm_job_step(rm, job, m.bytes, m.n, &output), RM_STEP_REPLY);
+        assert_int_not_equal(output.rc, TPM2_RC_SUCCESS);
+        succeed(1, cmd_get_random(8));
+        assert_null(memmem(block, n_block, SECRET, strlen(SECRET)));
+}
+
+static void test_not_started_while_repairing(void **state) {
+        TPM2_HANDLE key = handle_of(0, cmd_create_primary(TPM2_RH_OWNER, 1));
+
+        chores(RM_CHORE_EVICT);
+        handle_of(1, cmd_create_primary(TPM2_RH_OWNER, 2));
+        check_claims = false;
+        inprocess_reset();
+        assert_int_equal(rc_of(0, cmd_with_handle(TPM2_CC_ReadPublic, key)), TPM2_RC_INITIALIZE);
+        assert_int_equal(rm->n_residents, 0);
+        succeed(0, cmd_startup(TPM2_SU_CLEAR));
+}
+
+static void test_refused_probe_proves_nothing(void **state) {
+        TPM2_HANDLE key = handle_of(0, cmd_create_primary(TPM2_RH_OWNER, 1));
+        Message foreign;
+
+        succeed(1, cmd_clear());
+        arm(TPM2_CC_ContextSave, TPM2_RC_NV_RATE, 1);
+        run_once(RM_CHORE_DUE);
+        disarm();
+        foreign = direct(cmd_create_primary(TPM2_RH_NULL, 77)); /* a neighbour's, under the same physical handle */
+        assert_int_equal(message_rc(&foreign), TPM2_RC_SUCCESS);
+        assert_int_equal(rc_of(0, cmd_with_handle(TPM2_CC_ReadPublic, key)), 0xB0910);
+}
+
+static void test_refused_flush_of_a_stranger_is_repeated(void **state) {
+        direct(cmd_create_primary(TPM2_RH_NULL, 1));
+        rm->due_reconcile = true;
+        arm(TPM2_CC_FlushContext, TPM2_RC_NV_RATE, 1);
+        run_once(RM_CHORE_DUE);
+        disarm();
+        chores(RM_CHORE_DUE);
+        assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), 0);
+}
+
+static void test_flush_of_what_a_neighbour_flushed(void **state) {
+        TPM2_HANDLE key = handle_of(0, cmd_create_primary(TPM2_RH_OWNER, 1));
+
+        check_claims = false;
+        direct(cmd_with_handle(TPM2_CC_FlushContext, 0x80000000));
+        assert_int_equal(rc_of(0, cmd_with_handle(TPM2_CC_FlushContext, key)), RC_HANDLE_P1);
+        assert_int_equal(rm_space(rm, spaces[0])->n_objects, 0);
+}
+
+static void test_lost_update_makes_the_copy_stale(void **state) {
+        TPM2_HANDLE sequence = handle_of(0, cmd_hash_start());
+
+        chores(RM_CHORE_SAVE);
+        lose(0, cmd_sequence_update(sequence, "abc"));
+        chores(RM_CHORE_DUE);
+        for (uint32_t k = 0; k < rm->n_residents; k++)
+                assert_false(rm_object(rm, rm->residents[k])->clean);
+        /* whereas one that failed leaves it as it was */
+        chores(RM_CHORE_SAVE);
+        assert_int_equal(rc_of(0, cmd_sequence_complete(sequence, 0x40000101)), 0x2C4);
+        for (uint32_t k = 0; k < rm->n_residents; k++)
+                assert_true(rm_object(rm, rm->residents[k])->clean);
+}
+
+/* Two users with many sessions in use do not push out what a third one saved. */
+static void test_saved_sessions_of_a_light_user_stay(void **state) {
+        Message saved[2];
+
+        rm->limits.sessions_per_space = 60;
+        for (unsigned i = 0; i < 2; i++)
+                saved[i] =
+                        succeed(0, cmd_with_handle(TPM2_CC_ContextSave, handle_of(0, cmd_start_session(TPM2_SE_HMAC))));
+        for (unsigned i = 0; i < 56; i++)
+                call(1, cmd_start_session(TPM2_SE_HMAC));
+        for (unsigned i = 0; i < 20; i++)
+                call(2, cmd_start_session(TPM2_SE_HMAC));
+        for (unsigned i = 0; i < 2; i++)
+                succeed(0, load_context(&saved[i]));
+}
+
+/* A handle that is no session's is refused before those behind it are looked at, which are others'. */
+static void test_auth_that_is_no_session(void **state) {
+        TPM2_HANDLE session = handle_of(1, cmd_start_session(TPM2_SE_HMAC));
+        const TestAuth auths[] = { { 0x80000000, 0 }, { session, 0x80 } };
+        Message bare = direct(cmd_get_random_auth(4, auths, 2));
+
+        n_sent = 0;
+        assert_int_equal(rc_of(0, cmd_get_random_auth(4, auths, 2)), RM_RC(message_rc(&bare)));
+        assert_int_equal(n_sent, 0);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                RM_TEST(test_start_that_failed_is_still_due),
+                RM_TEST(test_reconcile_that_failed_is_still_due),
+                RM_TEST(test_nothing_goes_out_before_what_is_due),
+                RM_TEST(test_renewal_ends_after_a_reset),
+                RM_TEST(test_renewal_ends_though_the_tpm_lies),
+                RM_TEST(test_renewal_that_stopped_halfway),
+                RM_TEST(test_close_of_a_session_that_cannot_be_saved),
+                RM_TEST(test_hopeless_is_for_once),
+                RM_TEST(test_extra_slots_are_unlearned),
+                RM_TEST(test_no_secret_stays_in_a_job),
+                RM_TEST(test_not_started_while_repairing),
+                RM_TEST(test_refused_probe_proves_nothing),
+                RM_TEST(test_refused_flush_of_a_stranger_is_repeated),
+                RM_TEST(test_flush_of_what_a_neighbour_flushed),
+                RM_TEST(test_lost_update_makes_the_copy_stale),
+                RM_TEST(test_saved_sessions_of_a_light_user_stay),
+                RM_TEST(test_auth_that_is_no_session),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
