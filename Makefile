@@ -28,6 +28,7 @@ format:
 lint:
 	@clang-format --dry-run -Werror $(SOURCES)
 	$(PYTHON) test/lib/layers.py
+	$(PYTHON) test/lib/coverage.py
 	shellcheck -x run check .ci/run test/lib/*.sh
 	if command -v cppcheck; then cppcheck -q --error-exitcode=1 --inline-suppr -Isrc src; fi
 
