@@ -197,9 +197,9 @@ static RmFlow load_auths(Rm *rm, RmJob *job) {
 
                 if (handle == TPM2_RH_PW)
                         continue;
-                /* A TPM says so before it looks at those behind it, which may be others'. */
+                /* No session at all: that is the TPM's to refuse, before it looks at those behind it. */
                 if (!tpm_handle_is_session(handle))
-                        return rm_reply_rc(job, RM_RC(TPM2_RC_VALUE + TPM2_RC_S + TPM2_RC_1 * (i + 1)));
+                        return RM_FLOW_SEND;
                 at = rm_session_find_usable(rm, job->space, handle);
                 if (at == RM_NONE)
                         return rm_reply_rc(job, RM_RC(TPM2_RC_REFERENCE_S0 + i));
@@ -348,6 +348,10 @@ static RmFlow build_plain(Rm *rm, RmJob *job) {
 
         mark_unknown(rm, job);
         send_original(job, job->n_original);
+        for (unsigned i = 0; i < job->command.n_auths; i++)
+                if (tpm_handle_is_session(job->command.auths[i].session))
+                        tpm_put_u32(job->out + job->command.auths[i].at,
+                                    harmless(rm, job, job->command.auths[i].session));
         for (unsigned i = 0; i < job->command.n_handles; i++)
                 tpm_put_u32(job->out + tpm_handle_offset(i), handles[i]);
         return RM_FLOW_SEND;

@@ -331,15 +331,23 @@ static void test_saved_sessions_of_a_light_user_stay(void **state) {
                 succeed(0, load_context(&saved[i]));
 }
 
-/* A handle that is no session's is refused before those behind it are looked at, which are others'. */
+static bool hide_session(const Message *command, Message *ret_response) {
+        assert_null(memmem(command->bytes + TPM_HEADER_SIZE, command->n - TPM_HEADER_SIZE,
+                           (const uint8_t[]){ 2, 0, 0, 0 }, 4));
+        return false;
+}
+
+/* A handle that is no session's is the TPM's to refuse; those behind it are others', and do not go there. */
 static void test_auth_that_is_no_session(void **state) {
         TPM2_HANDLE session = handle_of(1, cmd_start_session(TPM2_SE_HMAC));
         const TestAuth auths[] = { { 0x80000000, 0 }, { session, 0x80 } };
         Message bare = direct(cmd_get_random_auth(4, auths, 2));
 
-        n_sent = 0;
-        assert_int_equal(rc_of(0, cmd_get_random_auth(4, auths, 2)), RM_RC(message_rc(&bare)));
-        assert_int_equal(n_sent, 0);
+        assert_int_equal(session, 0x02000000);
+        intercept = hide_session;
+        assert_int_equal(rc_of(0, cmd_get_random_auth(4, auths, 2)), message_rc(&bare));
+        intercept = NULL;
+        assert_int_equal(rm->sessions[0].residency, RM_RESIDENT);
 }
 
 int main(void) {

@@ -17,8 +17,8 @@ static void parse_handles(TpmCommand *command, TpmReader *reader) {
         command->handles_whole = true;
 }
 
-static bool parse_auth(TpmReader *area, TpmAuth *ret_auth) {
-        TpmAuth auth;
+static bool parse_auth(TpmReader *area, size_t area_at, TpmAuth *ret_auth) {
+        TpmAuth auth = { .at = area_at + area->at };
         uint16_t n;
 
         auth.session = tpm_read_u32(area);
@@ -45,7 +45,8 @@ static void parse_auths(TpmCommand *command, TpmReader *reader) {
         if (!bytes || size < AUTH_MIN)
                 return;
         while (tpm_reader_left(&area) > 0) {
-                if (command->n_auths == TPM_SESSIONS_MAX || !parse_auth(&area, &command->auths[command->n_auths]))
+                if (command->n_auths == TPM_SESSIONS_MAX ||
+                    !parse_auth(&area, reader->at - size, &command->auths[command->n_auths]))
                         return;
                 command->n_auths++;
         }

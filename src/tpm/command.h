@@ -18,6 +18,7 @@
 /* One authorization of a command or response; the secrets stay where they are. */
 typedef struct TpmAuth {
         TPM2_HANDLE session; /* commands only */
+        size_t at;           /* its offset; commands only */
         TPMA_SESSION attributes;
 } TpmAuth;
 
