@@ -26,6 +26,16 @@ TPM2_HANDLE rm_command_first_parameter_handle(const RmJob *job) {
         return tpm_read_u32(&reader);
 }
 
+uint32_t rm_command_object(Rm *rm, const RmJob *job, unsigned i) {
+        TPM2_HANDLE handle = job->command.handles[i];
+
+        return tpm_handle_is_transient(handle) ? rm_space_find(rm, job->space, handle) : RM_NONE;
+}
+
+uint32_t rm_command_session(Rm *rm, const RmJob *job, TPM2_HANDLE handle) {
+        return tpm_handle_is_session(handle) ? rm_session_find_usable(rm, job->space, handle) : RM_NONE;
+}
+
 /* The session context that a ContextLoad presents, if it is one. */
 bool rm_command_presents_session(const RmJob *job, TpmContext *ret_context) {
         return job->command.info.kind == TPM_COMMAND_CONTEXT_LOAD && job->command.header.tag == TPM2_ST_NO_SESSIONS &&
@@ -292,7 +302,7 @@ static RmFlow prepare(Rm *rm, RmJob *job) {
 }
 
 static void mark_session(Rm *rm, const RmJob *job, TPM2_HANDLE handle) {
-        uint32_t i = tpm_handle_is_session(handle) ? rm_session_find_usable(rm, job->space, handle) : RM_NONE;
+        uint32_t i = rm_command_session(rm, job, handle);
 
         if (i != RM_NONE)
                 rm->sessions[i].residency = RM_UNKNOWN;
@@ -303,9 +313,7 @@ static void mark_unknown(Rm *rm, const RmJob *job) {
         const TpmCommand *command = &job->command;
 
         for (unsigned i = 0; i < command->n_handles; i++) {
-                uint32_t at = tpm_handle_is_transient(command->handles[i])
-                                      ? rm_space_find(rm, job->space, command->handles[i])
-                                      : RM_NONE;
+                uint32_t at = rm_command_object(rm, job, i);
 
                 if (at != RM_NONE && command->info.attributes & TPMA_CC_FLUSHED)
                         rm_object_set_unknown(rm, at);

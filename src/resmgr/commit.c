@@ -14,9 +14,7 @@ static void commit_objects(Rm *rm, RmJob *job, const TpmResponse *response, cons
         const TpmCommand *command = &job->command;
 
         for (unsigned i = 0; i < command->n_handles; i++) {
-                uint32_t at = tpm_handle_is_transient(command->handles[i])
-                                      ? rm_space_find(rm, job->space, command->handles[i])
-                                      : RM_NONE;
+                uint32_t at = rm_command_object(rm, job, i);
                 RmObject *object = at != RM_NONE ? rm_object(rm, at) : NULL;
 
                 if (!object)
@@ -30,40 +28,36 @@ static void commit_objects(Rm *rm, RmJob *job, const TpmResponse *response, cons
                         rm_object_free(rm, at);
                 } else if (command->info.kind == TPM_COMMAND_CONTEXT_SAVE) {
                         rm_object_keep_copy(rm, at, bytes + response->parameters, response->n_parameters);
-                } else if (object->sequence) {
-                        object->clean = false;
                 }
         }
+}
+
+static void session_used(Rm *rm, uint32_t i) {
+        rm_session_settle(rm, i);
+        rm_use(rm, &rm->sessions[i].use);
+        rm->sessions[i].unsaveable = false;
 }
 
 static void commit_sessions(Rm *rm, RmJob *job, const TpmResponse *response, const uint8_t *bytes) {
         const TpmCommand *command = &job->command;
 
         for (unsigned i = 0; i < command->n_handles; i++) {
-                uint32_t at = tpm_handle_is_session(command->handles[i])
-                                      ? rm_session_find_usable(rm, job->space, command->handles[i])
-                                      : RM_NONE;
+                uint32_t at = rm_command_session(rm, job, command->handles[i]);
 
                 if (at == RM_NONE)
                         continue;
-                rm_session_settle(rm, at);
-                rm_use(rm, &rm->sessions[at].use);
-                rm->sessions[at].unsaveable = false;
+                session_used(rm, at);
                 if (command->info.kind == TPM_COMMAND_CONTEXT_SAVE &&
                     (!rm_session_keep_copy(rm, at, bytes + response->parameters, response->n_parameters) ||
                      !rm_session_keep_token(rm, at)))
                         rm_session_free(rm, at); /* no room for it: its client can load it as one that nobody knows */
         }
         for (unsigned i = 0; i < response->n_auths; i++) {
-                uint32_t at = tpm_handle_is_session(command->auths[i].session)
-                                      ? rm_session_find_usable(rm, job->space, command->auths[i].session)
-                                      : RM_NONE;
+                uint32_t at = rm_command_session(rm, job, command->auths[i].session);
 
                 if (at == RM_NONE)
                         continue;
-                rm_session_settle(rm, at);
-                rm_use(rm, &rm->sessions[at].use);
-                rm->sessions[at].unsaveable = false;
+                session_used(rm, at);
                 /* What the response says counts, not what the command asked (Part 2, section 8.4). */
                 if (!(response->auths[i].attributes & TPMA_SESSION_CONTINUESESSION))
                         rm_session_free(rm, at);
@@ -286,9 +280,7 @@ static bool mend_flush(Rm *rm, RmJob *job) {
 
 static void restore_clean(Rm *rm, const RmJob *job) {
         for (unsigned i = 0; i < job->command.n_handles; i++) {
-                uint32_t at = tpm_handle_is_transient(job->command.handles[i])
-                                      ? rm_space_find(rm, job->space, job->command.handles[i])
-                                      : RM_NONE;
+                uint32_t at = rm_command_object(rm, job, i);
 
                 if (at != RM_NONE)
                         rm_object(rm, at)->clean |= rm_object(rm, at)->was_clean;

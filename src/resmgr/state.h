@@ -386,6 +386,10 @@ RmFlow rm_command_build(Rm *rm, RmJob *job);
 bool rm_command_pins_object(Rm *rm, const RmJob *job, uint32_t object);
 bool rm_command_pins_session(Rm *rm, const RmJob *job, uint32_t session);
 
+/* The client's own object that handle i names, or its own session of that handle; else RM_NONE. */
+uint32_t rm_command_object(Rm *rm, const RmJob *job, unsigned i);
+uint32_t rm_command_session(Rm *rm, const RmJob *job, TPM2_HANDLE handle);
+
 TPM2_HANDLE rm_command_first_parameter_handle(const RmJob *job);
 bool rm_command_is_flush(const RmJob *job);                                  /* well formed */
 bool rm_command_presents_session(const RmJob *job, TpmContext *ret_context); /* a ContextLoad of a session */
