@@ -175,45 +175,55 @@ static RmFlow save_from_copy(Rm *rm, RmJob *job) {
         return reply_copy(rm, job, &rm->sessions[i].token);
 }
 
+/* Handles and sessions that are not the client's. Return: RM_FLOW_SEND when there are none. */
+static RmFlow refuse_foreign(Rm *rm, RmJob *job) {
+        const TpmCommand *command = &job->command;
+
+        for (unsigned i = 0; i < command->n_handles; i++) {
+                TPM2_HANDLE handle = command->handles[i];
+
+                if ((tpm_handle_is_transient(handle) && rm_command_object(rm, job, i) == RM_NONE) ||
+                    (tpm_handle_is_session(handle) && rm_command_session(rm, job, handle) == RM_NONE))
+                        return rm_reply_rc(job, RM_RC(TPM2_RC_REFERENCE_H0 + i));
+        }
+        for (unsigned i = 0; i < command->n_auths; i++) {
+                TPM2_HANDLE handle = command->auths[i].session;
+
+                if (handle == TPM2_RH_PW)
+                        continue;
+                /* No session at all: that is the TPM's to refuse, before it looks at those behind it. */
+                if (!tpm_handle_is_session(handle))
+                        break;
+                if (rm_command_session(rm, job, handle) == RM_NONE)
+                        return rm_reply_rc(job, RM_RC(TPM2_RC_REFERENCE_S0 + i));
+        }
+        return RM_FLOW_SEND;
+}
+
 /* Put a physical handle in the place of handle i. Return: RM_FLOW_SEND when it is there. */
 static RmFlow map_handle(Rm *rm, RmJob *job, unsigned i, TPM2_HANDLE *ret_handle) {
         TPM2_HANDLE handle = job->command.handles[i];
-        uint32_t at;
+        uint32_t at = rm_command_object(rm, job, i);
 
-        if (tpm_handle_is_transient(handle)) {
-                at = rm_space_find(rm, job->space, handle);
-                if (at == RM_NONE)
-                        return rm_reply_rc(job, RM_RC(TPM2_RC_REFERENCE_H0 + i));
+        if (at != RM_NONE) {
                 if (rm_object(rm, at)->residency == RM_ABSENT)
                         return rm_push(job, RM_OP_LOAD_OBJECT, at);
                 if (rm_object(rm, at)->residency != RM_RESIDENT)
                         return rm_reply_rc(job, RM_RC(TPM2_RC_FAILURE));
                 handle = rm_object(rm, at)->phandle;
-        } else if (tpm_handle_is_session(handle)) {
-                at = rm_session_find_usable(rm, job->space, handle);
-                if (at == RM_NONE)
-                        return rm_reply_rc(job, RM_RC(TPM2_RC_REFERENCE_H0 + i));
-                if (rm->sessions[at].residency == RM_ABSENT)
-                        return rm_push(job, RM_OP_LOAD_SESSION, at);
         }
+        at = rm_command_session(rm, job, handle);
+        if (at != RM_NONE && rm->sessions[at].residency == RM_ABSENT)
+                return rm_push(job, RM_OP_LOAD_SESSION, at);
         *ret_handle = handle;
         return RM_FLOW_SEND;
 }
 
 static RmFlow load_auths(Rm *rm, RmJob *job) {
         for (unsigned i = 0; i < job->command.n_auths; i++) {
-                TPM2_HANDLE handle = job->command.auths[i].session;
-                uint32_t at;
+                uint32_t at = rm_command_session(rm, job, job->command.auths[i].session);
 
-                if (handle == TPM2_RH_PW)
-                        continue;
-                /* No session at all: that is the TPM's to refuse, before it looks at those behind it. */
-                if (!tpm_handle_is_session(handle))
-                        return RM_FLOW_SEND;
-                at = rm_session_find_usable(rm, job->space, handle);
-                if (at == RM_NONE)
-                        return rm_reply_rc(job, RM_RC(TPM2_RC_REFERENCE_S0 + i));
-                if (rm->sessions[at].residency == RM_ABSENT)
+                if (at != RM_NONE && rm->sessions[at].residency == RM_ABSENT)
                         return rm_push(job, RM_OP_LOAD_SESSION, at);
         }
         return RM_FLOW_SEND;
@@ -282,23 +292,23 @@ static RmFlow build_load_session(Rm *rm, RmJob *job, TPM2_HANDLE handle) {
         return known ? rm_send_load(rm, job, &session->copy) : send_original(job, job->n_original);
 }
 
-/* Room and quota for what the command returns and uses. Return: RM_FLOW_SEND when there is both. */
-static RmFlow prepare(Rm *rm, RmJob *job) {
+/* The quota for what the command returns. Return: RM_FLOW_SEND when it is taken. */
+static RmFlow admit(Rm *rm, RmJob *job) {
         const TpmCommand *command = &job->command;
-        RmFlow flow = RM_FLOW_SEND;
 
-        if (command->info.attributes & TPMA_CC_RHANDLE) {
-                bool session = command->info.kind == TPM_COMMAND_START_AUTH_SESSION;
+        if (!(command->info.attributes & TPMA_CC_RHANDLE) || !command->auths_whole)
+                return RM_FLOW_SEND;
+        return command->info.kind == TPM_COMMAND_START_AUTH_SESSION ? admit_session(rm, job) : admit_object(rm, job);
+}
 
-                flow = session ? admit_session(rm, job) : admit_object(rm, job);
-                if (flow != RM_FLOW_SEND)
-                        return flow;
-                if (session && rm_session_slots_short(rm, 1) && rm_evict_session(rm, job))
-                        return RM_FLOW_AGAIN;
-        }
-        if (rm_object_slots_short(rm, rm_slots_needed(rm, command)) && rm_evict_object(rm, job))
-                return RM_FLOW_AGAIN;
-        return RM_FLOW_SEND;
+/* Room for what the command returns and uses. Return: whether something has to be evicted first. */
+static bool make_room(Rm *rm, RmJob *job) {
+        const TpmCommand *command = &job->command;
+
+        if (command->info.kind == TPM_COMMAND_START_AUTH_SESSION && rm_session_slots_short(rm, 1) &&
+            rm_evict_session(rm, job))
+                return true;
+        return rm_object_slots_short(rm, rm_slots_needed(rm, command)) && rm_evict_object(rm, job);
 }
 
 static void mark_session(Rm *rm, const RmJob *job, TPM2_HANDLE handle) {
@@ -341,16 +351,16 @@ static void mark_unknown(Rm *rm, const RmJob *job) {
 
 static RmFlow build_plain(Rm *rm, RmJob *job) {
         TPM2_HANDLE handles[TPM_HANDLES_MAX];
-        RmFlow flow;
+        RmFlow flow = refuse_foreign(rm, job);
 
-        for (unsigned i = 0; i < job->command.n_handles; i++) {
+        if (flow == RM_FLOW_SEND)
+                flow = admit(rm, job);
+        for (unsigned i = 0; flow == RM_FLOW_SEND && i < job->command.n_handles; i++)
                 flow = map_handle(rm, job, i, &handles[i]);
-                if (flow != RM_FLOW_SEND)
-                        return flow;
-        }
-        flow = load_auths(rm, job);
-        if (flow == RM_FLOW_SEND && job->command.auths_whole)
-                flow = prepare(rm, job);
+        if (flow == RM_FLOW_SEND)
+                flow = load_auths(rm, job);
+        if (flow == RM_FLOW_SEND && job->command.auths_whole && make_room(rm, job))
+                flow = RM_FLOW_AGAIN;
         if (flow != RM_FLOW_SEND)
                 return flow;
 

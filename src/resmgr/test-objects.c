@@ -141,15 +141,23 @@ static void test_hash_sequence_costs_no_more_than_its_commands(void **state) {
 }
 
 static void test_h11_f14_quota_is_exact_and_asked_first(void **state) {
-        Message saved;
+        TPM2_HANDLE parent = handle_of(0, cmd_create_primary_parent(TPM2_RH_OWNER));
+        Message created = succeed(0, cmd_create(parent));
+        TPM2_HANDLE key = handle_of(0, cmd_create_primary(TPM2_RH_OWNER, 1));
+        Message saved = succeed(0, cmd_with_handle(TPM2_CC_ContextSave, key));
 
-        for (unsigned i = 0; i < LIMITS.objects_per_space; i++)
+        for (unsigned i = 2; i < LIMITS.objects_per_space; i++)
                 handle_of(0, cmd_create_primary(TPM2_RH_OWNER, i));
-        saved = succeed(0, cmd_with_handle(TPM2_CC_ContextSave, 0x80000000));
+        succeed(0, cmd_with_handle(TPM2_CC_ReadPublic, parent));
+        succeed(0, cmd_with_handle(TPM2_CC_ReadPublic, key));
         n_sent = 0;
         assert_int_equal(rc_of(0, cmd_create_primary(TPM2_RH_OWNER, 0)), 0xB0902);
         assert_int_equal(rc_of(0, cmd_hash_start()), 0xB0902);
         assert_int_equal(rc_of(0, load_context(&saved)), 0xB0902);
+        assert_int_equal(rc_of(0, cmd_load_external()), 0xB0902);
+        assert_int_equal(rc_of(0, cmd_load(parent, &created)), 0xB0902);
+        assert_int_equal(rc_of(0, cmd_create_loaded(parent)), 0xB0902);
+        assert_int_equal(rc_of(0, cmd_hmac_start(key)), 0xB0902);
         assert_int_equal(n_sent, 0);
         succeed(0, cmd_with_handle(TPM2_CC_FlushContext, 0x80000003));
         assert_int_equal(handle_of(0, cmd_hash_start()), 0x80000003);
@@ -347,6 +355,16 @@ static void test_h16_what_cannot_be_saved_stays(void **state) {
         handle_of(3, cmd_create_primary(TPM2_RH_OWNER, 1));
 }
 
+static void test_same_handle_twice_in_one_command(void **state) {
+        TPM2_HANDLE key = handle_of(0, cmd_create_primary(TPM2_RH_OWNER, 1));
+
+        succeed(0, cmd_certify(key, key));
+        chores(RM_CHORE_EVICT);
+        n_sent = 0;
+        succeed(0, cmd_certify(key, key));
+        assert_int_equal(n_sent, 2); /* it is loaded once */
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 RM_TEST(test_reads_what_the_tpm_can),
@@ -372,6 +390,7 @@ int main(void) {
                 RM_TEST(test_h9_f16_event_sequence),
                 RM_TEST(test_h13_h17_persistent_objects_when_all_slots_are_full),
                 RM_TEST(test_h16_what_cannot_be_saved_stays),
+                RM_TEST(test_same_handle_twice_in_one_command),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -348,6 +348,19 @@ Message cmd_policy_secret(TPM2_HANDLE session, const TestAuth *auth) {
         return end(&m, &w);
 }
 
+Message cmd_certify(TPM2_HANDLE object, TPM2_HANDLE key) {
+        const TestAuth passwords[] = { PASSWORD, PASSWORD };
+        Message m;
+        TpmWriter w = begin(&m, TPM2_ST_SESSIONS, TPM2_CC_Certify);
+
+        tpm_write_u32(&w, object);
+        tpm_write_u32(&w, key);
+        write_auths(&w, passwords, 2);
+        tpm_write_u16(&w, 0);
+        tpm_write_u16(&w, TPM2_ALG_NULL);
+        return end(&m, &w);
+}
+
 Message cmd_clear(void) {
         Message m;
         TpmWriter w = begin(&m, TPM2_ST_SESSIONS, TPM2_CC_Clear);

@@ -42,8 +42,9 @@ Message cmd_load_external(void);               /* a keyedhash public area */
 Message cmd_create_loaded(TPM2_HANDLE parent); /* a keyedhash child */
 Message cmd_evict_control(TPM2_HANDLE object, TPM2_HANDLE persistent);
 Message cmd_policy_secret(TPM2_HANDLE session, const TestAuth *auth); /* of the endorsement hierarchy */
-Message cmd_clear(void);                                              /* by lockout */
-Message cmd_hierarchy_control(TPM2_HANDLE enable, uint8_t state);     /* by platform */
+Message cmd_certify(TPM2_HANDLE object, TPM2_HANDLE key);
+Message cmd_clear(void);                                          /* by lockout */
+Message cmd_hierarchy_control(TPM2_HANDLE enable, uint8_t state); /* by platform */
 
 uint32_t message_rc(const Message *response);
 TPM2_HANDLE message_handle(const Message *response);
