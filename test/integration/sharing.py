@@ -131,6 +131,20 @@ class Together(harness.TestCase):
         self.assertNotIn(secret.hex(), log.lower())
 
 
+class Abandoned(harness.TestCase):
+    def test_oldest_goes_first_and_the_log_says_so(self):
+        self.start_subject(options=["--max-abandoned=2"])
+        contexts = []
+        for n in range(4):
+            with self.daemon.client() as client:
+                contexts.append(client.context_save(client.start_session(tpm.SE_POLICY)))
+            harness.wait_until(lambda n=n: len(self.proxy.holdings()[2]) == min(n + 1, 2), "two are kept")
+        client = self.connect()
+        for context, kept in zip(contexts, [False, False, True, True]):
+            self.assertEqual(client.ask(tpm.context_load(context)).rc == 0, kept)
+        self.assertEqual(self.daemon.process.output().count("of a client that is gone was flushed"), 2)
+
+
 class Killed(harness.TestCase):
     def test_F9_sessions_of_killed_daemons_make_room(self):
         """kill -9 leaves four saved and two loaded sessions in the TPM, twenty times over; it has room for 64."""
