@@ -145,6 +145,30 @@ class Abandoned(harness.TestCase):
         self.assertEqual(self.daemon.process.output().count("of a client that is gone was flushed"), 2)
 
 
+class Shared(harness.TestCase):
+    """What is the default on a device, where others use the chip too."""
+
+    def test_slots_are_left_free_for_others(self):
+        self.start_subject(options=["--reserve=2", "--idle-evict=0"])
+        clients = [self.connect() for _ in range(3)]
+        keys = [(c, c.create_primary(tpm.public_hmac_key(b"%d" % i)), c.start_session(tpm.SE_POLICY))
+                for i, c in enumerate(clients)]
+        for client, key, session in keys * 3:
+            client.run(tpm.read_public(key))
+            client.run(tpm.policy_get_digest(session))
+            harness.wait_until(lambda: max(map(len, self.proxy.holdings()[:2])) <= 1, "two slots are free")
+
+    def test_the_tpm_is_emptied_when_idle(self):
+        self.start_subject(options=["--reserve=0", "--idle-evict=50"])
+        client = self.connect()
+        key, session = client.create_primary(tpm.public_hmac_key(b"idle")), client.start_session(tpm.SE_POLICY)
+        name = client.run(tpm.read_public(key)).raw
+        for _ in range(3):
+            harness.wait_until(lambda: self.proxy.holdings()[:2] == ([], []), "the TPM is emptied")
+            self.assertEqual(client.run(tpm.read_public(key)).raw, name)
+            client.run(tpm.policy_get_digest(session))
+
+
 class Killed(harness.TestCase):
     def test_F9_sessions_of_killed_daemons_make_room(self):
         """kill -9 leaves four saved and two loaded sessions in the TPM, twenty times over; it has room for 64."""
