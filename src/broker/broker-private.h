@@ -60,6 +60,7 @@ struct Broker {
         guint reopen_timer;
         unsigned reopen_ms;
         guint stop_timer;
+        guint more; /* set: there is more to do at once, after the others in the main loop */
 
         void (*started)(void *userdata, TSS2_RC rc, const char *detail);
         void *started_userdata;

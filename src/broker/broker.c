@@ -100,6 +100,7 @@ Broker *broker_free(Broker *broker) {
         g_clear_handle_id(&broker->tick_timer, g_source_remove);
         g_clear_handle_id(&broker->reopen_timer, g_source_remove);
         g_clear_handle_id(&broker->stop_timer, g_source_remove);
+        g_clear_handle_id(&broker->more, g_source_remove);
         chores_clear(&broker->chores);
         quota_clear(&broker->quota);
         munmap(broker->rm, broker->n_rm);

@@ -123,8 +123,11 @@ static TSS2_RC connection_cancel_running(Connection *connection) {
 
         if (request->executed)
                 return RM_RC_NOT_IMPLEMENTED;
-        if (request->own_out)
-                return backend_cancel(connection->broker->backend) ? TSS2_RC_SUCCESS : RM_RC_NOT_IMPLEMENTED;
+        if (request->own_out) {
+                if (!request->asked)
+                        request->asked = backend_cancel(connection->broker->backend);
+                return request->asked ? TSS2_RC_SUCCESS : RM_RC_NOT_IMPLEMENTED;
+        }
         request->cancelled = true;
         return TSS2_RC_SUCCESS;
 }

@@ -108,6 +108,7 @@ static void broker_transmit(Broker *broker, Request *request, const RmOutput *ou
         g_autoptr(GError) error = NULL;
 
         request->own_out = output->own_command;
+        request->asked = false;
         broker_watch(broker, output->code);
         if (!backend_transmit(broker->backend, output->bytes, output->n_bytes, locality, &error))
                 broker_lost(broker, error ? error->message : "the command could not be sent");
@@ -238,13 +239,32 @@ void broker_enter(Broker *broker) {
         broker->depth++;
 }
 
+/* What is answered without the TPM goes round and round here; clients, timers and the bus must have their turn too. */
+#define ROUNDS_MAX 64
+
+static gboolean broker_go_on(gpointer userdata) {
+        Broker *broker = userdata;
+
+        broker->more = 0;
+        broker_rested(broker);
+        return G_SOURCE_REMOVE;
+}
+
 void broker_leave(Broker *broker) {
+        unsigned n = 0;
+
         if (broker->depth > 1) {
                 broker->depth--;
                 return;
         }
-        while (!broker->current && broker_next(broker))
-                ;
+        while (!broker->current && n < ROUNDS_MAX && broker_next(broker))
+                n++;
+        if (n == ROUNDS_MAX && !broker->current) {
+                if (!broker->more)
+                        broker->more = g_idle_add_full(G_PRIORITY_DEFAULT, broker_go_on, broker, NULL);
+                broker->depth = 0;
+                return;
+        }
         if (!broker->current && broker_is_up(broker))
                 chores_rest(&broker->chores);
         broker->depth = 0;

@@ -224,7 +224,8 @@ static bool stream_read_body(Stream *stream) {
         }
         stream->n_header = (size_t)n - n_left;
         stream_submit(stream);
-        return n_left == 0 || stream->n_header > 0 || stream->hung_up;
+        /* A read also ends behind descriptors that somebody sent along; there may be more. */
+        return n_left == 0 || stream->n_header > 0 || stream->hung_up || message.msg_flags & MSG_CTRUNC;
 }
 
 /* Return: whether to go on reading. */
@@ -260,6 +261,13 @@ static bool stream_read_some(Stream *stream) {
         return true;
 }
 
+/* Something whole was read and not handled yet: the socket, which may be empty now, would not tell of it again. */
+static bool stream_holds_message(const Stream *stream) {
+        if (stream->message && stream->state == STREAM_READING)
+                return stream->at == stream->n_message;
+        return stream->n_header == sizeof(stream->header);
+}
+
 static void stream_read(Stream *stream) {
         unsigned turns = 0;
 
@@ -267,7 +275,7 @@ static void stream_read(Stream *stream) {
                 return;
         stream->reading = true;
         while (!stream->dead && stream->state != STREAM_WRITING && stream_read_some(stream)) {
-                if (++turns == TURNS_MAX) {
+                if (++turns >= TURNS_MAX && !stream_holds_message(stream)) {
                         stream_listen(stream, stream->io.events); /* asks for what is there once more */
                         break;
                 }

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Streams of commands cut anywhere: what is written at once or byte by byte is answered the same, in order."""
 
+import contextlib
 import random
 import socket
 import struct
+import threading
+import time
 
 import harness
 import tpm
@@ -84,6 +87,69 @@ class Pipelined(harness.TestCase):
                 sock.sendall(tpm.get_random(9))
                 self.assertEqual(len(tpm.read_message(sock)), 21)
         self.assertIdle()
+
+
+    def test_last_of_many_turns_is_a_bare_header(self):
+        """A command of ten bytes that ends a turn of reading is not left lying."""
+        read_clock = tpm.command(0x181)
+        for n in range(120):
+            with tpm.connect_unix(self.daemon.socket) as sock:
+                sock.settimeout(harness.HANG)
+                sock.sendall(CANCEL * n + read_clock)
+                self.assertEqual(tpm.Response(tpm.read_message(sock)).rc, 0)
+
+    def test_descriptors_sent_along(self):
+        command = tpm.get_random(4)
+        with tpm.connect_unix(self.daemon.socket) as sock, open("/dev/null", "rb") as null:
+            sock.settimeout(harness.HANG)
+            sock.sendall(command + command[:10])
+            socket.send_fds(sock, [command[10:]], [null.fileno()])
+            sock.sendall(command)
+            for _ in range(3):
+                self.assertEqual(len(tpm.read_message(sock)), 16)
+
+    def test_answers_without_the_tpm_do_not_hold_others_up(self):
+        stop = threading.Event()
+
+        def read(sock):
+            with contextlib.suppress(ConnectionResetError):
+                while sock.recv(1 << 16):
+                    pass
+
+        def flood():
+            with tpm.connect_unix(self.daemon.socket) as sock:
+                reader = threading.Thread(target=read, args=[sock])
+                reader.start()
+                while not stop.is_set():
+                    sock.sendall(tpm.flush_context(0x80000077) * 500)
+                sock.shutdown(socket.SHUT_RDWR)
+                reader.join()
+
+        flooders = [threading.Thread(target=flood) for _ in range(2)]
+        for thread in flooders:
+            thread.start()
+        client = self.connect()
+        try:
+            for _ in range(200):
+                before = time.monotonic()
+                client.run(tpm.get_random())
+                self.assertLess(time.monotonic() - before, 1)
+        finally:
+            stop.set()
+            for thread in flooders:
+                thread.join()
+
+
+class Cancels(harness.TestCase):
+    def test_flood_of_cancels_does_not_cost_the_tpm(self):
+        self.daemon = self.start_daemon("libtpms")
+        client, other = self.connect(), self.connect()
+        key = other.create_primary(tpm.public_hmac_key(b"other"))
+        for _ in range(5):
+            client.send(tpm.create_primary(tpm.PUBLIC_RSA_SIGN) + CANCEL * 5000)
+            self.assertIn(client.receive().rc, (0, 0x909))
+        other.run(tpm.read_public(key))
+        self.assertNotIn("lost", self.daemon.process.output())
 
 
 if __name__ == "__main__":
