@@ -297,7 +297,7 @@ static RmFlow settle_failure(Rm *rm, RmJob *job, TSS2_RC rc) {
         restore_clean(rm, job);
         if (rc == TPM2_RC_INITIALIZE || rc == TPM2_RC_FAILURE)
                 rm_capability_forget(rm);
-        if (rc == TPM2_RC_RETRY || rc == TPM2_RC_YIELDED || rc == TPM2_RC_TESTING)
+        if (rm_is_transitory(rc))
                 return RM_FLOW_PAUSE;
         /* Once only: by the time after next, things may be different. */
         space->hopeless = 0;

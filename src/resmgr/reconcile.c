@@ -276,7 +276,7 @@ RmFlow rm_reconcile_build(Rm *rm, RmJob *job) {
 RmFlow rm_reconcile_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
         RmFrame *frame = rm_top(job);
 
-        if (answer->rc == TPM2_RC_RETRY || answer->rc == TPM2_RC_YIELDED || answer->rc == TPM2_RC_TESTING)
+        if (rm_is_transitory(answer->rc))
                 return RM_FLOW_PAUSE;
         return frame->op == RM_OP_START ? settle_start(rm, job, frame, answer)
                                         : settle_reconcile(rm, job, frame, answer);

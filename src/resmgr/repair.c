@@ -76,10 +76,6 @@ bool rm_repair(Rm *rm, RmJob *job, TSS2_RC rc) {
         }
 }
 
-static bool is_transitory(TSS2_RC rc) {
-        return rc == TPM2_RC_RETRY || rc == TPM2_RC_YIELDED || rc == TPM2_RC_TESTING;
-}
-
 /* The TPM holds nothing under the handle that it was given. */
 static bool is_unknown_handle(TSS2_RC rc) {
         return rc == TPM2_RC_REFERENCE_H0 || rc == TPM2_RC_HANDLE + TPM2_RC_P + TPM2_RC_1;
@@ -91,7 +87,7 @@ static RmFlow give_up(Rm *rm, RmJob *job, TSS2_RC rc) {
 
         if (rc == TPM2_RC_INITIALIZE)
                 rm_not_started(rm);
-        return rm_reply_rc(job, warning && !is_transitory(rc) ? RM_RC(rc) : rc);
+        return rm_reply_rc(job, warning && !rm_is_transitory(rc) ? RM_RC(rc) : rc);
 }
 
 /* Objects */
@@ -113,7 +109,7 @@ static RmFlow settle_load_object(Rm *rm, RmJob *job, uint32_t i, const RmAnswer 
         TPM2_HANDLE phandle = tpm_read_u32(&reader);
 
         rm_object_settle(rm, i);
-        if (is_transitory(answer->rc))
+        if (rm_is_transitory(answer->rc))
                 return RM_FLOW_PAUSE;
         if (answer->rc == TPM2_RC_SUCCESS) {
                 if (!tpm_reader_done(&reader) || !tpm_handle_is_transient(phandle)) {
@@ -154,7 +150,7 @@ static RmFlow pop_with_flush(RmJob *job, uint32_t i) {
 static RmFlow settle_save_object(Rm *rm, RmJob *job, uint32_t i, const RmAnswer *answer) {
         RmObject *object = rm_object(rm, i);
 
-        if (is_transitory(answer->rc))
+        if (rm_is_transitory(answer->rc))
                 return RM_FLOW_PAUSE;
         rm_object_settle(rm, i);
         if (answer->rc == TPM2_RC_SUCCESS && rm_object_keep_copy(rm, i, answer->bytes, answer->n_bytes)) {
@@ -182,7 +178,7 @@ static RmFlow build_flush_object(Rm *rm, RmJob *job, uint32_t i) {
 
 static RmFlow settle_flush_object(Rm *rm, RmJob *job, uint32_t i, const RmAnswer *answer) {
         rm_object_settle(rm, i);
-        if (is_transitory(answer->rc))
+        if (rm_is_transitory(answer->rc))
                 return RM_FLOW_PAUSE;
         if (answer->rc == TPM2_RC_SUCCESS || is_unknown_handle(answer->rc)) {
                 rm_object_lost(rm, i);
@@ -216,7 +212,7 @@ static bool is_loaded(const RmSession *session, const RmAnswer *answer) {
 
 static RmFlow settle_load_session(Rm *rm, RmJob *job, uint32_t i, const RmAnswer *answer) {
         rm_session_settle(rm, i);
-        if (is_transitory(answer->rc))
+        if (rm_is_transitory(answer->rc))
                 return RM_FLOW_PAUSE;
         if (is_loaded(&rm->sessions[i], answer)) {
                 rm_session_loaded(rm, i);
@@ -241,7 +237,7 @@ static RmFlow build_save_session(Rm *rm, RmJob *job, uint32_t i) {
 
 static RmFlow settle_save_session(Rm *rm, RmJob *job, uint32_t i, const RmAnswer *answer) {
         rm_session_settle(rm, i);
-        if (is_transitory(answer->rc))
+        if (rm_is_transitory(answer->rc))
                 return RM_FLOW_PAUSE;
         if (answer->rc == TPM2_RC_SUCCESS) {
                 if (!rm_session_keep_copy(rm, i, answer->bytes, answer->n_bytes))
@@ -268,7 +264,7 @@ static RmFlow build_flush_session(Rm *rm, RmJob *job, uint32_t i) {
 
 static RmFlow settle_flush_session(Rm *rm, RmJob *job, uint32_t i, const RmAnswer *answer) {
         rm_session_settle(rm, i);
-        if (is_transitory(answer->rc))
+        if (rm_is_transitory(answer->rc))
                 return RM_FLOW_PAUSE;
         if (answer->rc == TPM2_RC_SUCCESS || rm_context_is_dead(answer->rc))
                 rm_session_free(rm, i);
@@ -319,7 +315,7 @@ static RmFlow settle_regap(Rm *rm, RmJob *job, RmFrame *frame, const RmAnswer *a
         uint32_t i = frame->at;
 
         rm_session_settle(rm, i);
-        if (is_transitory(answer->rc))
+        if (rm_is_transitory(answer->rc))
                 return RM_FLOW_PAUSE;
         /* Either way, the oldest one that the TPM knows of is none of ours. */
         if (answer->rc == TPM2_RC_CONTEXT_GAP)
@@ -362,7 +358,7 @@ static RmFlow settle_drop_foreign(Rm *rm, RmJob *job, RmFrame *frame, const RmAn
         TpmReader reader = TPM_READER(answer->bytes, answer->n_bytes);
         uint32_t n;
 
-        if (is_transitory(answer->rc))
+        if (rm_is_transitory(answer->rc))
                 return RM_FLOW_PAUSE;
         tpm_read_u8(&reader);
         tpm_read_u32(&reader);
@@ -425,7 +421,7 @@ RmFlow rm_repair_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
                 return settle_drop_foreign(rm, job, frame, answer);
         default:
                 /* A handle in no table: whether it was there or not, it is not now. */
-                if (is_transitory(answer->rc))
+                if (rm_is_transitory(answer->rc))
                         return RM_FLOW_PAUSE;
                 if (answer->rc != TPM2_RC_SUCCESS && !rm_context_is_dead(answer->rc) && !is_unknown_handle(answer->rc))
                         return give_up(rm, job, answer->rc);

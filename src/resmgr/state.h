@@ -403,6 +403,11 @@ RmFlow rm_command_settle(Rm *rm, RmJob *job, const uint8_t *response, size_t n_r
 RmFlow rm_repair_build(Rm *rm, RmJob *job);
 RmFlow rm_repair_settle(Rm *rm, RmJob *job, const RmAnswer *answer);
 
+/* The TPM did nothing, and asks for the same again (Part 3, table 4). */
+static inline bool rm_is_transitory(TSS2_RC rc) {
+        return rc == TPM2_RC_RETRY || rc == TPM2_RC_YIELDED || rc == TPM2_RC_TESTING;
+}
+
 /* Whether a ContextLoad that failed thus will never succeed: the context, and nothing else, was at fault. */
 static inline bool rm_context_is_dead(TSS2_RC rc) {
         return rc & TPM2_RC_FMT1 || rc == TPM2_RC_BAD_CONTEXT;
