@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "resmgr/test-rm.h"
 
+#include "test/lib/invariants.h"
+
 const RmLimits LIMITS = {
         .spaces = 16, .objects = 64, .objects_per_space = 12, .sessions_per_space = 40, .abandoned = RM_NONE
 };
@@ -72,6 +74,7 @@ Message run(RmJob *job) {
                         response = direct(command);
                 if (check_claims)
                         assert_no_false_claim();
+                assert_true(rm_invariant_broken(rm) == NULL);
                 memset((uint8_t *)output.bytes, 0xA5, output.n_bytes);
                 step = rm_job_step(rm, job, response.bytes, response.n, &output);
         }
