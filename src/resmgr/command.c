@@ -77,23 +77,17 @@ static RmFlow send_original(RmJob *job, size_t n) {
         return RM_FLOW_SEND;
 }
 
-/* What may stand in a malformed command: the client's own object where it is resident, else nothing that exists. */
+/* What may stand for a session in the authorization area: the client's own, else nothing that exists. */
 static TPM2_HANDLE harmless(Rm *rm, const RmJob *job, TPM2_HANDLE handle) {
-        uint32_t i;
-
-        if (tpm_handle_is_session(handle))
-                return rm_session_find_usable(rm, job->space, handle) != RM_NONE ? handle : PLACEHOLDER;
-        if (!tpm_handle_is_transient(handle))
-                return handle;
-        i = rm_space_find(rm, job->space, handle);
-        return i != RM_NONE && rm_object(rm, i)->phandle ? rm_object(rm, i)->phandle : PLACEHOLDER;
+        return rm_session_find_usable(rm, job->space, handle) != RM_NONE ? handle : PLACEHOLDER;
 }
 
 /*
- * What the TPM refuses anyway goes there for the right response code, but without a handle that it could take for
- * another client's object. A code that it does not list goes without anything.
+ * What the TPM refuses anyway goes there for the right response code. A code that it does not list goes without
+ * anything; where the handle area is cut off, handles of the same kind stand for what has no meaning outside of the
+ * client's space. Others would do for the refusal, but not for its code: the TPM looks at the kind first.
  */
-static RmFlow send_malformed(Rm *rm, RmJob *job) {
+static RmFlow send_malformed(RmJob *job) {
         const TpmCommand *command = &job->command;
 
         if (!command->known) {
@@ -103,7 +97,8 @@ static RmFlow send_malformed(Rm *rm, RmJob *job) {
         }
         send_original(job, job->n_original);
         for (unsigned i = 0; i < command->n_handles; i++)
-                tpm_put_u32(job->out + tpm_handle_offset(i), harmless(rm, job, command->handles[i]));
+                if (tpm_handle_is_transient(command->handles[i]) || tpm_handle_is_session(command->handles[i]))
+                        tpm_put_u32(job->out + tpm_handle_offset(i), command->handles[i] & TPM2_HR_RANGE_MASK);
         return RM_FLOW_SEND;
 }
 
@@ -390,12 +385,12 @@ RmFlow rm_command_build(Rm *rm, RmJob *job) {
                 job->settled = false;
         }
         if (!command->known || !command->handles_whole)
-                return send_malformed(rm, job);
+                return send_malformed(job);
         switch (command->info.kind) {
         case TPM_COMMAND_FLUSH_CONTEXT:
                 if (rm_command_is_flush(job))
                         return build_flush(rm, job);
-                return is_long_flush(job) ? rm_reply_rc(job, RM_RC(TPM2_RC_SIZE)) : send_malformed(rm, job);
+                return is_long_flush(job) ? rm_reply_rc(job, RM_RC(TPM2_RC_SIZE)) : send_malformed(job);
         case TPM_COMMAND_GET_CAPABILITY:
                 flow = rm_capability_build(rm, job);
                 if (flow != RM_FLOW_AGAIN)

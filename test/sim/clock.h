@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef SIM_CLOCK_H
+#define SIM_CLOCK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/*
+ * Time and timers of the simulation
+ *
+ * The broker asks GLib for both; in this program the linker gives it these instead (--wrap), so that a minute takes no
+ * time and a run is the same every time.
+ */
+void clock_reset(void);
+void clock_advance_us(uint64_t us);      /* runs no timer */
+bool clock_run_due(void);                /* one timer whose time has come. Return: false: there is none */
+bool clock_run_next(uint64_t within_us); /* goes on to the next timer, if it is so near, and runs it */
+unsigned clock_n_timers(void);
+
+#endif

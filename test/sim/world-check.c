@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "world-private.h"
+
+#include "test/lib/invariants.h"
+
+/* libtpms has three of each. */
+#define SLOTS 3
+
+static bool listed(const TPM2_HANDLE *handles, unsigned n, TPM2_HANDLE handle) {
+        for (unsigned i = 0; i < n; i++)
+                if (handles[i] == handle)
+                        return true;
+        return false;
+}
+
+/* Whatever claims to be in the TPM is there. */
+static void check_claims(void) {
+        TPM2_HANDLE handles[64];
+        unsigned n = world_list(TPM2_HT_TRANSIENT, handles, 64);
+
+        for (uint32_t k = 0; k < world.rm->n_residents; k++) {
+                const RmObject *object = rm_object(world.rm, world.rm->residents[k]);
+
+                if (object->residency == RM_RESIDENT && !listed(handles, n, object->phandle))
+                        world_fail("object %08x claims to be in the TPM, at %08x", object->vhandle, object->phandle);
+        }
+        n = world_list(TPM2_HT_LOADED_SESSION, handles, 64);
+        for (uint32_t i = 0; i < world.rm->n_sessions_used; i++) {
+                const RmSession *session = &world.rm->sessions[i];
+
+                /* Of one that is to be flushed it does not matter where it is. */
+                if (session->state > RM_SESSION_PENDING && session->state != RM_SESSION_DOOMED &&
+                    session->residency == RM_RESIDENT && !listed(handles, n, session->handle))
+                        world_fail("session %08x claims to be loaded", session->handle);
+        }
+}
+
+void world_check(void) {
+        const char *broken = rm_invariant_broken(world.rm);
+
+        if (broken)
+                world_fail("%s", broken);
+        /* To ask the TPM would end the exclusivity of an audit session, which a lone client would notice. */
+        if (!world.wild && !world.run->lone && !world.rm->due_start && !world.rm->due_reconcile)
+                check_claims();
+}
+
+/* What a command may take out of the TPM is marked unknown while it is out, and still has its handle. */
+static bool own_object(uint32_t space, TPM2_HANDLE phandle) {
+        bool own = phandle == TPM_TRANSIENT_LAST;
+
+        for (uint32_t k = 0; k < world.rm->n_residents; k++) {
+                const RmObject *object = rm_object(world.rm, world.rm->residents[k]);
+
+                own |= object->phandle == phandle && object->space == space;
+        }
+        return own;
+}
+
+static bool own_session(uint32_t space, TPM2_HANDLE handle) {
+        uint32_t i = rm_session_find(world.rm, handle);
+
+        return i == RM_NONE || world.rm->sessions[i].space == space;
+}
+
+/* Nothing of a client's command, as it goes to the TPM, may be another client's. */
+void world_check_border(const uint8_t *bytes, size_t n_bytes) {
+        const Request *request = world.broker->current;
+        TpmCommand command;
+        uint32_t space;
+
+        if (!request || !request->connection || !request->own_out || request->connection->space == RM_NONE)
+                return;
+        space = request->connection->space;
+        command = tpm_command_parse(&world.rm->table, bytes, n_bytes);
+        /* Without its last handle a command is refused before the TPM looks at what the others mean. */
+        for (unsigned i = 0; command.handles_whole && i < command.n_handles; i++) {
+                TPM2_HANDLE handle = command.handles[i];
+
+                if (tpm_handle_is_transient(handle) && !own_object(space, handle))
+                        world_fail("handle %u of command %x, %08x, is not its client's", i, command.header.code,
+                                   handle);
+                if (tpm_handle_is_session(handle) && !own_session(space, handle))
+                        world_fail("session %08x in the handle area is not its client's", handle);
+        }
+        for (unsigned i = 0; i < command.n_auths; i++)
+                if (tpm_handle_is_session(command.auths[i].session) && !own_session(space, command.auths[i].session))
+                        world_fail("session %08x in the authorization area is not its client's",
+                                   command.auths[i].session);
+        if (command.info.kind == TPM_COMMAND_FLUSH_CONTEXT && command.header.tag == TPM2_ST_NO_SESSIONS &&
+            n_bytes == TPM_HEADER_SIZE + sizeof(TPM2_HANDLE)) {
+                TpmReader reader = TPM_READER(bytes + TPM_HEADER_SIZE, sizeof(TPM2_HANDLE));
+                TPM2_HANDLE handle = tpm_read_u32(&reader);
+                uint32_t i = tpm_handle_is_session(handle) ? rm_session_find(world.rm, handle) : RM_NONE;
+
+                if ((i != RM_NONE && !rm_session_may_flush(world.rm, space, i)) ||
+                    (tpm_handle_is_transient(handle) && !own_object(space, handle)))
+                        world_fail("%08x, which is to be flushed, is not its client's", handle);
+        }
+}
+
+/* Everything in the TPM is in the tables. */
+static void check_known(void) {
+        TPM2_HANDLE handles[64];
+        unsigned n = world_list(TPM2_HT_TRANSIENT, handles, 64);
+
+        for (unsigned i = 0; i < n; i++)
+                if (rm_object_find_resident(world.rm, handles[i]) == RM_NONE)
+                        world_fail("object %08x in the TPM is nobody's", handles[i]);
+        for (TPM2_HT type = TPM2_HT_LOADED_SESSION; type <= TPM2_HT_SAVED_SESSION; type++) {
+                n = world_list(type, handles, 64);
+                for (unsigned i = 0; i < n; i++)
+                        if (rm_session_find(world.rm, handles[i]) == RM_NONE)
+                                world_fail("session %08x in the TPM is nobody's", handles[i]);
+        }
+}
+
+void world_check_idle(void) {
+        TPM2_HANDLE handles[64];
+        unsigned limit = SLOTS - world.run->reserve;
+
+        if (world.wild || world.run->lone || world.silent || world.rm->due_start || world.rm->due_reconcile)
+                return;
+        check_known();
+        if (world_list(TPM2_HT_TRANSIENT, handles, 64) > limit ||
+            world_list(TPM2_HT_LOADED_SESSION, handles, 64) > limit)
+                world_fail("more is loaded than the reserve leaves");
+        for (uint32_t k = 0; k < world.rm->n_residents; k++)
+                if (rm_object(world.rm, world.rm->residents[k])->residency == RM_UNKNOWN)
+                        world_fail("nothing is out, and where an object is is unknown");
+}
+
+void world_check_end(void) {
+        TPM2_HANDLE handles[64];
+
+        if (world_list(TPM2_HT_TRANSIENT, handles, 64) > 0)
+                world_fail("object %08x is left in the TPM", handles[0]);
+        if (world_list(TPM2_HT_LOADED_SESSION, handles, 64) > 0 &&
+            (rm_session_find(world.rm, handles[0]) == RM_NONE ||
+             world.rm->sessions[rm_session_find(world.rm, handles[0])].state != RM_SESSION_ABANDONED))
+                world_fail("session %08x is left in the TPM", handles[0]);
+        for (uint32_t i = 0; i < world.rm->n_objects_used; i++)
+                if (rm_object(world.rm, i)->state != RM_OBJECT_FREE)
+                        world_fail("object %08x is left in the tables", rm_object(world.rm, i)->vhandle);
+        for (uint32_t i = 0; i < world.rm->n_sessions_used; i++) {
+                RmSessionState state = world.rm->sessions[i].state;
+
+                if (state != RM_SESSION_FREE && state != RM_SESSION_ABANDONED && state != RM_SESSION_LEFTOVER)
+                        world_fail("session %08x is left in the tables, in state %u", world.rm->sessions[i].handle,
+                                   state);
+        }
+        if (!list_is_empty(&world.broker->connections) || !list_is_empty(&world.broker->paused) ||
+            !list_is_empty(&world.broker->scheduler.waiting) || world.broker->current)
+                world_fail("the broker is not at rest");
+}

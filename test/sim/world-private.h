@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef SIM_WORLD_PRIVATE_H
+#define SIM_WORLD_PRIVATE_H
+
+#include "world.h"
+
+#define FAULTS_MAX 8
+
+typedef enum FaultKind {
+        FAULT_AGAIN,     /* RETRY, YIELDED or TESTING: nobody may notice */
+        FAULT_MEMORY,    /* a warning of which the command may tell: nobody may notice, or its client is told */
+        FAULT_MALFORMED, /* an answer that is none */
+        FAULT_WARNING,   /* any warning, from any command */
+        FAULT_LOST,      /* the connection to the TPM breaks; the command was executed, or not */
+        FAULT_LATE,      /* no answer comes */
+        FAULT_KINDS,
+} FaultKind;
+
+typedef struct Fault {
+        bool armed;
+        FaultKind kind;
+        unsigned after; /* so many answers are left alone */
+        unsigned count;
+        uint64_t seed;
+} Fault;
+
+typedef struct Client {
+        Program program;
+        Connection *connection;
+        Message command; /* that is out */
+        bool busy;
+        bool garbled;     /* its answer is not what the TPM said */
+        bool raw;         /* ... and is none of its program's */
+        uint32_t warning; /* that its job was told; it may be passed on */
+} Client;
+
+typedef struct World {
+        const Run *run;
+        Outcome *outcome;
+        bool verbose;
+        unsigned event;
+        Loop *loop;
+        Broker *broker;
+        Rm *rm;
+        Client clients[CLIENTS_MAX];
+
+        /* the back end */
+        Backend backend;
+        bool pending;
+        bool silent;    /* the answer does not come */
+        bool cancelled; /* the TPM will notice, and do nothing */
+        Message command;
+        Fault faults[FAULTS_MAX];
+
+        bool wild;             /* what is in the TPM may not be what the tables say */
+        bool renew_due;        /* something happened that only a look at the whole TPM can tell */
+        TPM2_HANDLE guests[4]; /* of a neighbour */
+        unsigned n_guests;
+} World;
+
+extern World world;
+
+void world_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+bool world_failed(void);
+Message world_direct(Message command); /* past everything */
+unsigned world_list(TPM2_HT type, TPM2_HANDLE *ret_handles, unsigned size);
+
+/* What one client hears from here on is not what it would hear alone. */
+void world_taint(unsigned client);
+void world_taint_all(void); /* ... and its objects and sessions may be gone */
+
+/* world-tpm.c: the back end. */
+void world_tpm_init(void);
+bool world_tpm_answer(void); /* Return: whether there was anything to answer */
+void world_arm(const Event *event);
+void world_reset(bool startup);
+void world_neighbour(uint64_t seed);
+void world_neighbour_leaves(void);
+
+/* world-check.c: what must hold between any two steps. */
+void world_check(void);
+void world_check_border(const uint8_t *command, size_t n_command);
+void world_check_idle(void);
+void world_check_end(void);
+
+#endif

@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "world-private.h"
+
+#include "clock.h"
+#include "reference.h"
+#include "test/lib/inprocess.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+World world;
+
+#define HOUR_US 3600000000u
+#define TICKS_MAX 200000 /* of one wait: what takes longer never ends */
+
+void world_fail(const char *format, ...) {
+        va_list arguments;
+
+        if (world.outcome->failure[0])
+                return;
+        va_start(arguments, format);
+        vsnprintf(world.outcome->failure, sizeof(world.outcome->failure), format, arguments);
+        va_end(arguments);
+        world.outcome->event = world.event;
+}
+
+bool world_failed(void) {
+        return world.outcome->failure[0] != '\0';
+}
+
+void world_taint(unsigned client) {
+        Transcript *transcript = &world.outcome->transcripts[client];
+
+        if (transcript->n_valid > transcript->n_lines)
+                transcript->n_valid = transcript->n_lines;
+}
+
+void world_taint_all(void) {
+        for (unsigned i = 0; i < world.run->n_clients; i++) {
+                world_taint(i);
+                program_doubt(&world.clients[i].program);
+        }
+}
+
+static void note(unsigned client, ProgramLine line) {
+        Transcript *transcript = &world.outcome->transcripts[client];
+
+        if (world.verbose)
+                printf("%5u  client %2u  %-24s %08x  %u bytes\n", world.event, client, line.what, line.exact, line.n);
+        transcript->lines[transcript->n_lines++] = line;
+        world.outcome->n_commands++;
+}
+
+static void reply(void *userdata, const uint8_t *bytes, size_t n_bytes) {
+        static const uint8_t lost[] = { 0x80, 1, 0, 0, 0, TPM_HEADER_SIZE, 0, 0x0B, 1, 1 };
+        Client *client = userdata;
+        unsigned number = (unsigned)(client - world.clients);
+        ProgramLine line;
+
+        client->busy = false;
+        if (client->raw)
+                return;
+        if (client->garbled) {
+                client->garbled = false;
+                client->program.haunted = true;
+                bytes = lost;
+                n_bytes = sizeof(lost);
+        }
+        line = program_answer(&client->program, bytes, n_bytes);
+        if (client->warning && (line.exact & 0xFFFF) == client->warning)
+                world_taint(number);
+        client->warning = 0;
+        note(number, line);
+        if (client->program.contradiction[0])
+                world_fail("client %u: %s", number, client->program.contradiction);
+}
+
+static void connect_client(unsigned i) {
+        static const ConnectionOps ops = { .reply = reply };
+        const Peer peer = { .uid = world.run->uids[i] };
+        Client *client = &world.clients[i];
+
+        client->busy = false;
+        client->connection = connection_new(world.broker, &peer, 1, &ops, client, NULL);
+        if (!client->connection)
+                world_fail("client %u is not admitted", i);
+}
+
+/* One thing happens, if anything is to happen now. */
+static bool tick(void) {
+        if (world_failed() || (!clock_run_due() && !world_tpm_answer()))
+                return false;
+        world_check();
+        return true;
+}
+
+static void wait_for(const Client *client) {
+        for (unsigned n = 0; client->busy && !world_failed(); n++)
+                if (n > TICKS_MAX || (!tick() && !clock_run_next(HOUR_US)))
+                        world_fail("a command is never answered");
+}
+
+static void settle_for_us(uint64_t us) {
+        for (unsigned i = 0; i < world.run->n_clients; i++)
+                wait_for(&world.clients[i]);
+        for (unsigned n = 0; !world_failed() && (tick() || clock_run_next(us)); n++)
+                if (n > TICKS_MAX)
+                        world_fail("the broker never rests");
+}
+
+static void submit(Client *client, Message command, bool raw) {
+        wait_for(client);
+        if (world_failed())
+                return;
+        client->command = command;
+        client->raw = raw;
+        client->garbled = false;
+        client->busy = true;
+        client->warning = 0;
+        if (!connection_submit(client->connection, client->command.bytes, client->command.n))
+                world_fail("a command is not taken");
+        world_check();
+}
+
+static TPM2_HANDLE foreign_session(unsigned client) {
+        for (unsigned i = 0; i < world.run->n_clients; i++)
+                if (i != client && program_session(&world.clients[i].program))
+                        return program_session(&world.clients[i].program);
+        return 0x0200003E;
+}
+
+static void steal(Client *thief, Client *victim, uint64_t seed) {
+        Random random = { seed };
+        unsigned i = random_below(&random, PROGRAM_CONTEXTS);
+        const ProgramContext *context = &victim->program.contexts[i];
+
+        if (thief == victim || !context->used)
+                return;
+        wait_for(thief);
+        wait_for(victim);
+        world_taint((unsigned)(thief - world.clients));
+        if (context->session)
+                world_taint((unsigned)(victim - world.clients));
+        thief->program.contexts[i] = *context;
+        victim->program.contexts[i].of_session.uncertain = true;
+        thief->program.contexts[i].of_session.uncertain = true;
+}
+
+static void unruly(Client *client, uint64_t seed) {
+        static const TPM2_HANDLE hierarchies[] = { TPM2_RH_OWNER, TPM2_RH_ENDORSEMENT, TPM2_RH_PLATFORM };
+        Random random = { seed };
+        Message command;
+
+        wait_for(client);
+        switch (random_below(&random, 7)) {
+        case 0:
+                command = cmd_clear();
+                break;
+        case 1:
+                command = cmd_hierarchy_control(hierarchies[random_below(&random, 2)], 0);
+                break;
+        case 2:
+        case 3:
+                command = cmd_hierarchy_control(hierarchies[random_below(&random, 2)], 1);
+                break;
+        case 4:
+                command = cmd_startup(random_below(&random, 2) ? TPM2_SU_CLEAR : TPM2_SU_STATE);
+                break;
+        case 5:
+                command = cmd_startup(random_below(&random, 2) ? TPM2_SU_CLEAR : TPM2_SU_STATE);
+                tpm_put_u32(command.bytes + 6, TPM2_CC_Shutdown);
+                break;
+        default:
+                command = cmd_clear();
+                tpm_put_u32(command.bytes + 6, random_below(&random, 2) ? TPM2_CC_ChangeEPS : TPM2_CC_ChangePPS);
+                tpm_put_u32(command.bytes + TPM_HEADER_SIZE, TPM2_RH_PLATFORM);
+        }
+        world_taint_all();
+        submit(client, command, true);
+        wait_for(client);
+        world_taint_all();
+}
+
+static void happen(const Event *event) {
+        static const char *const names[] = {
+                NULL, "gone", NULL, "cancels", "fault", "reset", "neighbour", "steals", "unruly",
+        };
+        Client *client = &world.clients[event->client];
+
+        for (unsigned i = 0; i < event->ticks && tick(); i++)
+                continue;
+        if (world.verbose && names[event->kind])
+                printf("%5u  client %2u  %s %u\n", world.event, event->client, names[event->kind], event->number);
+        switch (event->kind) {
+        case EVENT_STEP:
+                wait_for(client);
+                if (!world_failed())
+                        submit(client, program_next(&client->program, event->seed, foreign_session(event->client)),
+                               false);
+                break;
+        case EVENT_CLOSE:
+                if (event->number)
+                        wait_for(client);
+                /* What it had out may have been executed, or not. */
+                if (client->busy)
+                        world_taint(event->client);
+                client->connection = connection_close(client->connection);
+                program_restart(&client->program);
+                connect_client(event->client);
+                break;
+        case EVENT_IDLE:
+                settle_for_us((uint64_t)event->number * 10000);
+                world_check_idle();
+                break;
+        case EVENT_CANCEL:
+                world_taint(event->client);
+                connection_cancel(client->connection);
+                break;
+        case EVENT_FAULT:
+                world_arm(event);
+                break;
+        case EVENT_RESET:
+                world_reset(event->number);
+                break;
+        case EVENT_NEIGHBOUR:
+                world_neighbour(event->seed);
+                break;
+        case EVENT_STEAL:
+                steal(client, &world.clients[event->number % world.run->n_clients], event->seed);
+                break;
+        case EVENT_UNRULY:
+                unruly(client, event->seed);
+                break;
+        }
+        world_check();
+}
+
+static void started(void *userdata, TSS2_RC rc, const char *detail) {
+        if (rc != TSS2_RC_SUCCESS)
+                world_fail("the TPM does not start: %x", rc);
+}
+
+static bool begin(void) {
+        const Run *run = world.run;
+        const BrokerConfig config = {
+                .limits = {
+                        .spaces = 2 * run->n_clients + 2,
+                        .objects = 4 * run->n_clients * run->objects_quota + 16,
+                        .objects_per_space = run->objects_quota,
+                        .sessions_per_space = run->sessions_quota,
+                        .abandoned = RM_NONE,
+                },
+                .max_connections = 4 * run->n_clients + 8,
+                .reserve = run->reserve,
+                .idle_evict_ms = run->idle_evict_ms,
+        };
+
+        clock_reset();
+        random_seed_tpm(run->seed);
+        inprocess_start();
+        world.loop = loop_new(NULL);
+        world_tpm_init();
+        world.broker = world.loop ? broker_new(world.loop, &world.backend, &config, NULL) : NULL;
+        if (!world.broker) {
+                world_fail("there is no broker");
+                return false;
+        }
+        world.rm = world.broker->rm;
+        broker_start(world.broker, started, NULL);
+        settle_for_us(0);
+        for (unsigned i = 0; i < run->n_clients; i++) {
+                program_init(&world.clients[i].program, i, &run->limits[i]);
+                connect_client(i);
+        }
+        return true;
+}
+
+/* No more faults: the TPM is started, everything is answered, and all go home. */
+static void finish(void) {
+        memset(world.faults, 0, sizeof(world.faults));
+        world_neighbour_leaves();
+        settle_for_us(30000000);
+        if (world.wild) {
+                world_direct(cmd_startup(TPM2_SU_CLEAR));
+                world.rm->due_reconcile = true;
+        }
+        for (unsigned i = 0; i < world.run->n_clients && !world_failed(); i++)
+                world.clients[i].connection = connection_close(world.clients[i].connection);
+        settle_for_us(30000000);
+        if (!world_failed())
+                world_check_end();
+}
+
+void world_run(const Run *run, Outcome *outcome, bool verbose) {
+        memset(&world, 0, sizeof(world));
+        world.run = run;
+        world.outcome = outcome;
+        world.verbose = verbose;
+        outcome->failure[0] = '\0';
+        outcome->n_commands = outcome->n_transmits = 0;
+        for (unsigned i = 0; i < run->n_clients; i++) {
+                outcome->transcripts[i].n_lines = 0;
+                outcome->transcripts[i].n_valid = EVENTS_MAX;
+        }
+        if (begin()) {
+                for (world.event = 0; world.event < run->n_events && !world_failed(); world.event++)
+                        happen(&run->events[world.event]);
+                if (!world_failed())
+                        finish();
+                for (unsigned i = 0; i < run->n_clients; i++)
+                        world.clients[i].connection = connection_close(world.clients[i].connection);
+                world.broker = broker_free(world.broker);
+        }
+        world.loop = loop_free(world.loop);
+        inprocess_stop();
+}
+
+void world_run_alone(const Run *run, unsigned number, Outcome *outcome, bool verbose) {
+        static Program program;
+        const ReferenceLimits limits = {
+                .objects = run->objects_quota,
+                .sessions = run->sessions_quota,
+                .roomless = run->lone,
+        };
+        Transcript *transcript = &outcome->transcripts[number];
+
+        transcript->n_lines = 0;
+        transcript->n_valid = EVENTS_MAX;
+        program_init(&program, number, &run->limits[number]);
+        reference_start(run->seed, &limits);
+        for (unsigned i = 0; i < run->n_events && !program.contradiction[0]; i++) {
+                const Event *event = &run->events[i];
+                Message command, response;
+
+                if (event->client != number)
+                        continue;
+                if (event->kind == EVENT_CLOSE) {
+                        program_restart(&program);
+                        reference_reconnect();
+                } else if (event->kind == EVENT_STEP) {
+                        ProgramLine line;
+
+                        command = program_next(&program, event->seed, 0x0200003E);
+                        response = reference_run(&command);
+                        line = program_answer(&program, response.bytes, response.n);
+                        transcript->lines[transcript->n_lines++] = line;
+                        if (verbose)
+                                printf("%5u  alone       %-24s %08x  %u bytes\n", i, line.what, line.exact, line.n);
+                }
+        }
+        reference_stop();
+        if (program.contradiction[0])
+                snprintf(outcome->failure, sizeof(outcome->failure), "the reference itself, client %u: %.150s", number,
+                         program.contradiction);
+}
