@@ -38,6 +38,18 @@ static RmFlow send_startup(RmJob *job) {
         return RM_FLOW_SEND;
 }
 
+/* Half a list is none: what it leaves out would seem not to exist. */
+static bool is_list(const RmAnswer *answer, TPM2_CAP capability, size_t n_entry) {
+        TpmReader reader = TPM_READER(answer->bytes, answer->n_bytes);
+        bool right;
+        uint32_t n;
+
+        tpm_read_u8(&reader);
+        right = tpm_read_u32(&reader) == capability;
+        n = tpm_read_u32(&reader);
+        return answer->rc == TPM2_RC_SUCCESS && right && !reader.bad && tpm_reader_left(&reader) == n * n_entry;
+}
+
 static RmFlow build_start(Rm *rm, RmJob *job, RmFrame *frame) {
         switch (frame->phase) {
         case START_STARTUP:
@@ -107,6 +119,14 @@ static void start_phase(RmFrame *frame, uint8_t phase, uint32_t at) {
 }
 
 static RmFlow settle_start(Rm *rm, RmJob *job, RmFrame *frame, const RmAnswer *answer) {
+        static const struct {
+                TPM2_CAP capability;
+                size_t n_entry;
+        } LISTS[] = {
+                [START_COMMANDS] = { TPM2_CAP_COMMANDS, sizeof(TPMA_CC) },
+                [START_PROPERTIES] = { TPM2_CAP_TPM_PROPERTIES, sizeof(TPMS_TAGGED_PROPERTY) },
+                [START_AUDITED] = { TPM2_CAP_AUDIT_COMMANDS, sizeof(TPM2_CC) },
+        };
         TpmReader reader = TPM_READER(answer->bytes, answer->n_bytes);
         bool more;
         uint32_t next;
@@ -119,8 +139,8 @@ static RmFlow settle_start(Rm *rm, RmJob *job, RmFrame *frame, const RmAnswer *a
                 start_phase(frame, START_COMMANDS, 0);
                 return RM_FLOW_AGAIN;
         }
-        if (answer->rc != TPM2_RC_SUCCESS)
-                return rm_reply_rc(job, answer->rc);
+        if (!is_list(answer, LISTS[frame->phase].capability, LISTS[frame->phase].n_entry))
+                return rm_reply_rc(job, answer->rc != TPM2_RC_SUCCESS ? answer->rc : RM_RC(TPM2_RC_FAILURE));
         more = tpm_read_u8(&reader);
         tpm_read_u32(&reader);
         if (frame->phase == START_COMMANDS) {
@@ -239,20 +259,22 @@ static RmFlow end_phase(Rm *rm, RmFrame *frame) {
 static RmFlow settle_reconcile(Rm *rm, RmJob *job, RmFrame *frame, const RmAnswer *answer) {
         TpmReader reader = TPM_READER(answer->bytes, answer->n_bytes);
         bool more = tpm_read_u8(&reader);
-        TPM2_CAP capability = tpm_read_u32(&reader);
-        uint32_t n = tpm_read_u32(&reader);
         uint32_t next = 0;
+        uint32_t n;
 
-        if (answer->rc != TPM2_RC_SUCCESS || reader.bad || capability != TPM2_CAP_HANDLES) {
-                /* Nothing can be known, so nothing may be believed; and it is still due. */
-                rm_not_started(rm);
+        tpm_read_u32(&reader);
+        n = tpm_read_u32(&reader);
+        if (!is_list(answer, TPM2_CAP_HANDLES, sizeof(TPM2_HANDLE))) {
+                /* Still due. A TPM that was not started holds nothing, and says so; else the next answer may be better. */
+                if (answer->rc == TPM2_RC_INITIALIZE)
+                        rm_not_started(rm);
                 rm->due_reconcile = true;
                 return rm_reply_rc(job, answer->rc != TPM2_RC_SUCCESS ? answer->rc : RM_RC(TPM2_RC_FAILURE));
         }
         while (n-- > 0) {
                 TPM2_HANDLE handle = tpm_read_u32(&reader);
 
-                if (reader.bad || (handle & TPM2_HR_HANDLE_MASK) < next)
+                if ((handle & TPM2_HR_HANDLE_MASK) < next)
                         break;
                 next = (handle & TPM2_HR_HANDLE_MASK) + 1;
                 if (!recognise(rm, frame->phase, handle)) {

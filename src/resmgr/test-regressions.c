@@ -350,6 +350,67 @@ static void test_auth_that_is_no_session(void **state) {
         assert_int_equal(rm->sessions[0].residency, RM_RESIDENT);
 }
 
+/* What stands for a handle that is nobody's must be of its kind, or the TPM says something else. */
+static void test_handle_area_cut_off(void **state) {
+        TPM2_HANDLE absent = handle_of(0, cmd_create_primary(TPM2_RH_OWNER, 1));
+        Message command = cmd_certify(absent, absent);
+        Message bare;
+
+        command.n = TPM_HEADER_SIZE + 4;
+        tpm_put_u32(command.bytes + 2, command.n);
+        bare = direct(command);
+        chores(RM_CHORE_EVICT);
+        assert_int_equal(rc_of(0, command), message_rc(&bare)); /* its own, but not in the TPM */
+        assert_int_equal(rc_of(1, command), message_rc(&bare)); /* another's */
+        tpm_put_u32(command.bytes + TPM_HEADER_SIZE, absent + 7);
+        assert_int_equal(rc_of(1, command), message_rc(&bare)); /* nobody's */
+}
+
+static TPM2_CAP halved;
+static unsigned n_halves;
+
+/* The first half of a list, in a frame that fits it. */
+static bool halve(const Message *command, Message *ret_response) {
+        TpmReader reader = TPM_READER(command->bytes, command->n);
+
+        if (tpm_read_header(&reader).code != TPM2_CC_GetCapability || tpm_read_u32(&reader) != halved || n_halves == 0)
+                return false;
+        *ret_response = direct(*command);
+        ret_response->n = TPM_HEADER_SIZE + 9 + (ret_response->n - TPM_HEADER_SIZE - 9) / 2;
+        tpm_put_u32(ret_response->bytes + 2, ret_response->n);
+        n_halves--;
+        return true;
+}
+
+static void test_half_a_list_of_handles(void **state) {
+        TPM2_HANDLE first = handle_of(0, cmd_create_primary(TPM2_RH_OWNER, 1));
+        TPM2_HANDLE second = handle_of(1, cmd_create_primary(TPM2_RH_OWNER, 2));
+
+        rm->due_reconcile = true;
+        halved = TPM2_CAP_HANDLES;
+        n_halves = 1;
+        intercept = halve;
+        run_once(RM_CHORE_DUE);
+        assert_int_equal(n_halves, 0);
+        assert_true(rm->due_reconcile);
+        succeed(0, cmd_hmac(first, "still there"));
+        succeed(1, cmd_hmac(second, "so is this"));
+}
+
+static void test_half_a_list_of_commands(void **state) {
+        TPM2_HANDLE key = handle_of(0, cmd_create_primary(TPM2_RH_OWNER, 1));
+
+        chores(RM_CHORE_SAVE);
+        rm->due_start = true;
+        halved = TPM2_CAP_COMMANDS;
+        n_halves = 1;
+        intercept = halve;
+        run_once(RM_CHORE_DUE);
+        assert_int_equal(n_halves, 0);
+        assert_true(rm->due_start);
+        succeed(0, cmd_hmac(key, "known again"));
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 RM_TEST(test_start_that_failed_is_still_due),
@@ -369,6 +430,9 @@ int main(void) {
                 RM_TEST(test_lost_update_makes_the_copy_stale),
                 RM_TEST(test_saved_sessions_of_a_light_user_stay),
                 RM_TEST(test_auth_that_is_no_session),
+                RM_TEST(test_handle_area_cut_off),
+                RM_TEST(test_half_a_list_of_handles),
+                RM_TEST(test_half_a_list_of_commands),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

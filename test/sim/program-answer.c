@@ -65,7 +65,7 @@ static void add_object(Program *program, const ProgramObject *object, TPM2_HANDL
         uint32_t twin = find_object(program, handle);
         uint32_t i = 0;
 
-        if (twin != NOTHING && !program->objects[twin].uncertain)
+        if (twin != NOTHING && !program->objects[twin].uncertain && !program->haunted)
                 contradict(program, "handle %08x was given out twice", handle);
         forget_object(program, twin);
         while (i < PROGRAM_OBJECTS && program->objects[i].kind != THING_NONE)
@@ -513,8 +513,12 @@ ProgramLine program_answer(Program *program, const uint8_t *bytes, size_t n_byte
         if (header.code == TPM2_RC_SUCCESS && (step->steady || step->code != TPM2_CC_GetCapability) &&
             step->code != TPM2_CC_Certify && step->code != TPM2_CC_ContextSave)
                 line.whole = hash_of(bytes, n_bytes);
-        /* Of a session's context that was changed, a resource manager can say less than the TPM. */
-        if (header.code != TPM2_RC_SUCCESS && step->code == TPM2_CC_ContextLoad && step->damaged)
+        /*
+         * Of a session's context that was changed, or is spent, a resource manager can say less than the TPM, and which
+         * session has its handle by now is the TPM's business.
+         */
+        if (header.code != TPM2_RC_SUCCESS && step->context != NOTHING && step->code == TPM2_CC_ContextLoad &&
+            (step->damaged || program->contexts[step->context].spent))
                 line.rc = CLASS_REFUSED;
         return line;
 }

@@ -122,8 +122,12 @@ void world_check_idle(void) {
         if (world.wild || world.run->lone || world.silent || world.rm->due_start || world.rm->due_reconcile)
                 return;
         check_known();
-        if (world_list(TPM2_HT_TRANSIENT, handles, 64) > limit ||
-            world_list(TPM2_HT_LOADED_SESSION, handles, 64) > limit)
+        for (uint32_t k = 0; k < world.rm->n_residents; k++)
+                limit += rm_object(world.rm, world.rm->residents[k])->unsaveable;
+        for (uint32_t i = 0; i < world.rm->n_sessions_used; i++)
+                limit += world.rm->sessions[i].unsaveable;
+        if (!world.misled && (world_list(TPM2_HT_TRANSIENT, handles, 64) > limit ||
+                              world_list(TPM2_HT_LOADED_SESSION, handles, 64) > limit))
                 world_fail("more is loaded than the reserve leaves");
         for (uint32_t k = 0; k < world.rm->n_residents; k++)
                 if (rm_object(world.rm, world.rm->residents[k])->residency == RM_UNKNOWN)

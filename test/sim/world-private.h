@@ -52,8 +52,8 @@ typedef struct World {
         Message command;
         Fault faults[FAULTS_MAX];
 
-        bool wild;             /* what is in the TPM may not be what the tables say */
-        bool renew_due;        /* something happened that only a look at the whole TPM can tell */
+        bool wild;   /* what is in the TPM may not be what the tables say */
+        bool misled; /* the TPM said that it was full when it was not: how full it gets is learned from that */
         TPM2_HANDLE guests[4]; /* of a neighbour */
         unsigned n_guests;
 } World;

@@ -155,6 +155,7 @@ static bool make_answer(const Fault *fault, Message *answer) {
         Client *client = client_of_job();
         TPM2_RC rc;
 
+        world.misled |= fault->kind == FAULT_MEMORY || fault->kind == FAULT_WARNING;
         switch (fault->kind) {
         case FAULT_AGAIN:
                 *answer = warning(again[random_below(&random, 3)]);
@@ -178,7 +179,9 @@ static bool make_answer(const Fault *fault, Message *answer) {
                 return true;
         case FAULT_WARNING:
                 world_taint_all();
-                *answer = warning(TPM2_RC_WARN + random_below(&random, 0x24));
+                /* REFERENCE_H0 to S6 say what is or is not there, and are believed. */
+                rc = TPM2_RC_WARN + random_below(&random, 0x14);
+                *answer = warning(rc < TPM2_RC_REFERENCE_H0 ? rc : rc + 0x10);
                 return true;
         case FAULT_LOST:
                 world_taint_all();
@@ -218,9 +221,16 @@ bool world_tpm_answer(void) {
         return true;
 }
 
-void world_reset(bool startup) {
+/* From here on anything may vanish at any time. */
+static void go_wild(void) {
         world_taint_all();
         world.wild = true;
+        for (unsigned i = 0; i < world.run->n_clients; i++)
+                world.clients[i].program.haunted = true;
+}
+
+void world_reset(bool startup) {
+        go_wild();
         world.n_guests = 0;
         inprocess_reset();
         if (startup)
@@ -257,8 +267,7 @@ void world_neighbour(uint64_t seed) {
         TPM2_HANDLE handles[64];
         unsigned n;
 
-        world_taint_all();
-        world.wild = true;
+        go_wild();
         if (how < 3) {
                 n = world_list(types[how], handles, 64);
                 if (n > 0)
