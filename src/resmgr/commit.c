@@ -328,10 +328,20 @@ static RmFlow settle_failure(Rm *rm, RmJob *job, TSS2_RC rc) {
         return rm_reply_rc(job, rc);
 }
 
+/* What a ContextSave gives out must be a context: it may be all that is left of a session. */
+static bool makes_sense(const RmJob *job, const uint8_t *bytes, size_t n_bytes, TpmResponse *ret_response) {
+        TpmContext context;
+
+        if (!tpm_response_parse(&job->command, bytes, n_bytes, ret_response))
+                return false;
+        return ret_response->header.code != TPM2_RC_SUCCESS || job->command.info.kind != TPM_COMMAND_CONTEXT_SAVE ||
+               tpm_context_parse(bytes + ret_response->parameters, ret_response->n_parameters, &context);
+}
+
 RmFlow rm_command_settle(Rm *rm, RmJob *job, const uint8_t *bytes, size_t n_bytes) {
         TpmResponse response;
 
-        if (!tpm_response_parse(&job->command, bytes, n_bytes, &response)) {
+        if (!makes_sense(job, bytes, n_bytes, &response)) {
                 rm->due_reconcile = true;
                 return rm_reply_rc(job, RM_RC(TPM2_RC_FAILURE));
         }

@@ -382,6 +382,17 @@ static bool halve(const Message *command, Message *ret_response) {
         return true;
 }
 
+static bool cut_short(const Message *command, Message *ret_response) {
+        TpmReader reader = TPM_READER(command->bytes, command->n);
+
+        if (tpm_read_header(&reader).code != TPM2_CC_ContextSave)
+                return false;
+        *ret_response = direct(*command);
+        ret_response->n /= 2;
+        tpm_put_u32(ret_response->bytes + 2, ret_response->n);
+        return true;
+}
+
 static void test_half_a_list_of_handles(void **state) {
         TPM2_HANDLE first = handle_of(0, cmd_create_primary(TPM2_RH_OWNER, 1));
         TPM2_HANDLE second = handle_of(1, cmd_create_primary(TPM2_RH_OWNER, 2));
@@ -411,6 +422,20 @@ static void test_half_a_list_of_commands(void **state) {
         succeed(0, cmd_hmac(key, "known again"));
 }
 
+/* It would be the last that anybody knows of the session, and the TPM has one less for ever. */
+static void test_half_a_context_of_a_session(void **state) {
+        TPM2_HANDLE session = handle_of(0, cmd_start_session(TPM2_SE_HMAC));
+
+        chores(RM_CHORE_DUE);
+        intercept = cut_short;
+        assert_int_equal(rc_of(0, cmd_with_handle(TPM2_CC_ContextSave, session)), RM_RC(TPM2_RC_FAILURE));
+        intercept = NULL;
+        chores(RM_CHORE_DUE);
+        chores(RM_CHORE_CLEANUP);
+        assert_int_equal(tpm_count(TPM2_HT_LOADED_SESSION), 0);
+        assert_int_equal(tpm_count(TPM2_HT_SAVED_SESSION), 0);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 RM_TEST(test_start_that_failed_is_still_due),
@@ -431,6 +456,7 @@ int main(void) {
                 RM_TEST(test_saved_sessions_of_a_light_user_stay),
                 RM_TEST(test_auth_that_is_no_session),
                 RM_TEST(test_handle_area_cut_off),
+                RM_TEST(test_half_a_context_of_a_session),
                 RM_TEST(test_half_a_list_of_handles),
                 RM_TEST(test_half_a_list_of_commands),
         };

@@ -24,6 +24,13 @@ void program_doubt(Program *program) {
                 program->contexts[i].of_object.uncertain = program->contexts[i].of_session.uncertain = true;
 }
 
+bool program_has_session(const Program *program, TPM2_HANDLE handle) {
+        for (unsigned i = 0; i < PROGRAM_SESSIONS; i++)
+                if (program->sessions[i].used && (program->sessions[i].handle ^ handle) << 8 == 0)
+                        return true;
+        return false;
+}
+
 TPM2_HANDLE program_session(const Program *program) {
         for (unsigned i = 0; i < PROGRAM_SESSIONS; i++)
                 if (program->sessions[i].used)

@@ -165,6 +165,7 @@ ProgramLine program_answer(Program *program, const uint8_t *bytes, size_t n_byte
 
 /* A session that it has, for others to try; 0: none. */
 TPM2_HANDLE program_session(const Program *program);
+bool program_has_session(const Program *program, TPM2_HANDLE handle);
 
 /* Codes of layer 11 and 0 are one; REFERENCE, HANDLE and VALUE of a handle, a session or a parameter are one. */
 uint32_t program_class_of(uint32_t rc);

@@ -13,7 +13,12 @@
 typedef enum Temper {
         TEMPER_GENTLE, /* whatever happens, everybody hears what it would hear alone */
         TEMPER_MOODY,  /* ... but for those it happens to */
-        TEMPER_WILD,
+        /*
+         * Either answers are lost, or things vanish behind everybody's back. Where a new object gets the handle of one
+         * that somebody flushed, and its answer is lost, nobody can know that it is not the old one.
+         */
+        TEMPER_DEAF,
+        TEMPER_SHARED,
         TEMPERS,
 } Temper;
 
@@ -45,18 +50,19 @@ static Event make_fault(Random *random, Temper temper, unsigned n_clients) {
                 break;
         case 8:
                 event.kind = EVENT_RESET;
-                event.number = random_below(random, 2);
+                event.number = temper == TEMPER_SHARED && random_below(random, 2);
                 break;
         case 9:
-        case 10:
-        case 11:
-                event.kind = EVENT_NEIGHBOUR;
-                break;
-        case 12:
                 event.kind = EVENT_UNRULY;
                 break;
+        case 10:
+                event.number = FAULT_WARNING;
+                break;
         default:
-                event.number = FAULT_MALFORMED + random_below(random, FAULT_KINDS - FAULT_MALFORMED);
+                if (temper == TEMPER_SHARED)
+                        event.kind = EVENT_NEIGHBOUR;
+                else
+                        event.number = FAULT_MALFORMED + random_below(random, FAULT_KINDS - FAULT_MALFORMED);
         }
         return event;
 }

@@ -123,10 +123,14 @@ static void submit(Client *client, Message command, bool raw) {
         world_check();
 }
 
+/* A session of another client; after a fault, more than one may believe that it is theirs. */
 static TPM2_HANDLE foreign_session(unsigned client) {
-        for (unsigned i = 0; i < world.run->n_clients; i++)
-                if (i != client && program_session(&world.clients[i].program))
-                        return program_session(&world.clients[i].program);
+        for (unsigned i = 0; i < world.run->n_clients; i++) {
+                TPM2_HANDLE handle = program_session(&world.clients[i].program);
+
+                if (i != client && handle && !program_has_session(&world.clients[client].program, handle))
+                        return handle;
+        }
         return 0x0200003E;
 }
 
