@@ -65,7 +65,7 @@ static void add_object(Program *program, const ProgramObject *object, TPM2_HANDL
         uint32_t twin = find_object(program, handle);
         uint32_t i = 0;
 
-        if (twin != NOTHING && !program->objects[twin].uncertain && !program->haunted)
+        if (twin != NOTHING && !program->objects[twin].uncertain && !program->haunted && !program->wild)
                 contradict(program, "handle %08x was given out twice", handle);
         forget_object(program, twin);
         while (i < PROGRAM_OBJECTS && program->objects[i].kind != THING_NONE)
@@ -269,16 +269,17 @@ static void policed(Program *program, ProgramSession *session) {
 static void asked(Program *program, ProgramObject *object, TpmReader *parameters) {
         size_t n;
         const uint8_t *bytes = read_2b(parameters, &n);
+        bool in_doubt = object && object->uncertain && program->haunted;
 
         if (!object || !bytes) {
                 haunt(program);
         } else if (program->step.code == TPM2_CC_ReadPublic) {
                 bytes = read_2b(parameters, &n);
-                check(program, n != NAME_SIZE && object->uncertain, bytes, object->name, NAME_SIZE, "a name");
+                check(program, in_doubt, n == NAME_SIZE ? bytes : NULL, object->name, NAME_SIZE, "a name");
         } else if (program->step.code == TPM2_CC_Unseal) {
-                check(program, false, bytes, PROGRAM_TEXT, n, "what was sealed");
+                check(program, in_doubt, bytes, PROGRAM_TEXT, n, "what was sealed");
         } else if (object->has_mac) {
-                check(program, false, bytes, object->mac, sizeof(object->mac), "an HMAC");
+                check(program, in_doubt, bytes, object->mac, sizeof(object->mac), "an HMAC");
         } else if (n == sizeof(object->mac)) {
                 memcpy(object->mac, bytes, n);
                 object->has_mac = true;

@@ -135,6 +135,7 @@ typedef struct Program {
         bool nv_defined;
         ProgramObject persistent;
         bool haunted;    /* it may have objects that it knows nothing of */
+        bool wild;       /* what it has may vanish without a word */
         bool must_start; /* the TPM said that it was not started */
         Random random;   /* of this step */
         ProgramStep step;

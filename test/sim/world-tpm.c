@@ -94,6 +94,11 @@ static Fault *due_fault(void) {
                 else if (fault->armed && !due)
                         due = fault;
         }
+        /* Whoever is put off for too long is told so. */
+        if (due && due->kind == FAULT_AGAIN && ++world.n_again > 8)
+                return NULL;
+        if (!due || due->kind != FAULT_AGAIN)
+                world.n_again = 0;
         if (due && --due->count == 0)
                 due->armed = false;
         return due;
@@ -226,7 +231,7 @@ static void go_wild(void) {
         world_taint_all();
         world.wild = true;
         for (unsigned i = 0; i < world.run->n_clients; i++)
-                world.clients[i].program.haunted = true;
+                world.clients[i].program.wild = true;
 }
 
 void world_reset(bool startup) {
