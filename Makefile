@@ -22,6 +22,20 @@ check: all $(BUILD)/peer
 bench: all $(BUILD)/peer
 	TABRMD_BUILD=$(abspath $(BUILD)) PYTHONPATH=test/lib $(PYTHON) test/bench/bench.py
 
+# The simulation: `make sim SEEDS=100000`, without and with faults.
+SEEDS ?= 1000
+sim: all
+	$(BUILD)/test/sim/sim --seeds $(SEEDS)
+	$(BUILD)/test/sim/sim --seeds $(SEEDS) --faults
+
+# Breaks the code on purpose, and sees what notices; some ten minutes. `make mutants MUTANTS="alias gap"` some of them.
+mutants:
+	$(PYTHON) test/mutants/mutants.py build-mutants $(MUTANTS)
+
+# Lines of tpm/, resmgr/ and broker/ that the tests reach.
+coverage:
+	test/lib/lines.sh build-coverage
+
 format:
 	@clang-format -i $(SOURCES)
 
@@ -38,6 +52,6 @@ install: all
 	meson install -C $(BUILD) --no-rebuild $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))
 
 clean:
-	rm -rf $(BUILD) build-run build-check
+	rm -rf $(BUILD) build-run build-check build-mutants build-coverage
 
-.PHONY: all check bench format lint install clean
+.PHONY: all check bench sim mutants coverage format lint install clean

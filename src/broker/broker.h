@@ -93,6 +93,4 @@ TSS2_RC connection_cancel(Connection *connection);
  * end. */
 TSS2_RC connection_set_locality(Connection *connection, uint8_t locality);
 
-const Peer *connection_peer(const Connection *connection);
-
 #endif

@@ -121,8 +121,6 @@ bool connection_submit(Connection *connection, const uint8_t *command, size_t n_
 static TSS2_RC connection_cancel_running(Connection *connection) {
         Request *request = &connection->request;
 
-        if (request->executed)
-                return RM_RC_NOT_IMPLEMENTED;
         if (request->own_out) {
                 if (!request->asked)
                         request->asked = backend_cancel(connection->broker->backend);
@@ -155,8 +153,4 @@ TSS2_RC connection_set_locality(Connection *connection, uint8_t locality) {
                 return RM_RC_NOT_IMPLEMENTED;
         connection->locality = locality;
         return TSS2_RC_SUCCESS;
-}
-
-const Peer *connection_peer(const Connection *connection) {
-        return &connection->peer;
 }

@@ -39,7 +39,6 @@ typedef struct Request {
         RmJob *job;     /* NULL: not begun */
         guint timer;    /* of a pause */
         bool own_out;   /* what was transmitted last is the client's own command */
-        bool executed;  /* ... and it succeeded: too late to cancel */
         bool asked;     /* the back end was asked to cancel what is out */
         bool cancelled; /* to be ended at the next step */
 } Request;

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "broker/broker-private.h"
-#include "tpm/header.h"
 #include "tpm/protocol.h"
 #include "util/log.h"
 
@@ -146,7 +145,7 @@ static void broker_step(Broker *broker, Request *request, const uint8_t *respons
         RmStep step = rm_job_step(broker->rm, request->job, response, n_response, &output);
 
         /* Cancelled while repairs were under way: nothing was done for the client yet, and nothing shall be. */
-        if (step != RM_STEP_REPLY && request->cancelled && !request->executed) {
+        if (step != RM_STEP_REPLY && request->cancelled) {
                 rm_job_cancel(broker->rm, request->job, TPM2_RC_CANCELED, &output);
                 step = RM_STEP_REPLY;
         }
@@ -288,12 +287,7 @@ static void broker_response(void *userdata, const uint8_t *response, size_t n_re
 
         broker->reopen_ms = broker->times.reopen_min;
         broker_enter(broker);
-        if (request->own_out) {
-                TpmReader reader = TPM_READER(response, n_response);
-
-                request->executed = tpm_read_header(&reader).code == TSS2_RC_SUCCESS && !reader.bad;
-                request->own_out = false;
-        }
+        request->own_out = false;
         broker_step(broker, request, response, n_response);
         broker_leave(broker);
 }

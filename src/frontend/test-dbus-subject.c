@@ -73,10 +73,6 @@ TSS2_RC connection_set_locality(Connection *connection, uint8_t locality) {
         return TSS2_RC_SUCCESS;
 }
 
-const Peer *connection_peer(const Connection *connection) {
-        return &connection->peer;
-}
-
 static void on_ready(void *userdata) {
         Fixture *fixture = userdata;
 

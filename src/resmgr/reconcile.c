@@ -265,7 +265,8 @@ static RmFlow settle_reconcile(Rm *rm, RmJob *job, RmFrame *frame, const RmAnswe
         tpm_read_u32(&reader);
         n = tpm_read_u32(&reader);
         if (!is_list(answer, TPM2_CAP_HANDLES, sizeof(TPM2_HANDLE))) {
-                /* Still due. A TPM that was not started holds nothing, and says so; else the next answer may be better. */
+                /* Still due. A TPM that was not started holds nothing, and says so; else the next answer may be better.
+                 */
                 if (answer->rc == TPM2_RC_INITIALIZE)
                         rm_not_started(rm);
                 rm->due_reconcile = true;

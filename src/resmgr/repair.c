@@ -335,6 +335,12 @@ static RmFlow settle_regap(Rm *rm, RmJob *job, RmFrame *frame, const RmAnswer *a
         if (frame->phase == REGAP_LOAD && answer->rc != TPM2_RC_SUCCESS && !rm_context_is_dead(answer->rc) &&
             rm->sessions[i].state != RM_SESSION_ABANDONED)
                 return give_up(rm, job, answer->rc);
+        /* It is loaded now, and so in nobody's way: the TPM is in no state to save it, and may be again. */
+        if (frame->phase == REGAP_SAVE && (answer->rc & ~0x7Fu) == TPM2_RC_WARN && !rm_context_is_dead(answer->rc) &&
+            !is_unknown_handle(answer->rc)) {
+                rm->sessions[i].unsaveable = true;
+                return rm_pop(job);
+        }
         /* It can be neither kept nor renewed, and as long as it is there, no session can be saved. */
         rm_session_doom(rm, i);
         frame->op = RM_OP_FLUSH_SESSION;

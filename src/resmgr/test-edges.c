@@ -5,20 +5,20 @@
 
 /* Commands that are not well formed */
 
-/* A GetCapability of a list that is private, with a nonce and an HMAC of so many bytes. */
-static Message cmd_list_with_auth(uint16_t n_nonce, uint16_t n_hmac) {
+/* A GetCapability of a list that is private, with a nonce and an HMAC of so many bytes, of which some are missing. */
+static Message cmd_list_with_auth(uint16_t n_nonce, uint16_t n_hmac, uint16_t n_missing) {
         static const uint8_t ZEROES[100];
         Message m;
         TpmWriter w = TPM_WRITER(m.bytes, sizeof(m.bytes));
 
         tpm_write_begin(&w, TPM2_ST_SESSIONS, TPM2_CC_GetCapability);
-        tpm_write_u32(&w, 9 + n_nonce + n_hmac);
+        tpm_write_u32(&w, 9 + n_nonce + n_hmac - n_missing);
         tpm_write_u32(&w, TPM2_RH_PW);
         tpm_write_u16(&w, n_nonce);
         tpm_write_bytes(&w, ZEROES, n_nonce);
         tpm_write_u8(&w, 0);
         tpm_write_u16(&w, n_hmac);
-        tpm_write_bytes(&w, ZEROES, n_hmac);
+        tpm_write_bytes(&w, ZEROES, n_hmac - n_missing);
         tpm_write_u32(&w, TPM2_CAP_HANDLES);
         tpm_write_u32(&w, TRANSIENT(0));
         tpm_write_u32(&w, 1);
@@ -27,16 +27,16 @@ static Message cmd_list_with_auth(uint16_t n_nonce, uint16_t n_hmac) {
 }
 
 static void test_misshapen_authorizations_are_the_tpms_to_refuse(void **state) {
-        const uint16_t SIZES[][2] = { { 100, 0 }, { 0, 100 } };
+        const uint16_t SIZES[][3] = { { 100, 0, 0 }, { 0, 100, 0 }, { 0, 32, 32 } };
 
-        for (unsigned i = 0; i < 2; i++) {
-                Message command = cmd_list_with_auth(SIZES[i][0], SIZES[i][1]);
+        for (unsigned i = 0; i < 3; i++) {
+                Message command = cmd_list_with_auth(SIZES[i][0], SIZES[i][1], SIZES[i][2]);
                 Message bare = direct(command);
 
                 assert_int_not_equal(message_rc(&bare), TPM2_RC_SUCCESS);
                 assert_int_equal(rc_of(0, command), message_rc(&bare));
         }
-        assert_int_equal(rc_of(0, cmd_list_with_auth(0, 0)), RM_RC(TPM2_RC_AUTH_CONTEXT));
+        assert_int_equal(rc_of(0, cmd_list_with_auth(0, 0, 0)), RM_RC(TPM2_RC_AUTH_CONTEXT));
 }
 
 /* One handle where two must be: the TPM refuses it, and learns nothing but the kind of what means nothing to it. */
@@ -179,6 +179,20 @@ static void test_header_that_lies(void **state) {
                 assert_true(rm->due_reconcile);
                 succeed(0, command);
         }
+        new_key(0, 1);
+        chores(RM_CHORE_EVICT);
+        answers[0] = answer_with_handle(TRANSIENT(0));
+        answers[0].bytes[5]++;
+        arm_lie(TPM2_CC_ContextLoad, &answers[0]);
+        assert_int_equal(rc_of(0, cmd_hmac(TRANSIENT(0), "x")), RM_RC(TPM2_RC_FAILURE));
+        use_key(0, TRANSIENT(0));
+}
+
+/* What is due is left to the command itself. */
+static uint32_t rc_at_once(unsigned client, Message command) {
+        Message response = run(rm_job_begin(rm, spaces[client], command.bytes, command.n));
+
+        return message_rc(&response);
 }
 
 /* There is always one more handle, and it is nobody's. */
@@ -203,22 +217,47 @@ static bool list_for_ever(const Message *command, Message *ret_response) {
 }
 
 static void test_list_that_never_ends(void **state) {
-        Message command = cmd_get_random(4);
-
         rm->due_reconcile = true;
         intercept = list_for_ever;
         n_sent = 0;
-        command = run(rm_job_begin(rm, spaces[0], command.bytes, command.n));
+        assert_int_equal(rc_at_once(0, cmd_get_random(4)), RM_RC(TPM2_RC_FAILURE));
         intercept = NULL;
-        assert_int_equal(message_rc(&command), RM_RC(TPM2_RC_FAILURE));
         assert_int_equal(n_sent, RM_TRANSMITS_MAX);
         assert_true(rm->due_reconcile);
         succeed(0, cmd_get_random(4));
 }
 
+/* Each of two objects is loaded where the other one was, again and again. */
+static bool load_at_one_place(const Message *command, Message *ret_response) {
+        if (message_rc(command) != TPM2_CC_ContextLoad)
+                return false;
+        *ret_response = direct(*command);
+        if (message_rc(ret_response) == TPM2_RC_SUCCESS)
+                tpm_put_u32(ret_response->bytes + TPM_HEADER_SIZE, TRANSIENT(0));
+        return true;
+}
+
+static void test_loads_that_never_end(void **state) {
+        new_key(0, 1);
+        new_key(0, 2);
+        for (unsigned i = 0; i < 4; i++) { /* it may end with anything, and a load is among that */
+                chores(RM_CHORE_EVICT);
+                for (unsigned k = 1; k < i; k++)
+                        direct(cmd_hash_start());
+                rm->due_reconcile = i > 0;
+                intercept = load_at_one_place;
+                n_sent = 0;
+                assert_int_equal(rc_at_once(0, cmd_certify(TRANSIENT(0), TRANSIENT(1))), RM_RC(TPM2_RC_FAILURE));
+                assert_int_equal(n_sent, RM_TRANSMITS_MAX);
+                assert_true(rm->due_reconcile);
+                intercept = NULL;
+                chores(RM_CHORE_DUE);
+                assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), rm->n_residents);
+        }
+}
+
 static void test_start_without_commands(void **state) {
         Message none = answer_of(TPM2_RC_SUCCESS);
-        Message response = cmd_get_random(4);
 
         memset(none.bytes + none.n, 0, 9);
         none.bytes[none.n + 4] = TPM2_CAP_COMMANDS;
@@ -226,10 +265,21 @@ static void test_start_without_commands(void **state) {
         inprocess_reset();
         rm_forget_residents(rm);
         arm_lie(TPM2_CC_GetCapability, &none);
-        response = run(rm_job_begin(rm, spaces[0], response.bytes, response.n));
-        assert_int_equal(message_rc(&response), RM_RC(TPM2_RC_FAILURE));
+        assert_int_equal(rc_at_once(0, cmd_get_random(4)), RM_RC(TPM2_RC_FAILURE));
         assert_true(rm->due_start);
         succeed(0, cmd_get_random(4));
+}
+
+/* A TPM that was reset and not started holds nothing: who starts it is its client. */
+static void test_reset_while_something_is_due(void **state) {
+        new_key(0, 1);
+        check_claims = false;
+        inprocess_reset();
+        rm->due_reconcile = true;
+        assert_int_equal(rc_at_once(0, cmd_get_random(4)), TPM2_RC_INITIALIZE);
+        assert_int_equal(rm->n_residents, 0);
+        direct(cmd_startup(TPM2_SU_CLEAR));
+        assert_int_equal(rc_of(0, cmd_hmac(TRANSIENT(0), "x")), RM_RC(RC_REFERENCE_H0));
 }
 
 /* What the attributes of a command say counts, whether or not it is one of those known to flush. */
@@ -277,16 +327,19 @@ static void test_reconfiguration_makes_copies_stale(void **state) {
 
 static uint32_t n_cells;
 
-/* No cell is left: those that are free hold an answer that nobody asks for. */
+/* One cell is left, which is less than any context needs: the free ones hold an answer that nobody asks for. */
 static void take_cells(void) {
-        RmCopy rest = { .first = rm->free_cell };
+        RmCopy rest = RM_NO_COPY;
 
-        for (uint32_t i = rm->free_cell; i != RM_NONE; i = rm_cell(rm, i)->next)
+        if (rm->free_cell != RM_NONE) {
+                rest = (RmCopy){ .first = rm_cell(rm, rm->free_cell)->next };
+                rm_cell(rm, rm->free_cell)->next = RM_NONE;
+        }
+        for (uint32_t i = rest.first; i != RM_NONE; i = rm_cell(rm, i)->next)
                 rest.n_bytes += RM_CELL_PAYLOAD;
         rm->fixed[rm->n_fixed++] = (RmFixed){ .answer = rest };
-        rm->free_cell = RM_NONE;
         n_cells = rm->n_cells;
-        rm->n_cells = rm->n_cells_used;
+        rm->n_cells = rm->n_cells_used + (rm->free_cell == RM_NONE);
 }
 
 static void give_cells(void) {
@@ -295,7 +348,7 @@ static void give_cells(void) {
 }
 
 static void test_no_room_for_copies_of_objects(void **state) {
-        const Message query = cmd_get_capability(TPM2_CAP_ALGS, 0, 4);
+        const Message query = cmd_get_capability(TPM2_CAP_COMMANDS, 0, 254);
 
         for (unsigned i = 0; i < 3; i++)
                 new_key(i, i);
@@ -311,8 +364,6 @@ static void test_no_room_for_copies_of_objects(void **state) {
                 n_sent = 0;
                 succeed(0, query);
                 assert_int_equal(n_sent, 1);
-                rm->n_cells = rm->n_cells_used;
-                take_cells();
         }
         give_cells();
 }
@@ -348,7 +399,9 @@ static void test_no_room_for_copies_of_sessions(void **state) {
         for (unsigned i = 0; i < 3; i++)
                 sessions[i] = new_session(i);
         take_cells();
+        n_saves = 0;
         more = new_session(3);
+        assert_int_equal(n_saves, 1); /* and not tried in vain once more */
         give_cells();
         assert_int_equal(rc_of_use(0, sessions[0]), RM_RC(RC_REFERENCE_H0));
         use(1, sessions[1]);
@@ -420,7 +473,9 @@ int main(void) {
                 RM_TEST(test_handle_that_cannot_be),
                 RM_TEST(test_header_that_lies),
                 RM_TEST(test_list_that_never_ends),
+                RM_TEST(test_loads_that_never_end),
                 RM_TEST(test_start_without_commands),
+                RM_TEST(test_reset_while_something_is_due),
                 RM_TEST(test_extensive_command_that_nobody_knows),
                 RM_TEST(test_reconfiguration_makes_copies_stale),
                 RM_TEST(test_no_room_for_copies_of_objects),

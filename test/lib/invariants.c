@@ -187,3 +187,52 @@ const char *rm_invariant_broken(Rm *rm) {
                         broken = check_space(rm, i);
         return broken ?: check_sessions(rm) ?: check_jobs(rm);
 }
+
+/* What a command may take out of the TPM is marked unknown while it is out, and still has its handle. */
+static bool own_object(Rm *rm, uint32_t space, TPM2_HANDLE phandle) {
+        bool own = phandle == TPM_TRANSIENT_LAST;
+
+        for (uint32_t k = 0; k < rm->n_residents; k++) {
+                const RmObject *object = rm_object(rm, rm->residents[k]);
+
+                own |= object->phandle == phandle && object->space == space;
+        }
+        return own;
+}
+
+static bool own_session(Rm *rm, uint32_t space, TPM2_HANDLE handle) {
+        uint32_t i = rm_session_find(rm, handle);
+
+        return i == RM_NONE || rm->sessions[i].space == space;
+}
+
+static const char *check_flush(Rm *rm, uint32_t space, const uint8_t *bytes) {
+        TpmReader reader = TPM_READER(bytes + TPM_HEADER_SIZE, sizeof(TPM2_HANDLE));
+        TPM2_HANDLE handle = tpm_read_u32(&reader);
+        uint32_t i = tpm_handle_is_session(handle) ? rm_session_find(rm, handle) : RM_NONE;
+
+        DEMAND(i == RM_NONE || rm_session_may_flush(rm, space, i), "a session that is flushed is another client's");
+        DEMAND(!tpm_handle_is_transient(handle) || own_object(rm, space, handle),
+               "an object that is flushed is another client's");
+        return NULL;
+}
+
+const char *rm_border_broken(Rm *rm, uint32_t space, const uint8_t *bytes, size_t n_bytes) {
+        TpmCommand command = tpm_command_parse(&rm->table, bytes, n_bytes);
+
+        /* Without its last handle a command is refused before the TPM looks at what the others mean. */
+        for (unsigned i = 0; command.handles_whole && i < command.n_handles; i++) {
+                DEMAND(!tpm_handle_is_transient(command.handles[i]) || own_object(rm, space, command.handles[i]),
+                       "an object in the handle area is another client's");
+                DEMAND(!tpm_handle_is_session(command.handles[i]) || own_session(rm, space, command.handles[i]),
+                       "a session in the handle area is another client's");
+        }
+        for (unsigned i = 0; i < command.n_auths; i++)
+                DEMAND(!tpm_handle_is_session(command.auths[i].session) ||
+                               own_session(rm, space, command.auths[i].session),
+                       "a session in the authorization area is another client's");
+        if (command.info.kind == TPM_COMMAND_FLUSH_CONTEXT && command.header.tag == TPM2_ST_NO_SESSIONS &&
+            n_bytes == TPM_HEADER_SIZE + sizeof(TPM2_HANDLE))
+                return check_flush(rm, space, bytes);
+        return NULL;
+}

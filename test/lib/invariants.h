@@ -13,4 +13,11 @@
  */
 const char *rm_invariant_broken(Rm *rm);
 
+/*
+ * Nothing of a client's own command, as it goes to the TPM, may be another client's.
+ *
+ * Return: NULL, or what of it is.
+ */
+const char *rm_border_broken(Rm *rm, uint32_t space, const uint8_t *bytes, size_t n_bytes);
+
 #endif

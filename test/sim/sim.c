@@ -14,8 +14,8 @@
 #include <unistd.h>
 
 static const char usage[] =
-        "usage: sim [--faults] [--first N] [--seeds N] [--jobs N] [--time]\n"
-        "       sim [--faults] --seed N [--keep LIST] [--shrink] [--verbose]\n"
+        "usage: sim [--faults] [--first N] [--seeds N] [--jobs N] [--no-shrink]\n"
+        "       sim [--faults] --seed N [--keep LIST] [--no-shrink] [--verbose]\n"
         "\n"
         "Runs programs of many clients against broker and resource manager on a TPM in this process, one run a\n"
         "seed, and compares what each client is answered with what it is answered alone.\n"
@@ -26,7 +26,7 @@ static const char usage[] =
         "  --jobs N       in so many processes (as many as there are processors)\n"
         "  --seed N       this one alone\n"
         "  --keep LIST    ... and of its events only these: 3,7,9-12\n"
-        "  --shrink       ... and when it fails, look for the fewest events that still do\n"
+        "  --no-shrink    do not look for the fewest events with which a seed still fails\n"
         "  --verbose      ... and print every answer\n";
 
 typedef struct Options {
@@ -159,7 +159,7 @@ int main(int argc, char **argv) {
                 { "jobs", required_argument, NULL, 'j' },
                 { "seed", required_argument, NULL, 's' },
                 { "keep", required_argument, NULL, 'k' },
-                { "shrink", no_argument, NULL, 'm' },
+                { "no-shrink", no_argument, NULL, 'm' },
                 { "verbose", no_argument, NULL, 'v' },
                 { NULL, 0, NULL, 0 },
         };
@@ -189,7 +189,7 @@ int main(int argc, char **argv) {
                         options.keep = optarg;
                         break;
                 case 'm':
-                        options.shrink = true;
+                        options.shrink = false;
                         break;
                 case 'v':
                         options.verbose = true;

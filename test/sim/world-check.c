@@ -45,58 +45,14 @@ void world_check(void) {
                 check_claims();
 }
 
-/* What a command may take out of the TPM is marked unknown while it is out, and still has its handle. */
-static bool own_object(uint32_t space, TPM2_HANDLE phandle) {
-        bool own = phandle == TPM_TRANSIENT_LAST;
-
-        for (uint32_t k = 0; k < world.rm->n_residents; k++) {
-                const RmObject *object = rm_object(world.rm, world.rm->residents[k]);
-
-                own |= object->phandle == phandle && object->space == space;
-        }
-        return own;
-}
-
-static bool own_session(uint32_t space, TPM2_HANDLE handle) {
-        uint32_t i = rm_session_find(world.rm, handle);
-
-        return i == RM_NONE || world.rm->sessions[i].space == space;
-}
-
-/* Nothing of a client's command, as it goes to the TPM, may be another client's. */
 void world_check_border(const uint8_t *bytes, size_t n_bytes) {
         const Request *request = world.broker->current;
-        TpmCommand command;
-        uint32_t space;
+        const char *broken = NULL;
 
-        if (!request || !request->connection || !request->own_out || request->connection->space == RM_NONE)
-                return;
-        space = request->connection->space;
-        command = tpm_command_parse(&world.rm->table, bytes, n_bytes);
-        /* Without its last handle a command is refused before the TPM looks at what the others mean. */
-        for (unsigned i = 0; command.handles_whole && i < command.n_handles; i++) {
-                TPM2_HANDLE handle = command.handles[i];
-
-                if (tpm_handle_is_transient(handle) && !own_object(space, handle))
-                        world_fail("handle %u of command %x, %08x, is not its client's", i, command.header.code,
-                                   handle);
-                if (tpm_handle_is_session(handle) && !own_session(space, handle))
-                        world_fail("session %08x in the handle area is not its client's", handle);
-        }
-        for (unsigned i = 0; i < command.n_auths; i++)
-                if (tpm_handle_is_session(command.auths[i].session) && !own_session(space, command.auths[i].session))
-                        world_fail("session %08x in the authorization area is not its client's",
-                                   command.auths[i].session);
-        if (command.info.kind == TPM_COMMAND_FLUSH_CONTEXT && command.header.tag == TPM2_ST_NO_SESSIONS &&
-            n_bytes == TPM_HEADER_SIZE + sizeof(TPM2_HANDLE)) {
-                TpmReader reader = TPM_READER(bytes + TPM_HEADER_SIZE, sizeof(TPM2_HANDLE));
-                TPM2_HANDLE handle = tpm_read_u32(&reader);
-                uint32_t i = tpm_handle_is_session(handle) ? rm_session_find(world.rm, handle) : RM_NONE;
-
-                if ((i != RM_NONE && !rm_session_may_flush(world.rm, space, i)) ||
-                    (tpm_handle_is_transient(handle) && !own_object(space, handle)))
-                        world_fail("%08x, which is to be flushed, is not its client's", handle);
-        }
+        if (request && request->connection && request->own_out && request->connection->space != RM_NONE)
+                broken = rm_border_broken(world.rm, request->connection->space, bytes, n_bytes);
+        if (broken)
+                world_fail("%s", broken);
 }
 
 /* Everything in the TPM is in the tables. */
@@ -119,7 +75,7 @@ void world_check_idle(void) {
         TPM2_HANDLE handles[64];
         unsigned limit = SLOTS - world.run->reserve;
 
-        if (world.wild || world.run->lone || world.silent || world.rm->due_start || world.rm->due_reconcile)
+        if (world.wild || world.run->lone || world.broker->current || world.rm->due_start || world.rm->due_reconcile)
                 return;
         check_known();
         for (uint32_t k = 0; k < world.rm->n_residents; k++)

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""
+Breaks the code on purpose, one place at a time, and sees whether anything notices: the simulation without and with
+faults, then the unit tests of resource manager and broker. A mutant that nothing notices fails the run.
+
+usage: mutants.py DIR [NAME...]     DIR is for the build, and is made
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+SEEDS = "1000"
+UNIT = ["resmgr-objects", "resmgr-sessions", "resmgr-capability", "resmgr-faults", "resmgr-power", "resmgr-regressions",
+        "broker", "outage", "stream"]
+
+# name: what is forgotten; file; the text that is replaced; by what
+MUTANTS = [
+    ("sequence-not-saved", "a sequence object that was used is not saved again", "resmgr/command.c",
+     "object->clean && (!object->sequence || command->info.kind == TPM_COMMAND_CONTEXT_SAVE);", "object->clean;"),
+    ("owner-handle-area", "whose a session in the handle area is", "resmgr/command.c",
+     "(tpm_handle_is_session(handle) && rm_command_session(rm, job, handle) == RM_NONE))",
+     "(tpm_handle_is_session(handle) && rm_session_find(rm, handle) == RM_NONE))"),
+    ("owner-auth-area", "whose a session in the authorization area is", "resmgr/command.c",
+     "if (rm_command_session(rm, job, handle) == RM_NONE)\n                        return rm_reply_rc(job, "
+     "RM_RC(TPM2_RC_REFERENCE_S0 + i));", ";"),
+    ("owner-auth-harmless", "... and what may stand in its place", "resmgr/command.c",
+     "return rm_session_find_usable(rm, job->space, handle) != RM_NONE ? handle : PLACEHOLDER;", "return handle;"),
+    ("owner-session", "whose a session is, anywhere", "resmgr/session.c",
+     "rm->sessions[i].space != space", "0"),
+    ("owner-flush", "whose session it is that is flushed", "resmgr/session.c",
+     "return session->space == space;", "return true;"),
+    ("owner-flush-object", "whose object it is that is flushed", "resmgr/command.c",
+     "if (i == RM_NONE)\n                return rm_reply_rc(job, RM_RC(RC_HANDLE_P1));\n        if (rm_object",
+     "if (i == RM_NONE)\n                return send_original(job, job->n_original);\n        if (rm_object"),
+    ("owner-save", "whose session it is whose context is saved", "resmgr/command.c",
+     "i = rm_session_find_usable(rm, job->space, handle);\n        if (i == RM_NONE || rm->sessions[i].handle != handle",
+     "i = rm_session_find(rm, handle);\n        if (i == RM_NONE || rm->sessions[i].handle != handle"),
+    ("owner-object", "whose object a virtual handle is", "resmgr/space.c",
+     "uint32_t i = rm_space(rm, space)->first_object;\n\n        while (i != RM_NONE && rm_object(rm, i)->vhandle",
+     "uint32_t i = rm_space(rm, vhandle & 1 ? 0 : space)->first_object;\n\n        "
+     "while (i != RM_NONE && rm_object(rm, i)->vhandle"),
+    ("session-ended", "that a session whose continueSession is clear has ended", "resmgr/commit.c",
+     "if (!(response->auths[i].attributes & TPMA_SESSION_CONTINUESESSION))", "if (0)"),
+    ("commit-early", "to wait for the answer: a flushed object is forgotten before", "resmgr/command.c",
+     "rm_object_set_unknown(rm, i);\n        return rm_send_flush(job, rm_object(rm, i)->phandle);",
+     "TPM2_HANDLE phandle = rm_object(rm, i)->phandle;\n        rm_object_free(rm, i);\n        "
+     "return rm_send_flush(job, phandle);"),
+    ("commit-early-session", "to wait for the answer: a flushed session is forgotten before", "resmgr/command.c",
+     "rm->sessions[i].residency = RM_UNKNOWN;\n                return send_original",
+     "rm_session_free(rm, i);\n                return send_original"),
+    ("quota-objects", "the last object of a quota", "resmgr/space.c",
+     "n_objects >= rm->limits.objects_per_space", "n_objects > rm->limits.objects_per_space"),
+    ("quota-sessions", "the last session of a quota", "resmgr/space.c",
+     "n_of_space >= rm->limits.sessions_per_space", "n_of_space > rm->limits.sessions_per_space"),
+    ("share-sessions", "that no user takes all sessions", "resmgr/space.c",
+     "return n_of_uid < share ? TSS2_RC_SUCCESS : RM_RC(TPM2_RC_SESSION_HANDLES);", "return TSS2_RC_SUCCESS;"),
+    ("handle-too-early", "that a virtual handle is taken", "resmgr/space.c",
+     "rm_object(rm, *link)->vhandle == vhandle) {", "rm_object(rm, *link)->vhandle == vhandle && vhandle & 1) {"),
+    ("left-at-close", "to flush what a client leaves", "resmgr/space.c",
+     "rm_object_doom(rm, space->first_object);", "rm_object_free(rm, space->first_object);"),
+    ("resend-buffer", "that what was sent is not what the client asked", "resmgr/command.c",
+     "memcpy(job->out, job->original, n);", "if (job->n_transmits == 0)\n                memcpy(job->out, job->original, n);"),
+    ("alias", "that a handle which is given out twice proves the tables wrong", "resmgr/commit.c",
+     "if (rm_object_find_resident(rm, phandle) != RM_NONE) {", "if (0) {"),
+    ("alias-load", "... when a context is loaded", "resmgr/repair.c",
+     "if (rm_object_find_resident(rm, phandle) != RM_NONE) {", "if (0) {"),
+    ("disconnect", "that a client is gone", "broker/connection.c",
+     "rm_space_close(broker->rm, connection->space);", ";"),
+    ("token-prefix", "to compare the whole of a session's context", "resmgr/command.c",
+     "!rm_copy_equals(rm, &session->token, job->original + TPM_HEADER_SIZE,\n"
+     "                                                   job->n_original - TPM_HEADER_SIZE)", "0"),
+    ("probe", "to ask what an extensive command has left", "resmgr/commit.c",
+     "rm->due_probe = rm->n_residents > 0;", ";"),
+    ("hierarchy", "which objects die with their hierarchy", "resmgr/commit.c",
+     "object->hierarchy && kills(job, object->hierarchy)", "0"),
+    ("victim", "that what a command needs must stay", "resmgr/residency.c",
+     "if (job && rm_command_pins_object(rm, job, i))", "if (0)"),
+    ("victim-session", "that a session that a command needs must stay", "resmgr/residency.c",
+     "if (job && rm_command_pins_session(rm, job, i))", "if (0)"),
+    ("flushed", "that some commands take an object away", "resmgr/commit.c", "TPMA_CC_FLUSHED", "0"),
+    ("audit", "that a command answered without the TPM ends no audit", "resmgr/commit.c",
+     "rm->audited |= (response->auths[i].attributes & TPMA_SESSION_AUDIT) != 0;", ";"),
+    ("not-started", "that a TPM that was not started holds nothing", "resmgr/commit.c",
+     "rm_not_started(rm);", ";"),
+    ("lost", "that after a lost answer the tables must be compared", "resmgr/job.c",
+     "rm->due_reconcile = true;", ";"),
+    ("gap", "to renew the oldest session when the context gap is full", "resmgr/repair.c",
+     "case TPM2_RC_CONTEXT_GAP:", "case 0x7777:"),
+    ("retry", "to try again what the TPM had no time for", "resmgr/state.h",
+     "return rc == TPM2_RC_RETRY || rc == TPM2_RC_YIELDED || rc == TPM2_RC_TESTING;",
+     "return rc == TPM2_RC_RETRY || rc == TPM2_RC_TESTING;"),
+    ("resume-first", "that who was put off comes first", "broker/runner.c",
+     "scheduler_add_first(&broker->scheduler, request);", ";"),
+    ("waiters", "those who wait when the TPM is lost", "broker/runner.c",
+     "while ((link = list_first(&broker->scheduler.waiting)))", "while (0 && (link = NULL))"),
+    ("forget-residents", "that a TPM that was reopened may be empty", "broker/runner.c",
+     "rm_forget_residents(broker->rm);", ";"),
+    ("due", "what must be settled before the next command", "resmgr/command.c",
+     "if (rm_push_due(rm, job)) {", "if (0) {"),
+    ("half-list", "that half a list is none", "resmgr/reconcile.c",
+     "!reader.bad && tpm_reader_left(&reader) == n * n_entry", "1"),
+]
+
+
+def run(command, timeout=600):
+    begin = time.monotonic()
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout,
+                              errors="replace", check=False)
+        code, output = done.returncode, done.stdout
+    except subprocess.TimeoutExpired:
+        code, output = -1, "it never ends"
+    return code, output, time.monotonic() - begin
+
+
+class Workshop:
+    """A copy of the tree, and its build."""
+
+    def __init__(self, folder):
+        self.tree = os.path.join(folder, "tree")
+        self.build = os.path.join(folder, "build")
+        os.makedirs(folder, exist_ok=True)
+        shutil.rmtree(self.tree, ignore_errors=True)
+        shutil.copytree(ROOT, self.tree, ignore=shutil.ignore_patterns("build*", ".git"))
+        if not os.path.exists(os.path.join(self.build, "build.ninja")):
+            subprocess.run(["meson", "setup", self.build, self.tree, "--buildtype=debug", "-Doptimization=1"], check=True,
+                           stdout=subprocess.DEVNULL)
+        code, output, _ = run(["ninja", "-C", self.build])
+        if code:
+            sys.exit(output)
+
+    def path(self, file):
+        return os.path.join(self.tree, "src", file)
+
+    def replace(self, file, old, new):
+        with open(self.path(file), encoding="utf-8") as stream:
+            text = stream.read()
+        if old not in text:
+            return False
+        with open(self.path(file), "w", encoding="utf-8") as stream:
+            stream.write(text.replace(old, new))
+        return True
+
+    def restore(self, file):
+        shutil.copyfile(os.path.join(ROOT, "src", file), self.path(file))
+
+    def simulate(self, *options):
+        code, output, seconds = run([os.path.join(self.build, "test/sim/sim"), "--seeds", SEEDS, "--no-shrink", *options],
+                                    timeout=120)
+        found = re.search(r"seed (\d+)[^:]*: (.*)", output)
+        if code == 0:
+            return None
+        what = "seed %s: %s" % found.groups() if found else output.strip().splitlines()[-1]
+        return "sim%s, %s (%.1f s)" % (" ".join(("",) + options), what, seconds)
+
+    def test(self):
+        code, output, seconds = run(["meson", "test", "-C", self.build, "--no-rebuild", *UNIT])
+        failed = re.findall(r"(\S+)\s+(?:FAIL|TIMEOUT|ERROR)", output)
+        return "test %s (%.1f s)" % (", ".join(failed) or "run", seconds) if code else None
+
+
+def judge(workshop, what, file, old, new):
+    """Return: what noticed, or None."""
+    if not workshop.replace(file, old, new):
+        return None, "%s has not the text to be replaced" % file
+    code, output, _ = run(["ninja", "-C", workshop.build])
+    if code:
+        return None, "it does not build\n" + output
+    noticed = [workshop.simulate(), workshop.simulate("--faults"), workshop.test()]
+    return [by for by in noticed if by], None
+
+
+def main():
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    workshop = Workshop(os.path.abspath(sys.argv[1]))
+    names = sys.argv[2:]
+    survived = []
+    chosen = [mutant for mutant in MUTANTS if not names or mutant[0] in names]
+    for name, what, file, old, new in chosen:
+        noticed, problem = judge(workshop, what, file, old, new)
+        workshop.restore(file)
+        print("%s (%s): forget %s" % (name, file, what))
+        for line in noticed or [problem or "NOTHING NOTICES"]:
+            print("    " + line)
+        sys.stdout.flush()
+        if not noticed:
+            survived.append(name)
+    print("%d mutants, %d noticed%s" % (len(chosen), len(chosen) - len(survived),
+                                        "; not: " + " ".join(survived) if survived else ""))
+    sys.exit(1 if survived else 0)
+
+
+main()
