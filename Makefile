@@ -32,6 +32,11 @@ sim: all
 mutants:
 	$(PYTHON) test/mutants/mutants.py build-mutants $(MUTANTS)
 
+# Each fuzzer for so many seconds.
+SECONDS ?= 60
+fuzz:
+	test/fuzz/run.sh $(SECONDS)
+
 # Lines of tpm/, resmgr/ and broker/ that the tests reach.
 coverage:
 	test/lib/lines.sh build-coverage
@@ -43,7 +48,7 @@ lint:
 	@clang-format --dry-run -Werror $(SOURCES)
 	$(PYTHON) test/lib/layers.py
 	$(PYTHON) test/lib/coverage.py
-	shellcheck -x run check .ci/run test/lib/*.sh
+	shellcheck -x run check .ci/run test/lib/*.sh test/fuzz/*.sh
 	if command -v cppcheck; then cppcheck -q --error-exitcode=1 --library=gtk --suppress=unknownMacro -Isrc $(shell find src -name "*.c" ! -name "test-*"); fi
 
 # The prefix is compiled in: the daemon looks for its helper below it.
@@ -52,6 +57,6 @@ install: all
 	meson install -C $(BUILD) --no-rebuild $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))
 
 clean:
-	rm -rf $(BUILD) build-run build-check build-mutants build-coverage
+	rm -rf $(BUILD) build-run build-check build-mutants build-coverage build-fuzz
 
-.PHONY: all check bench sim mutants coverage format lint install clean
+.PHONY: all check bench sim mutants fuzz coverage format lint install clean

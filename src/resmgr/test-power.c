@@ -155,6 +155,22 @@ static void test_p6_saved_context_loads_when_it_is_on_again(void **state) {
         succeed(0, cmd_hmac(handle_of(0, load_context(&saved)), "on"));
 }
 
+/* Whoever starts it after that, and whatever they load first: it is not what was there before. */
+static void test_started_by_somebody_else(void **state) {
+        TPM2_HANDLE key = handle_of(0, cmd_create_primary(TPM2_RH_OWNER, 1));
+        TPM2_HANDLE phandle = rm_object(rm, rm->residents[0])->phandle;
+        Message theirs;
+
+        power_cycle();
+        assert_int_equal(rc_of(1, cmd_get_random(4)), TPM2_RC_INITIALIZE);
+        direct(cmd_startup(TPM2_SU_CLEAR));
+        check_claims = true;
+        theirs = direct(cmd_create_primary(TPM2_RH_OWNER, 2));
+        assert_int_equal(message_handle(&theirs), phandle);
+        assert_int_equal(rc_of(0, cmd_hmac(key, "mine?")), RM_RC(TPM2_RC_REFERENCE_H0));
+        direct(cmd_with_handle(TPM2_CC_FlushContext, phandle));
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 RM_TEST(test_x9_startup_is_done_already),
@@ -167,6 +183,7 @@ int main(void) {
                 RM_TEST(test_p8_change_pps),
                 RM_TEST(test_p7_sessions_survive_clear),
                 RM_TEST(test_p6_saved_context_loads_when_it_is_on_again),
+                RM_TEST(test_started_by_somebody_else),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -321,6 +321,7 @@ static void finish(void) {
         for (unsigned i = 0; i < SPACES; i++)
                 close_space(i);
         fake_tpm_run(tpm, startup.bytes, startup.n, ignored.bytes, sizeof(ignored.bytes));
+        /* Lies are believed until something tells otherwise: that is what is told here. */
         for (uint32_t i = 0; i < rm->n_sessions_used; i++)
                 rm->sessions[i].unsaveable = false;
         for (uint32_t i = 0; i < rm->n_objects_used; i++)

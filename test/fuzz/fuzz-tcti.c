@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "fuzz.h"
 
+#include "tcti/dbus-message.h"
 #include "tcti/tss2/tss2-tcti-tabrmd.h"
 
 #include <fcntl.h>
@@ -13,9 +14,9 @@
  * (--wrap): what it connects to is a socket whose other end is fed from the input, piece by piece, whenever the library
  * waits; when there is no more, its time is up, or the other end is closed.
  *
- * Input: flags u8; a configuration, if they say so; number of calls u8, the calls, a byte each; pieces: head u8 (size
- * in the low six bits; 0x40: on the bus, even when it has handed out a stream; 0x80: and hands one out), and their
- * bytes
+ * Input: flags u8 (64: the rest is a message of the bus, to be parsed); a configuration, if they say so; number of
+ * calls u8, the calls, a byte each; pieces: head u8 (size in the low six bits; 0x40: on the bus, even when it has
+ * handed out a stream; 0x80: and hands one out), and their bytes
  */
 #define GUARD 0xC7
 
@@ -176,6 +177,28 @@ static void use(TSS2_TCTI_CONTEXT *tcti, size_t room, Input *input, const char *
         Tss2_Tcti_Finalize(tcti);
 }
 
+/*
+ * A message as it came, in memory of just its size: the library reads into larger ones, where reading too far is not
+ * seen.
+ */
+static void parse(Input *input) {
+        size_t n = input->n - input->at;
+        uint8_t *bytes = malloc(n + (n == 0));
+        uint8_t header[DBUS_HEADER_SIZE] = { 0 };
+        DbusMessage message = { 0 };
+        uint64_t number;
+
+        DEMAND(bytes);
+        n = input_bytes(input, bytes, n);
+        memcpy(header, bytes, n < sizeof(header) ? n : sizeof(header));
+        if (n >= DBUS_HEADER_SIZE && dbus_message_size(header) == n && dbus_message_parse(bytes, n, &message)) {
+                (void)dbus_message_number(&message, "t", &number);
+                (void)dbus_message_number(&message, "u", &number);
+                DEMAND(!message.error || strlen(message.error) < n);
+        }
+        free(bytes);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n_bytes) {
         static const char *const confs[] = { "socket=/nowhere", "bus_type=session", "bus_type=session,bus_name=a.b" };
         Input input = { bytes, n_bytes, 0 };
@@ -185,6 +208,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n_bytes) {
         void *room = NULL;
         unsigned n_fds;
 
+        if (flags & 64) {
+                parse(&input);
+                return 0;
+        }
         DEMAND(Tss2_Tcti_Tabrmd_Init(NULL, &size, NULL) == TSS2_RC_SUCCESS);
         room = calloc(1, size);
         DEMAND(room);

@@ -3,6 +3,15 @@
 
 #include <dirent.h>
 #include <limits.h>
+#include <signal.h>
+#include <unistd.h>
+
+static char running[PATH_MAX + 1];
+
+/* Which one it was. */
+static void on_abort(int signal_number) {
+        (void)!write(STDERR_FILENO, running, strlen(running));
+}
 
 /* Runs a fuzzer's function over the files of a folder: replay FOLDER. For builds without libFuzzer. */
 static bool replay(const char *folder, const char *name) {
@@ -23,6 +32,7 @@ static bool replay(const char *folder, const char *name) {
         if (!copy)
                 return false;
         memcpy(copy, bytes, n);
+        snprintf(running, sizeof(running), "%s\n", path);
         LLVMFuzzerTestOneInput(copy, n);
         free(copy);
         return true;
@@ -33,6 +43,7 @@ int main(int argc, char **argv) {
         const struct dirent *entry;
         unsigned n = 0;
 
+        signal(SIGABRT, on_abort);
         if (!folder) {
                 fprintf(stderr, "usage: %s FOLDER\n", argv[0]);
                 return 2;

@@ -38,8 +38,8 @@ fuzz() {
         local log=$dir/$1.log status=0
 
         mkdir -p "$dir/corpus/$1" "$dir/found"
-        "$dir/build/test/fuzz/fuzz-$1" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -max_len=2048 -entropic=0 \
-                -print_final_stats=1 -artifact_prefix="$dir/found/$1-" "$dir/corpus/$1" "test/fuzz/corpus/$1" \
+        "$dir/build/test/fuzz/fuzz-$1" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -max_len=2048 -len_control=0 \
+                -entropic=0 -print_final_stats=1 -artifact_prefix="$dir/found/$1-" "$dir/corpus/$1" "test/fuzz/corpus/$1" \
                 >"$log" 2>&1 || status=1
         awk -v name="$1" -v status=$status '
                 / cov: / { for (i = 1; i < NF; i++) if ($i == "cov:") edges = $(i + 1) }
@@ -61,7 +61,7 @@ minimize() {
 
         rm -rf "$small"
         mkdir -p "$small"
-        "$dir/build/test/fuzz/fuzz-$1" -merge=1 -max_len=512 "$small" "test/fuzz/corpus/$1" "$dir/corpus/$1" >"$dir/$1.log" 2>&1 &&
+        "$dir/build/test/fuzz/fuzz-$1" -merge=1 -max_len=512 -use_counters=0 "$small" "test/fuzz/corpus/$1" "$dir/corpus/$1" >"$dir/$1.log" 2>&1 &&
                 rm -f "test/fuzz/corpus/$1"/* && cp "$small"/* "test/fuzz/corpus/$1/"
 }
 

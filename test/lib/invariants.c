@@ -133,6 +133,10 @@ static const char *check_space(Rm *rm, uint32_t i) {
                 n += rm_object(rm, k)->space == i && rm_object(rm, k)->state == RM_OBJECT_PENDING;
         DEMAND(n == space->n_objects, "a space miscounts its objects");
         DEMAND(n <= rm->limits.objects_per_space, "a space has more objects than its quota");
+        n = 0;
+        for (uint32_t k = 0; k < rm->n_sessions_used; k++)
+                n += rm->sessions[k].state != RM_SESSION_FREE && rm->sessions[k].space == i;
+        DEMAND(n <= rm->limits.sessions_per_space, "a space has more sessions than its quota");
         return NULL;
 }
 

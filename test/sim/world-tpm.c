@@ -192,6 +192,8 @@ static bool make_answer(const Fault *fault, Message *answer) {
                 world_taint_all();
                 if (random_below(&random, 2))
                         world_direct(world.command);
+                if (random_below(&random, 3) == 0)
+                        world_reset(false);
                 world.pending = false;
                 backend_lose(&world.backend, "the run says so");
                 return false;
