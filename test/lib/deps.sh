@@ -6,7 +6,8 @@
 packages_run=(gcc libc6-dev meson ninja-build pkg-config libglib2.0-dev libtss2-dev libtpms-dev
         python3 swtpm tpm2-tools)
 # shellcheck disable=SC2034
-packages_check=("${packages_run[@]}" binutils clang clang-format dbus-daemon libcmocka-dev libssl-dev shellcheck)
+packages_check=("${packages_run[@]}" binutils clang clang-format dbus-daemon libclang-rt-14-dev libcmocka-dev libssl-dev
+        shellcheck)
 
 is_installed() {
         [ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null)" = "ii " ]

@@ -4,6 +4,12 @@
 #include <glib.h>
 #include <string.h>
 
+uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t n) {
+        for (size_t i = 0; i < n; i++)
+                hash = (hash ^ ((const uint8_t *)bytes)[i]) * 0x100000001B3;
+        return hash;
+}
+
 void sha256(uint8_t *ret_digest, const void *a, size_t n_a, const void *b, size_t n_b) {
         GChecksum *checksum = g_checksum_new(G_CHECKSUM_SHA256);
         gsize n = DIGEST_SIZE;

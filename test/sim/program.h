@@ -173,6 +173,9 @@ uint32_t program_class_of(uint32_t rc);
 
 /* program-crypto.c */
 
+#define HASH_BEGIN 0xCBF29CE484222325
+uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t n); /* to tell things apart, no more */
+
 void sha256(uint8_t *ret_digest, const void *a, size_t n_a, const void *b, size_t n_b);
 void hmac256(uint8_t *ret_digest, const uint8_t *key, size_t n_key, const void *a, size_t n_a);
 size_t program_auth_value(uint8_t number, uint8_t *ret_value); /* at most 16 bytes */

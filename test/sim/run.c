@@ -163,6 +163,16 @@ bool run_try(const Run *run, Outcome *outcome, bool verbose) {
         return !outcome->failure[0];
 }
 
+bool run_again(const Run *run, Outcome *outcome) {
+        static Outcome again;
+
+        world_run(run, &again, false);
+        if (again.digest == outcome->digest)
+                return true;
+        snprintf(outcome->failure, sizeof(outcome->failure), "it does not happen the same way again");
+        return false;
+}
+
 static void without(const Run *run, unsigned from, unsigned n, Run *ret_run) {
         *ret_run = *run;
         ret_run->n_events = run->n_events - n;

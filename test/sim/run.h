@@ -13,6 +13,10 @@ void run_make(Run *run, uint64_t seed, bool faults);
  */
 bool run_try(const Run *run, Outcome *outcome, bool verbose);
 
+/* Run it once more. Return: whether everything was as it was the first time; else outcome->failure says that it was
+ * not. */
+bool run_again(const Run *run, Outcome *outcome);
+
 /* Leave out of a run that fails all that it does not need for it. */
 void run_shrink(Run *run, Outcome *outcome);
 

@@ -61,6 +61,7 @@ typedef struct World {
 
 extern World world;
 
+void world_digest(const void *bytes, size_t n);
 void world_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 bool world_failed(void);
 Message world_direct(Message command); /* past everything */

@@ -43,6 +43,10 @@ void world_taint_all(void) {
         }
 }
 
+void world_digest(const void *bytes, size_t n) {
+        world.outcome->digest = hash_bytes(world.outcome->digest, bytes, n);
+}
+
 static void note(unsigned client, ProgramLine line) {
         Transcript *transcript = &world.outcome->transcripts[client];
 
@@ -50,6 +54,8 @@ static void note(unsigned client, ProgramLine line) {
                 printf("%5u  client %2u  %-24s %08x  %u bytes\n", world.event, client, line.what, line.exact, line.n);
         transcript->lines[transcript->n_lines++] = line;
         world.outcome->n_commands++;
+        world_digest(&line.exact, sizeof(line.exact));
+        world_digest(&line.n, sizeof(line.n));
 }
 
 static void reply(void *userdata, const uint8_t *bytes, size_t n_bytes) {
@@ -312,6 +318,7 @@ void world_run(const Run *run, Outcome *outcome, bool verbose) {
         world.verbose = verbose;
         outcome->failure[0] = '\0';
         outcome->n_commands = outcome->n_transmits = 0;
+        outcome->digest = HASH_BEGIN;
         for (unsigned i = 0; i < run->n_clients; i++) {
                 outcome->transcripts[i].n_lines = 0;
                 outcome->transcripts[i].n_valid = EVENTS_MAX;
