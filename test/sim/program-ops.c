@@ -257,11 +257,21 @@ static bool op_capability(Draft *draft) {
                 { TPM2_CAP_ECC_CURVES, 0 },
         };
         unsigned i = random_below(&draft->program->random, 9);
+        uint32_t session = program_pick_session(draft->program, 1u << TPM2_SE_HMAC);
 
+        /* A list of one's own handles is no plain answer of the TPM's, and refused under a session. */
+        if (i >= 4 && session != NOTHING && random_below(&draft->program->random, 3) == 0)
+                draft_audit(draft, session);
         draft_u32(draft, asked[i][0]);
         draft_u32(draft, asked[i][1] + (i < 2 ? random_below(&draft->program->random, 3) : 0));
         draft_u32(draft, random_below(&draft->program->random, 2) ? 127 : random_below(&draft->program->random, 4));
         draft->step->steady = i < 2;
+        return true;
+}
+
+static bool op_unknown(Draft *draft) {
+        draft->step->code += random_below(&draft->program->random, 4);
+        draft_u32(draft, TPM_TRANSIENT_FIRST);
         return true;
 }
 
@@ -384,6 +394,7 @@ const ProgramOp program_ops[] = {
         { "GetCapability", 5, TPM2_CC_GetCapability, op_capability },
         { "PCR", 2, TPM2_CC_PCR_Extend, op_pcr },
         { "NV", 3, TPM2_CC_NV_Read, op_nv },
+        { "no command", 1, 0x1FC, op_unknown },
         { "another's session", 5, TPM2_CC_PolicyGetDigest, op_foreign },
 };
 const unsigned program_n_ops = sizeof(program_ops) / sizeof(program_ops[0]);
