@@ -24,174 +24,22 @@ import time
 import traceback
 import unittest
 
-import proxy
 import tcti
 import tpm
-
-BUILD = pathlib.Path(os.environ.get("TABRMD_BUILD", "build")).absolute()
+# Some of these are for those who import this.
+from process import HANG, TICKS, Process, can_connect, clean_env, runs, wait_until  # noqa: F401
+from tpms import BUILD, FakeTpm, Swtpm, TcpSwtpm  # noqa: F401
 LIBRARY = pathlib.Path(os.environ.get("TABRMD_LIBRARY", BUILD / "src/tcti")).absolute()
 PEER = pathlib.Path(os.environ.get("TABRMD_PEER", BUILD / "peer")).absolute()
 IS_PEER = os.environ.get("TABRMD_SUBJECT") == "peer"
 HELPER = BUILD / "src/helper/tpm2-abrmd-helper"
 BUS_NAME = "com.intel.tss2.Tabrmd"
 
-HANG = 60  # seconds after which something is said to hang; nothing that works comes near it
-TICKS = os.sysconf("SC_CLK_TCK")
 SANITIZER_WORDS = ("AddressSanitizer", "LeakSanitizer", "runtime error:", "UndefinedBehaviorSanitizer")
 
 
 def peer_library():
     return next(iter(PEER.glob("usr/lib/*/libtss2-tcti-tabrmd.so.0"))).parent
-
-
-def wait_until(condition, what, process=None, timeout=HANG):
-    """Asks again and again; ends early when the process has ended. -> what the condition gave"""
-    deadline = time.monotonic() + timeout
-    while True:
-        value = condition()
-        if value:
-            return value
-        if process and process.poll() is not None:
-            raise RuntimeError("%s: the process ended with %s" % (what, process.returncode))
-        if time.monotonic() > deadline:
-            raise TimeoutError(what)
-        time.sleep(0.005)
-
-
-def runs(pid):
-    with contextlib.suppress(FileNotFoundError):
-        return pathlib.Path("/proc/%d/stat" % pid).read_text().rpartition(")")[2].split()[0] not in "ZX"
-    return False
-
-
-class Process:
-    """A child with its output in a file. It ends with us, however we end, but not on a Ctrl-C that is meant for us."""
-
-    def __init__(self, name, argv, log, env=None):
-        self.name = name
-        self.log = pathlib.Path(log)
-        with open(self.log, "ab") as output:
-            self.popen = subprocess.Popen(["setpriv", "--pdeathsig", "TERM", *map(str, argv)], stdin=subprocess.DEVNULL,
-                                          stdout=output, stderr=subprocess.STDOUT, env=env, cwd=self.log.parent,
-                                          start_new_session=True)
-
-    @property
-    def pid(self):
-        return self.popen.pid
-
-    def alive(self):
-        return self.popen.poll() is None
-
-    def output(self):
-        return self.log.read_text(errors="replace")
-
-    def end(self, sig=signal.SIGTERM, timeout=HANG):
-        """-> exit status; negative: the signal that ended it"""
-        if self.alive():
-            self.popen.send_signal(sig)
-        return self.wait(timeout)
-
-    def wait(self, timeout=HANG):
-        try:
-            return self.popen.wait(timeout)
-        except subprocess.TimeoutExpired:
-            self.popen.kill()
-            self.popen.wait()
-            raise TimeoutError("%s does not end" % self.name) from None
-
-    def cpu_ticks(self):
-        fields = pathlib.Path("/proc/%d/stat" % self.pid).read_text().rpartition(")")[2].split()
-        return int(fields[11]) + int(fields[12])
-
-    def memory_kib(self):
-        for line in pathlib.Path("/proc/%d/status" % self.pid).read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1])
-        raise RuntimeError("no VmRSS")
-
-
-class Swtpm:
-    """A software TPM behind a counting proxy: .proxy, .conf (a TCTI name)."""
-
-    def __init__(self, folder, started=True):
-        self.folder = pathlib.Path(folder)
-        self.state = self.folder / "tpm"
-        self.state.mkdir(parents=True, exist_ok=True)
-        self.data, self.ctrl = str(self.folder / "data"), str(self.folder / "ctrl")
-        self.process = None
-        self.start(started)
-        self.proxy = proxy.SwtpmProxy(self.data, self.ctrl)
-        self.conf = "swtpm:host=127.0.0.1,port=%d" % self.proxy.port
-
-    def start(self, started=True):
-        """started: TPM2_Startup was done"""
-        for path in (self.data, self.ctrl):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-        self.process = Process("swtpm", [
-            "swtpm", "socket", "--tpm2", "--tpmstate", "dir=%s" % self.state,
-            "--server", "type=unixio,path=" + self.data, "--ctrl", "type=unixio,path=" + self.ctrl, "--flags",
-            "not-need-init" + ",startup-clear" * started,
-        ], self.folder / "swtpm.log")
-        wait_until(lambda: can_connect(self.ctrl), "swtpm starts", self.process.popen)
-
-    def restart(self):
-        """The power goes and comes back."""
-        self.process.end(signal.SIGKILL)
-        self.start()
-        self.proxy.reconnect()
-
-    def stop(self):
-        self.proxy.close()
-        self.process.end()
-
-
-class TcpSwtpm:
-    """A software TPM with nobody in between, for measuring."""
-
-    def __init__(self, folder):
-        self.folder = pathlib.Path(folder)
-        (self.folder / "tpm").mkdir(parents=True, exist_ok=True)
-        for attempt in range(20):
-            first, second = proxy.bind_pair()
-            self.port = first.getsockname()[1]
-            first.close()
-            second.close()
-            self.process = Process("swtpm", [
-                "swtpm", "socket", "--tpm2", "--tpmstate", "dir=%s" % (self.folder / "tpm"),
-                "--server", "type=tcp,bindaddr=127.0.0.1,port=%d" % self.port,
-                "--ctrl", "type=tcp,bindaddr=127.0.0.1,port=%d" % (self.port + 1),
-                "--flags", "not-need-init,startup-clear",
-            ], self.folder / "swtpm.log")
-            try:
-                wait_until(lambda: "Listening" in self.process.output() or self.listens(), "swtpm starts",
-                           self.process.popen)
-                break
-            except RuntimeError:  # somebody took a port in the meantime
-                if attempt == 19:
-                    raise
-        self.conf = "swtpm:host=127.0.0.1,port=%d" % self.port
-
-    def listens(self):
-        """Without a connection, which swtpm would take for its client."""
-        for path in ("/proc/net/tcp", "/proc/net/tcp6"):
-            with contextlib.suppress(OSError):
-                for line in pathlib.Path(path).read_text().splitlines()[1:]:
-                    fields = line.split()
-                    if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == self.port:
-                        return True
-        return False
-
-    def stop(self):
-        self.process.end()
-
-
-def can_connect(path):
-    try:
-        tpm.connect_unix(path, HANG).close()
-        return True
-    except OSError:
-        return False
 
 
 BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
@@ -228,17 +76,6 @@ class Bus:
 
     def stop(self):
         self.process.end()
-
-
-def clean_env(**more):
-    """Nothing of whoever runs the tests, and above all not the way to their bus or TPM."""
-    env = {k: v for k, v in os.environ.items()
-           if not k.startswith(("DBUS_", "TPM2", "TSS2", "TCTI", "TABRMD_", "LD_", "NOTIFY_", "XDG_"))}
-    env.update(LC_ALL="C", ASAN_OPTIONS="quarantine_size_mb=1:detect_leaks=%d" % (os.geteuid() == 0),
-               UBSAN_OPTIONS="print_stacktrace=1")
-    env["DBUS_SYSTEM_BUS_ADDRESS"] = env["DBUS_SESSION_BUS_ADDRESS"] = "unix:path=/nonexistent"
-    env.update(more)
-    return env
 
 
 class Broker:
@@ -364,41 +201,6 @@ class Tools:
             raise AssertionError("%s: %d\n%s" % (" ".join(map(str, argv)), done.returncode,
                                                  done.stderr.decode(errors="replace")))
         return done.stdout
-
-
-class FakeTpm:
-    """test/lib/fake-tpm.h behind the ports of an swtpm: .conf. Options as in fake-tpm-server.c: "gap=255"."""
-
-    def __init__(self, folder, *options):
-        self.process = Process("fake-tpm", [BUILD / "test/lib/fake-tpm", *("--" + option for option in options)],
-                               pathlib.Path(folder) / "fake-tpm.log", clean_env())
-        wait_until(lambda: "ready" in self.process.output(), "the fake TPM starts", self.process.popen)
-        self.port = int(self.process.output().partition("ready ")[2].split()[0])
-        self.conf = "swtpm:host=127.0.0.1,port=%d" % self.port
-
-    def control(self, request, n_answer=4):
-        """One request of its control port. -> what follows the result"""
-        with socket.create_connection(("127.0.0.1", self.port + 1), HANG) as sock:
-            sock.sendall(request)
-            answer = tpm.read_exactly(sock, n_answer)
-        if answer[:4] != bytes(4):
-            raise ValueError("the fake TPM refuses %r" % request)
-        return answer[4:]
-
-    def option(self, text):
-        """fault=..., fail, heal"""
-        self.control(tpm.u32(0x1001) + text.encode())
-
-    def reset(self):
-        """The power goes and comes back."""
-        self.control(tpm.u32(2) + tpm.u32(0))
-
-    def count(self, code=0):
-        """-> commands of that code so far; 0: all"""
-        return int.from_bytes(self.control(tpm.u32(0x1000) + tpm.u32(code), 8), "big")
-
-    def stop(self):
-        self.process.end()
 
 
 def make_folder():

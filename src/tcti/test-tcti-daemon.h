@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef TCTI_TEST_TCTI_DAEMON_H
+#define TCTI_TEST_TCTI_DAEMON_H
+
+/* A daemon that says what the test wants, in the test's own process, and a client of it by the built library. */
+#include "tcti/tss2/tss2-tcti-tabrmd.h"
+#include "tpm/protocol.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/un.h>
+#include <tss2/tss2_tpm2_types.h>
+
+#include <cmocka.h>
+
+extern struct sockaddr_un address;
+extern char conf[160];
+extern int listener;
+extern int daemon_fd; /* the daemon's end of the connection; -1: none */
+extern TSS2_TCTI_CONTEXT *tcti;
+extern size_t context_size;
+
+extern const uint8_t COMMAND[12];
+extern const uint8_t RESPONSE[14];
+
+unsigned count_fds(void);
+
+int group_setup(void **state);
+int group_teardown(void **state);
+int listen_up(void **state);
+int setup(void **state); /* a context that is connected */
+int teardown(void **state);
+
+void take_client(void);
+void say(const void *bytes, size_t n);
+void expect_from_client(const void *bytes, size_t n);
+void transmit(void);
+TSS2_RC receive(size_t *size, uint8_t *response, int32_t timeout);
+void assert_whole_receive(void);
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+#endif

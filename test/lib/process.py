@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Processes that tests start, wait for and end, by process id."""
+
+import contextlib
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+import tpm
+
+HANG = 60  # seconds after which something is said to hang; nothing that works comes near it
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def wait_until(condition, what, process=None, timeout=HANG):
+    """Asks again and again; ends early when the process has ended. -> what the condition gave"""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if process and process.poll() is not None:
+            raise RuntimeError("%s: the process ended with %s" % (what, process.returncode))
+        if time.monotonic() > deadline:
+            raise TimeoutError(what)
+        time.sleep(0.005)
+
+
+def runs(pid):
+    with contextlib.suppress(FileNotFoundError):
+        return pathlib.Path("/proc/%d/stat" % pid).read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
+
+
+class Process:
+    """A child with its output in a file. It ends with us, however we end, but not on a Ctrl-C that is meant for us."""
+
+    def __init__(self, name, argv, log, env=None):
+        self.name = name
+        self.log = pathlib.Path(log)
+        with open(self.log, "ab") as output:
+            self.popen = subprocess.Popen(["setpriv", "--pdeathsig", "TERM", *map(str, argv)], stdin=subprocess.DEVNULL,
+                                          stdout=output, stderr=subprocess.STDOUT, env=env, cwd=self.log.parent,
+                                          start_new_session=True)
+
+    @property
+    def pid(self):
+        return self.popen.pid
+
+    def alive(self):
+        return self.popen.poll() is None
+
+    def output(self):
+        return self.log.read_text(errors="replace")
+
+    def end(self, sig=signal.SIGTERM, timeout=HANG):
+        """-> exit status; negative: the signal that ended it"""
+        if self.alive():
+            self.popen.send_signal(sig)
+        return self.wait(timeout)
+
+    def wait(self, timeout=HANG):
+        try:
+            return self.popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            self.popen.wait()
+            raise TimeoutError("%s does not end" % self.name) from None
+
+    def cpu_ticks(self):
+        fields = pathlib.Path("/proc/%d/stat" % self.pid).read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    def memory_kib(self):
+        for line in pathlib.Path("/proc/%d/status" % self.pid).read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1])
+        raise RuntimeError("no VmRSS")
+
+
+def clean_env(**more):
+    """Nothing of whoever runs the tests, and above all not the way to their bus or TPM."""
+    env = {k: v for k, v in os.environ.items()
+           if not k.startswith(("DBUS_", "TPM2", "TSS2", "TCTI", "TABRMD_", "LD_", "NOTIFY_", "XDG_"))}
+    env.update(LC_ALL="C", ASAN_OPTIONS="quarantine_size_mb=1:detect_leaks=%d" % (os.geteuid() == 0),
+               UBSAN_OPTIONS="print_stacktrace=1")
+    env["DBUS_SYSTEM_BUS_ADDRESS"] = env["DBUS_SESSION_BUS_ADDRESS"] = "unix:path=/nonexistent"
+    env.update(more)
+    return env
+
+
+def can_connect(path):
+    try:
+        tpm.connect_unix(path, HANG).close()
+        return True
+    except OSError:
+        return False

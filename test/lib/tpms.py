@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The TPMs of tests: swtpm behind a counting proxy, swtpm itself, and the fake one."""
+
+import contextlib
+import os
+import pathlib
+import signal
+import socket
+
+import proxy
+import tpm
+from process import HANG, Process, can_connect, clean_env, wait_until
+
+BUILD = pathlib.Path(os.environ.get("TABRMD_BUILD", "build")).absolute()
+
+
+class Swtpm:
+    """A software TPM behind a counting proxy: .proxy, .conf (a TCTI name)."""
+
+    def __init__(self, folder, started=True):
+        self.folder = pathlib.Path(folder)
+        self.state = self.folder / "tpm"
+        self.state.mkdir(parents=True, exist_ok=True)
+        self.data, self.ctrl = str(self.folder / "data"), str(self.folder / "ctrl")
+        self.process = None
+        self.start(started)
+        self.proxy = proxy.SwtpmProxy(self.data, self.ctrl)
+        self.conf = "swtpm:host=127.0.0.1,port=%d" % self.proxy.port
+
+    def start(self, started=True):
+        """started: TPM2_Startup was done"""
+        for path in (self.data, self.ctrl):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        self.process = Process("swtpm", [
+            "swtpm", "socket", "--tpm2", "--tpmstate", "dir=%s" % self.state,
+            "--server", "type=unixio,path=" + self.data, "--ctrl", "type=unixio,path=" + self.ctrl, "--flags",
+            "not-need-init" + ",startup-clear" * started,
+        ], self.folder / "swtpm.log")
+        wait_until(lambda: can_connect(self.ctrl), "swtpm starts", self.process.popen)
+
+    def restart(self):
+        """The power goes and comes back."""
+        self.process.end(signal.SIGKILL)
+        self.start()
+        self.proxy.reconnect()
+
+    def stop(self):
+        self.proxy.close()
+        self.process.end()
+
+
+class TcpSwtpm:
+    """A software TPM with nobody in between, for measuring."""
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(folder)
+        (self.folder / "tpm").mkdir(parents=True, exist_ok=True)
+        for attempt in range(20):
+            first, second = proxy.bind_pair()
+            self.port = first.getsockname()[1]
+            first.close()
+            second.close()
+            self.process = Process("swtpm", [
+                "swtpm", "socket", "--tpm2", "--tpmstate", "dir=%s" % (self.folder / "tpm"),
+                "--server", "type=tcp,bindaddr=127.0.0.1,port=%d" % self.port,
+                "--ctrl", "type=tcp,bindaddr=127.0.0.1,port=%d" % (self.port + 1),
+                "--flags", "not-need-init,startup-clear",
+            ], self.folder / "swtpm.log")
+            try:
+                wait_until(lambda: "Listening" in self.process.output() or self.listens(), "swtpm starts",
+                           self.process.popen)
+                break
+            except RuntimeError:  # somebody took a port in the meantime
+                if attempt == 19:
+                    raise
+        self.conf = "swtpm:host=127.0.0.1,port=%d" % self.port
+
+    def listens(self):
+        """Without a connection, which swtpm would take for its client."""
+        for path in ("/proc/net/tcp", "/proc/net/tcp6"):
+            with contextlib.suppress(OSError):
+                for line in pathlib.Path(path).read_text().splitlines()[1:]:
+                    fields = line.split()
+                    if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == self.port:
+                        return True
+        return False
+
+    def stop(self):
+        self.process.end()
+
+
+class FakeTpm:
+    """test/lib/fake-tpm.h behind the ports of an swtpm: .conf. Options as in fake-tpm-server.c: "gap=255"."""
+
+    def __init__(self, folder, *options):
+        self.process = Process("fake-tpm", [BUILD / "test/lib/fake-tpm", *("--" + option for option in options)],
+                               pathlib.Path(folder) / "fake-tpm.log", clean_env())
+        wait_until(lambda: "ready" in self.process.output(), "the fake TPM starts", self.process.popen)
+        self.port = int(self.process.output().partition("ready ")[2].split()[0])
+        self.conf = "swtpm:host=127.0.0.1,port=%d" % self.port
+
+    def control(self, request, n_answer=4):
+        """One request of its control port. -> what follows the result"""
+        with socket.create_connection(("127.0.0.1", self.port + 1), HANG) as sock:
+            sock.sendall(request)
+            answer = tpm.read_exactly(sock, n_answer)
+        if answer[:4] != bytes(4):
+            raise ValueError("the fake TPM refuses %r" % request)
+        return answer[4:]
+
+    def option(self, text):
+        """fault=..., fail, heal"""
+        self.control(tpm.u32(0x1001) + text.encode())
+
+    def reset(self):
+        """The power goes and comes back."""
+        self.control(tpm.u32(2) + tpm.u32(0))
+
+    def count(self, code=0):
+        """-> commands of that code so far; 0: all"""
+        return int.from_bytes(self.control(tpm.u32(0x1000) + tpm.u32(code), 8), "big")
+
+    def stop(self):
+        self.process.end()
