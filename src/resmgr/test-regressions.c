@@ -436,6 +436,36 @@ static void test_half_a_context_of_a_session(void **state) {
         assert_int_equal(tpm_count(TPM2_HT_SAVED_SESSION), 0);
 }
 
+/* The gap is full once, and the first save after that comes at a bad moment. */
+static bool gap_then_busy(const Message *command, Message *ret_response) {
+        static unsigned step;
+        TPM2_CC code = message_rc(command);
+        uint32_t rc = 0;
+
+        if (code == TPM2_CC_StartAuthSession && step == 0)
+                rc = TPM2_RC_CONTEXT_GAP;
+        if (code == TPM2_CC_ContextSave && step == 1)
+                rc = TPM2_RC_NV_RATE;
+        if (rc == 0)
+                return false;
+        step++;
+        arm(code, rc, 1);
+        intercept = gap_then_busy;
+        return inject(command, ret_response);
+}
+
+static void test_renewal_that_cannot_save_keeps_the_session(void **state) {
+        TPM2_HANDLE session = handle_of(0, cmd_start_session(TPM2_SE_POLICY));
+
+        chores(RM_CHORE_EVICT);
+        intercept = gap_then_busy;
+        handle_of(1, cmd_start_session(TPM2_SE_HMAC));
+        intercept = NULL;
+        succeed(0, cmd_with_handle(TPM2_CC_PolicyGetDigest, session));
+        chores(RM_CHORE_EVICT);
+        succeed(0, cmd_with_handle(TPM2_CC_PolicyGetDigest, session));
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 RM_TEST(test_start_that_failed_is_still_due),
@@ -456,6 +486,7 @@ int main(void) {
                 RM_TEST(test_saved_sessions_of_a_light_user_stay),
                 RM_TEST(test_auth_that_is_no_session),
                 RM_TEST(test_handle_area_cut_off),
+                RM_TEST(test_renewal_that_cannot_save_keeps_the_session),
                 RM_TEST(test_half_a_context_of_a_session),
                 RM_TEST(test_half_a_list_of_handles),
                 RM_TEST(test_half_a_list_of_commands),

@@ -126,13 +126,17 @@ class Workshop:
         self.build = os.path.join(folder, "build")
         os.makedirs(folder, exist_ok=True)
         shutil.rmtree(self.tree, ignore_errors=True)
-        shutil.copytree(ROOT, self.tree, ignore=shutil.ignore_patterns("build*", ".git"))
+        # With the time of the copy: what the last mutant of an earlier run left in the build is older.
+        shutil.copytree(ROOT, self.tree, copy_function=shutil.copy, ignore=shutil.ignore_patterns("build*", ".git"))
         if not os.path.exists(os.path.join(self.build, "build.ninja")):
             subprocess.run(["meson", "setup", self.build, self.tree, "--buildtype=debug", "-Doptimization=1"], check=True,
                            stdout=subprocess.DEVNULL)
         code, output, _ = run(["ninja", "-C", self.build])
         if code:
             sys.exit(output)
+        noticed = self.notice() or self.test()
+        if noticed:
+            sys.exit("with nothing broken: %s" % noticed)
 
     def path(self, file):
         return os.path.join(self.tree, "src", file)
@@ -158,10 +162,13 @@ class Workshop:
         what = "seed %s: %s" % found.groups() if found else output.strip().splitlines()[-1]
         return "sim%s, %s (%.1f s)" % (" ".join(("",) + options), what, seconds)
 
+    def notice(self):
+        return [by for by in (self.simulate(), self.simulate("--faults")) if by]
+
     def test(self):
         code, output, seconds = run(["meson", "test", "-C", self.build, "--no-rebuild", *UNIT])
         failed = re.findall(r"(\S+)\s+(?:FAIL|TIMEOUT|ERROR)", output)
-        return "test %s (%.1f s)" % (", ".join(failed) or "run", seconds) if code else None
+        return ["test %s (%.1f s)" % (", ".join(failed) or "run", seconds)] if code else []
 
 
 def judge(workshop, what, file, old, new):
@@ -171,8 +178,7 @@ def judge(workshop, what, file, old, new):
     code, output, _ = run(["ninja", "-C", workshop.build])
     if code:
         return None, "it does not build\n" + output
-    noticed = [by for by in (workshop.simulate(), workshop.simulate("--faults")) if by]
-    return noticed or [by for by in (workshop.test(),) if by], None
+    return workshop.notice() or workshop.test(), None
 
 
 def main():
