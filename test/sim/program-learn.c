@@ -53,6 +53,15 @@ static void add_object(Program *program, const ProgramObject *object, TPM2_HANDL
 
 static void add_session(Program *program, const ProgramSession *session) {
         for (uint32_t i = 0; i < PROGRAM_SESSIONS; i++) {
+                ProgramSession *twin = &program->sessions[i];
+
+                if (!twin->used || (twin->handle ^ session->handle) << 8 != 0)
+                        continue;
+                if (!twin->uncertain && !program->wild)
+                        program_contradict(program, "session %08x was given out twice", session->handle);
+                twin->used = false;
+        }
+        for (uint32_t i = 0; i < PROGRAM_SESSIONS; i++) {
                 if (program->sessions[i].used)
                         continue;
                 program->sessions[i] = *session;
