@@ -51,7 +51,7 @@ typedef struct World {
         bool cancelled; /* the TPM will notice, and do nothing */
         Message command;
         Fault faults[FAULTS_MAX];
-        unsigned n_again; /* answers in a row that put somebody off */
+        unsigned n_again; /* answers that put a command off */
 
         bool wild;   /* what is in the TPM may not be what the tables say */
         bool misled; /* the TPM said that it was full when it was not: how full it gets is learned from that */

@@ -96,11 +96,9 @@ static Fault *due_fault(void) {
                 else if (fault->armed && !due)
                         due = fault;
         }
-        /* Whoever is put off for too long is told so. */
+        /* Whoever is put off for too long, in all, is told so. */
         if (due && due->kind == FAULT_AGAIN && ++world.n_again > 8)
                 return NULL;
-        if (!due || due->kind != FAULT_AGAIN)
-                world.n_again = 0;
         if (due && --due->count == 0)
                 due->armed = false;
         return due;

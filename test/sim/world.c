@@ -65,6 +65,7 @@ static void reply(void *userdata, const uint8_t *bytes, size_t n_bytes) {
         ProgramLine line;
 
         client->busy = false;
+        world.n_again = 0;
         if (client->raw)
                 return;
         if (client->garbled) {
