@@ -81,13 +81,15 @@ static bool is_unknown_handle(TSS2_RC rc) {
         return rc == TPM2_RC_REFERENCE_H0 || rc == TPM2_RC_HANDLE + TPM2_RC_P + TPM2_RC_1;
 }
 
+static bool is_warning(TSS2_RC rc) {
+        return (rc & ~0x7Fu) == TPM2_RC_WARN;
+}
+
 /* A load cannot be made room for: the client hears why, by our own word, since it did not ask for a load. */
 static RmFlow give_up(Rm *rm, RmJob *job, TSS2_RC rc) {
-        bool warning = (rc & ~0x7Fu) == TPM2_RC_WARN;
-
         if (rc == TPM2_RC_INITIALIZE)
                 rm_not_started(rm);
-        return rm_reply_rc(job, warning && !rm_is_transitory(rc) ? RM_RC(rc) : rc);
+        return rm_reply_rc(job, is_warning(rc) && !rm_is_transitory(rc) ? RM_RC(rc) : rc);
 }
 
 /* Objects */
@@ -336,8 +338,7 @@ static RmFlow settle_regap(Rm *rm, RmJob *job, RmFrame *frame, const RmAnswer *a
             rm->sessions[i].state != RM_SESSION_ABANDONED)
                 return give_up(rm, job, answer->rc);
         /* It is loaded now, and so in nobody's way: the TPM is in no state to save it, and may be again. */
-        if (frame->phase == REGAP_SAVE && (answer->rc & ~0x7Fu) == TPM2_RC_WARN && !rm_context_is_dead(answer->rc) &&
-            !is_unknown_handle(answer->rc)) {
+        if (frame->phase == REGAP_SAVE && is_warning(answer->rc) && !is_unknown_handle(answer->rc)) {
                 rm->sessions[i].unsaveable = true;
                 return rm_pop(job);
         }

@@ -110,7 +110,6 @@ bool op_create(Draft *draft) {
 bool op_create_loaded(Draft *draft) {
         uint32_t parent = program_pick(draft->program, KIND(THING_PARENT));
         ProgramObject *made;
-        size_t at;
 
         if (parent == NOTHING)
                 return false;
@@ -119,9 +118,7 @@ bool op_create_loaded(Draft *draft) {
         draft_object(draft, parent);
         draft_authorize(draft, &draft->program->objects[parent]);
         write_sensitive(draft, made);
-        at = draft->parameters.n_bytes;
         write_public(draft, made, 0);
-        (void)at;
         draft->step->returns_handle = true;
         return true;
 }
