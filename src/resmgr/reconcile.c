@@ -38,16 +38,16 @@ static RmFlow send_startup(RmJob *job) {
         return RM_FLOW_SEND;
 }
 
-/* Half a list is none: what it leaves out would seem not to exist. */
-static bool is_list(const RmAnswer *answer, TPM2_CAP capability, size_t n_entry) {
-        TpmReader reader = TPM_READER(answer->bytes, answer->n_bytes);
+bool rm_read_list(const RmAnswer *answer, TPM2_CAP capability, size_t n_entry, RmList *ret_list) {
+        TpmReader *reader = &ret_list->reader;
         bool right;
-        uint32_t n;
 
-        tpm_read_u8(&reader);
-        right = tpm_read_u32(&reader) == capability;
-        n = tpm_read_u32(&reader);
-        return answer->rc == TPM2_RC_SUCCESS && right && !reader.bad && tpm_reader_left(&reader) == n * n_entry;
+        *reader = TPM_READER(answer->bytes, answer->n_bytes);
+        ret_list->more = tpm_read_u8(reader);
+        right = tpm_read_u32(reader) == capability;
+        ret_list->n = tpm_read_u32(reader);
+        return answer->rc == TPM2_RC_SUCCESS && right && !reader->bad &&
+               tpm_reader_left(reader) == ret_list->n * n_entry;
 }
 
 static RmFlow build_start(Rm *rm, RmJob *job, RmFrame *frame) {
@@ -97,15 +97,14 @@ static void take_property(Rm *rm, TPM2_PT property, uint32_t value) {
         }
 }
 
-static TPM2_PT take_properties(Rm *rm, TpmReader *reader) {
-        uint32_t n = tpm_read_u32(reader);
+static TPM2_PT take_properties(Rm *rm, RmList *list) {
         TPM2_PT next = 0;
 
-        while (n-- > 0 && !reader->bad) {
-                TPM2_PT property = tpm_read_u32(reader);
-                uint32_t value = tpm_read_u32(reader);
+        while (list->n-- > 0) {
+                TPM2_PT property = tpm_read_u32(&list->reader);
+                uint32_t value = tpm_read_u32(&list->reader);
 
-                if (reader->bad || property < next)
+                if (property < next)
                         break;
                 take_property(rm, property, value);
                 next = property + 1;
@@ -127,8 +126,7 @@ static RmFlow settle_start(Rm *rm, RmJob *job, RmFrame *frame, const RmAnswer *a
                 [START_PROPERTIES] = { TPM2_CAP_TPM_PROPERTIES, sizeof(TPMS_TAGGED_PROPERTY) },
                 [START_AUDITED] = { TPM2_CAP_AUDIT_COMMANDS, sizeof(TPM2_CC) },
         };
-        TpmReader reader = TPM_READER(answer->bytes, answer->n_bytes);
-        bool more;
+        RmList list;
         uint32_t next;
 
         if (frame->phase == START_STARTUP) {
@@ -139,26 +137,24 @@ static RmFlow settle_start(Rm *rm, RmJob *job, RmFrame *frame, const RmAnswer *a
                 start_phase(frame, START_COMMANDS, 0);
                 return RM_FLOW_AGAIN;
         }
-        if (!is_list(answer, LISTS[frame->phase].capability, LISTS[frame->phase].n_entry))
+        if (!rm_read_list(answer, LISTS[frame->phase].capability, LISTS[frame->phase].n_entry, &list))
                 return rm_reply_rc(job, answer->rc != TPM2_RC_SUCCESS ? answer->rc : RM_RC(TPM2_RC_FAILURE));
-        more = tpm_read_u8(&reader);
-        tpm_read_u32(&reader);
         if (frame->phase == START_COMMANDS) {
-                next = tpm_command_table_add(&rm->table, &reader);
-                if (more && next > 0)
+                next = tpm_command_table_add(&rm->table, &list.reader, list.n);
+                if (list.more && next > 0)
                         frame->at = next;
                 else if (rm->table.n_commands > 0)
                         start_phase(frame, START_PROPERTIES, TPM2_PT_FIXED);
                 else
                         return rm_reply_rc(job, RM_RC(TPM2_RC_FAILURE));
         } else if (frame->phase == START_PROPERTIES) {
-                next = take_properties(rm, &reader);
-                if (more && next > frame->at && next < TPM2_PT_VAR)
+                next = take_properties(rm, &list);
+                if (list.more && next > frame->at && next < TPM2_PT_VAR)
                         frame->at = next;
                 else
                         start_phase(frame, START_AUDITED, 0);
         } else {
-                rm->capability_audited = tpm_read_u32(&reader) > 0 && tpm_read_u32(&reader) == TPM2_CC_GetCapability;
+                rm->capability_audited = list.n > 0 && tpm_read_u32(&list.reader) == TPM2_CC_GetCapability;
                 start_phase(frame, START_DONE, 0);
         }
         return RM_FLOW_AGAIN;
@@ -257,14 +253,10 @@ static RmFlow end_phase(Rm *rm, RmFrame *frame) {
 }
 
 static RmFlow settle_reconcile(Rm *rm, RmJob *job, RmFrame *frame, const RmAnswer *answer) {
-        TpmReader reader = TPM_READER(answer->bytes, answer->n_bytes);
-        bool more = tpm_read_u8(&reader);
         uint32_t next = 0;
-        uint32_t n;
+        RmList list;
 
-        tpm_read_u32(&reader);
-        n = tpm_read_u32(&reader);
-        if (!is_list(answer, TPM2_CAP_HANDLES, sizeof(TPM2_HANDLE))) {
+        if (!rm_read_list(answer, TPM2_CAP_HANDLES, sizeof(TPM2_HANDLE), &list)) {
                 /* Still due. A TPM that was not started holds nothing, and says so; else the next answer may be better.
                  */
                 if (answer->rc == TPM2_RC_INITIALIZE)
@@ -272,8 +264,8 @@ static RmFlow settle_reconcile(Rm *rm, RmJob *job, RmFrame *frame, const RmAnswe
                 rm->due_reconcile = true;
                 return rm_reply_rc(job, answer->rc != TPM2_RC_SUCCESS ? answer->rc : RM_RC(TPM2_RC_FAILURE));
         }
-        while (n-- > 0) {
-                TPM2_HANDLE handle = tpm_read_u32(&reader);
+        while (list.n-- > 0) {
+                TPM2_HANDLE handle = tpm_read_u32(&list.reader);
 
                 if ((handle & TPM2_HR_HANDLE_MASK) < next)
                         break;
@@ -283,7 +275,7 @@ static RmFlow settle_reconcile(Rm *rm, RmJob *job, RmFrame *frame, const RmAnswe
                         return rm_push(job, RM_OP_FLUSH_HANDLE, handle);
                 }
         }
-        if (more && next > frame->at && next <= TPM2_HR_HANDLE_MASK) {
+        if (list.more && next > frame->at && next <= TPM2_HR_HANDLE_MASK) {
                 frame->at = next;
                 return RM_FLOW_AGAIN;
         }

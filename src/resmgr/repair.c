@@ -362,18 +362,16 @@ static RmFlow build_drop_foreign(Rm *rm, RmJob *job, RmFrame *frame) {
 }
 
 static RmFlow settle_drop_foreign(Rm *rm, RmJob *job, RmFrame *frame, const RmAnswer *answer) {
-        TpmReader reader = TPM_READER(answer->bytes, answer->n_bytes);
-        uint32_t n;
+        RmList list;
 
         if (rm_is_transitory(answer->rc))
                 return RM_FLOW_PAUSE;
-        tpm_read_u8(&reader);
-        tpm_read_u32(&reader);
-        n = tpm_read_u32(&reader);
-        while (answer->rc == TPM2_RC_SUCCESS && n-- > 0 && !reader.bad) {
-                TPM2_HANDLE handle = tpm_read_u32(&reader);
+        if (!rm_read_list(answer, TPM2_CAP_HANDLES, sizeof(TPM2_HANDLE), &list))
+                list.n = 0;
+        while (list.n-- > 0) {
+                TPM2_HANDLE handle = tpm_read_u32(&list.reader);
 
-                if (!reader.bad && rm_session_find(rm, handle) == RM_NONE) {
+                if (rm_session_find(rm, handle) == RM_NONE) {
                         *frame = (RmFrame){ .op = RM_OP_FLUSH_HANDLE, .at = handle };
                         return RM_FLOW_AGAIN;
                 }

@@ -375,6 +375,16 @@ typedef struct RmAnswer {
         size_t n_bytes;
 } RmAnswer;
 
+/* What GetCapability answers: the reader stands before the first of n entries. */
+typedef struct RmList {
+        TpmReader reader;
+        uint32_t n;
+        bool more;
+} RmList;
+
+/* Return: false unless it is a whole list of this. Half a list is none: what it leaves out would seem not to exist. */
+bool rm_read_list(const RmAnswer *answer, TPM2_CAP capability, size_t n_entry, RmList *ret_list);
+
 /* chore.c */
 
 /* Push what must be settled before a client's command may go out. Return: false when there is nothing. */

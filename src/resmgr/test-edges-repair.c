@@ -196,7 +196,7 @@ static void test_flush_of_a_session_is_refused(void **state) {
 static bool keep_the_first(const Message *command, Message *ret_response) {
         if (message_rc(command) != TPM2_CC_FlushContext || message_handle(command) != TRANSIENT(0))
                 return false;
-        *ret_response = answer_of(TPM2_RC_NV_RATE);
+        *ret_response = cmd_simple(TPM2_RC_NV_RATE);
         return true;
 }
 
@@ -242,7 +242,7 @@ static bool answer_gap(const Message *command, Message *ret_response) {
         if (!n || *n == 0)
                 return false;
         --*n;
-        *ret_response = answer_of(n == &n_gaps ? TPM2_RC_CONTEXT_GAP : TPM2_RC_NV_RATE);
+        *ret_response = cmd_simple(n == &n_gaps ? TPM2_RC_CONTEXT_GAP : TPM2_RC_NV_RATE);
         return true;
 }
 

@@ -143,7 +143,7 @@ static void test_capabilities_that_lie_are_not_kept(void **state) {
 }
 
 static Message answer_with_handle(TPM2_HANDLE handle) {
-        Message m = answer_of(TPM2_RC_SUCCESS);
+        Message m = cmd_simple(TPM2_RC_SUCCESS);
 
         tpm_put_u32(m.bytes + m.n, handle);
         tpm_put_u32(m.bytes + 2, m.n += 4);
@@ -257,7 +257,7 @@ static void test_loads_that_never_end(void **state) {
 }
 
 static void test_start_without_commands(void **state) {
-        Message none = answer_of(TPM2_RC_SUCCESS);
+        Message none = cmd_simple(TPM2_RC_SUCCESS);
 
         memset(none.bytes + none.n, 0, 9);
         none.bytes[none.n + 4] = TPM2_CAP_COMMANDS;
@@ -445,7 +445,7 @@ static void test_quota_for_the_session_of_another(void **state) {
 
 /* A list ascends, in whatever order its entries were made. */
 static void test_sessions_are_listed_in_order(void **state) {
-        const Message start = cmd_start_session(TPM2_SE_POLICY), retry = answer_of(TPM2_RC_RETRY);
+        const Message start = cmd_start_session(TPM2_SE_POLICY), retry = cmd_simple(TPM2_RC_RETRY);
         const Message query = cmd_get_capability(TPM2_CAP_HANDLES, TPM2_HR_HMAC_SESSION, 8);
         RmJob *job = rm_job_begin(rm, spaces[0], start.bytes, start.n);
         RmOutput output;

@@ -18,15 +18,6 @@ static struct {
         TPM2_HANDLE handle;
 } armed;
 
-static inline Message answer_of(uint32_t rc) {
-        Message m;
-        TpmWriter writer = TPM_WRITER(m.bytes, sizeof(m.bytes));
-
-        tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, rc);
-        m.n = tpm_write_end(&writer);
-        return m;
-}
-
 static inline bool answer_armed(const Message *command, Message *ret_response) {
         if (message_rc(command) != armed.code)
                 return false;
@@ -34,7 +25,7 @@ static inline bool answer_armed(const Message *command, Message *ret_response) {
         if (armed.n == 0)
                 return false;
         armed.n--;
-        *ret_response = answer_of(armed.rc);
+        *ret_response = cmd_simple(armed.rc);
         return true;
 }
 

@@ -369,15 +369,21 @@ static void test_handle_area_cut_off(void **state) {
 static TPM2_CAP halved;
 static unsigned n_halves;
 
-/* The first half of a list, in a frame that fits it. */
+/* So many bytes and half of what follows, in a frame that fits. */
+static Message first_half(const Message *command, size_t n_whole) {
+        Message response = direct(*command);
+
+        response.n = n_whole + (response.n - n_whole) / 2;
+        tpm_put_u32(response.bytes + 2, response.n);
+        return response;
+}
+
 static bool halve(const Message *command, Message *ret_response) {
         TpmReader reader = TPM_READER(command->bytes, command->n);
 
         if (tpm_read_header(&reader).code != TPM2_CC_GetCapability || tpm_read_u32(&reader) != halved || n_halves == 0)
                 return false;
-        *ret_response = direct(*command);
-        ret_response->n = TPM_HEADER_SIZE + 9 + (ret_response->n - TPM_HEADER_SIZE - 9) / 2;
-        tpm_put_u32(ret_response->bytes + 2, ret_response->n);
+        *ret_response = first_half(command, TPM_HEADER_SIZE + 9);
         n_halves--;
         return true;
 }
@@ -387,9 +393,7 @@ static bool cut_short(const Message *command, Message *ret_response) {
 
         if (tpm_read_header(&reader).code != TPM2_CC_ContextSave)
                 return false;
-        *ret_response = direct(*command);
-        ret_response->n /= 2;
-        tpm_put_u32(ret_response->bytes + 2, ret_response->n);
+        *ret_response = first_half(command, 0);
         return true;
 }
 

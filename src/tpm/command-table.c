@@ -56,8 +56,7 @@ TpmCommandInfo *tpm_command_table_find(TpmCommandTable *table, TPM2_CC code) {
         return NULL;
 }
 
-TPM2_CC tpm_command_table_add(TpmCommandTable *table, TpmReader *list) {
-        uint32_t n = tpm_read_u32(list);
+TPM2_CC tpm_command_table_add(TpmCommandTable *table, TpmReader *list, uint32_t n) {
         TPM2_CC next = 0;
 
         while (n-- > 0 && table->n_commands < TPM_COMMANDS_MAX) {

@@ -53,9 +53,9 @@ static inline unsigned tpm_command_n_handles(uint32_t attributes) {
 TpmCommandInfo *tpm_command_table_find(TpmCommandTable *table, TPM2_CC code);
 
 /*
- * Append the TPML_CCA of a GetCapability(TPM_CAP_COMMANDS) answer; codes that do not ascend are left out.
- * Return: the code to go on with, or 0: nothing was added.
+ * Append the n entries of a TPML_CCA, which GetCapability(TPM_CAP_COMMANDS) gives; codes that do not ascend are left
+ * out. Return: the code to go on with, or 0: nothing was added.
  */
-TPM2_CC tpm_command_table_add(TpmCommandTable *table, TpmReader *list);
+TPM2_CC tpm_command_table_add(TpmCommandTable *table, TpmReader *list, uint32_t n);
 
 #endif

@@ -50,15 +50,6 @@ static void check_reply(const RmJob *job, const RmOutput *output) {
         DEMAND(!reader.bad && header.size == output->n_bytes && header.code == output->rc);
 }
 
-static Message answer_of(TPM2_RC rc) {
-        Message answer;
-        TpmWriter writer = TPM_WRITER(answer.bytes, sizeof(answer.bytes));
-
-        tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, rc);
-        answer.n = tpm_write_end(&writer);
-        return answer;
-}
-
 static Message ask(const RmOutput *output) {
         Message answer;
 
@@ -73,7 +64,7 @@ static bool make_answer(const RmOutput *output, Message *answer) {
         if (how >= 252)
                 return false; /* not executed, either */
         if (how >= 228 && how < 236) {
-                *answer = answer_of(input_u8(&input) << 8 | how);
+                *answer = cmd_simple(input_u8(&input) << 8 | how);
                 answer->bytes[TPM_HEADER_SIZE - 1] = input_u8(&input);
                 return true;
         }
@@ -296,17 +287,11 @@ static void operate(void) {
 }
 
 static unsigned n_listed(TPM2_HT type, TPM2_HANDLE *ret_first) {
-        Message command = cmd_get_capability(TPM2_CAP_HANDLES, (uint32_t)type << 24, 64);
+        Message command = cmd_get_capability(TPM2_CAP_HANDLES, (uint32_t)type << 24, 1);
         Message answer;
-        TpmReader reader;
-        unsigned n;
 
         answer.n = fake_tpm_run(tpm, command.bytes, command.n, answer.bytes, sizeof(answer.bytes));
-        reader = TPM_READER(answer.bytes, answer.n);
-        tpm_read_bytes(&reader, TPM_HEADER_SIZE + 5);
-        n = tpm_read_u32(&reader);
-        *ret_first = tpm_read_u32(&reader);
-        return n;
+        return message_handles(&answer, ret_first, 1);
 }
 
 /* An honest TPM, and nobody who wants anything. */

@@ -27,14 +27,12 @@ static void check_table(void) {
 }
 
 static void make_table(Input *input) {
-        uint8_t bytes[4 + 4 * ENTRIES_MAX];
+        uint8_t bytes[4 * ENTRIES_MAX];
         unsigned n = input_u8(input) % (ENTRIES_MAX + 1);
-        TpmReader reader = TPM_READER(bytes, 4 + input_bytes(input, bytes + 4, 4 * n));
+        TpmReader reader = TPM_READER(bytes, input_bytes(input, bytes, 4 * n));
 
-        /* The count may be a lie. */
-        tpm_put_u32(bytes, n + (n & 1));
         table.n_commands = 0;
-        tpm_command_table_add(&table, &reader);
+        tpm_command_table_add(&table, &reader, n + (n & 1)); /* the count may be a lie */
         check_table();
 }
 

@@ -124,7 +124,7 @@ static void test_pages(void **state) {
                 page = run(cmd_get_capability(TPM2_CAP_COMMANDS, next, 1000));
                 reader = TPM_READER(page.bytes, page.n);
                 tpm_read_bytes(&reader, TPM_HEADER_SIZE + 5);
-                next = tpm_command_table_add(&table, &reader);
+                next = tpm_command_table_add(&table, &reader, tpm_read_u32(&reader));
                 assert_true(tpm_reader_done(&reader));
                 n_pages++;
         } while (page.bytes[TPM_HEADER_SIZE]);

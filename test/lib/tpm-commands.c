@@ -394,3 +394,14 @@ TPM2_HANDLE message_handle(const Message *response) {
         tpm_read_bytes(&r, TPM_HEADER_SIZE);
         return tpm_read_u32(&r);
 }
+
+unsigned message_handles(const Message *response, TPM2_HANDLE *ret_handles, unsigned size) {
+        TpmReader reader = TPM_READER(response->bytes, response->n);
+        unsigned n;
+
+        tpm_read_bytes(&reader, TPM_HEADER_SIZE + 5);
+        n = tpm_read_u32(&reader);
+        for (unsigned i = 0; i < n && i < size; i++)
+                ret_handles[i] = tpm_read_u32(&reader);
+        return n < size ? n : size;
+}

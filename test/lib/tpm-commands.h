@@ -19,7 +19,7 @@ typedef struct TestAuth {
         uint8_t attributes;
 } TestAuth;
 
-Message cmd_simple(TPM2_CC code);                          /* a header alone */
+Message cmd_simple(TPM2_CC code);                          /* a header alone: with a response code, an answer */
 Message cmd_with_handle(TPM2_CC code, TPM2_HANDLE handle); /* FlushContext, ContextSave, ReadPublic, PolicyGetDigest */
 Message cmd_startup(TPM2_SU type);
 Message cmd_get_random(uint16_t n);
@@ -48,5 +48,8 @@ Message cmd_hierarchy_control(TPM2_HANDLE enable, uint8_t state); /* by platform
 
 uint32_t message_rc(const Message *response);
 TPM2_HANDLE message_handle(const Message *response);
+
+/* The handles that GetCapability listed, at most `size`. Return: how many */
+unsigned message_handles(const Message *response, TPM2_HANDLE *ret_handles, unsigned size);
 
 #endif

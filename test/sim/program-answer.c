@@ -46,7 +46,7 @@ static void settle_auth(Program *program, ProgramAuth *auth, TpmReader *auths, c
         }
         memcpy(session->nonce, nonce, n_nonce);
         auth->attributes = attributes;
-        if (auth->keyed && !(session->with_password && auth->entity)) {
+        if (auth->n_key > 0 && !(session->with_password && auth->entity)) {
                 program_hmac(session, auth, hash, false, hmac);
                 program_check(program, n_hmac != sizeof(hmac) && session->uncertain,
                               n_hmac == sizeof(hmac) ? answer : NULL, hmac, sizeof(hmac), "the HMAC of an answer");

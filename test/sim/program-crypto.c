@@ -53,7 +53,7 @@ void program_session_key(ProgramSession *session, const uint8_t *auth, size_t n_
 void program_key(const ProgramSession *session, ProgramAuth *auth) {
         const ProgramObject *entity = auth->entity;
         bool policy = session->type == TPM2_SE_POLICY;
-        bool with_auth = policy ? session->with_auth : auth->of_object;
+        bool with_auth = !policy || session->with_auth;
 
         memcpy(auth->key, session->key, session->n_key);
         auth->n_key = session->n_key;
@@ -61,7 +61,6 @@ void program_key(const ProgramSession *session, ProgramAuth *auth) {
                 with_auth = false;
         if (with_auth && entity)
                 auth->n_key += program_auth_value(entity->auth, auth->key + auth->n_key);
-        auth->keyed = auth->n_key > 0;
 }
 
 void program_hmac(const ProgramSession *session, const ProgramAuth *auth, const uint8_t *hash, bool command,

@@ -47,7 +47,7 @@ void draft_session(Draft *draft, uint32_t i) {
 static ProgramAuth *draft_add_auth(Draft *draft, uint32_t session, const ProgramObject *entity) {
         ProgramAuth *auth = &draft->step->auths[draft->step->n_auths++];
 
-        *auth = (ProgramAuth){ .session = session, .entity = entity, .of_object = entity != NULL };
+        *auth = (ProgramAuth){ .session = session, .entity = entity };
         return auth;
 }
 
@@ -142,7 +142,7 @@ static void draft_write_auth(const Draft *draft, unsigned i, TpmWriter *writer) 
 
                 tpm_write_u16(writer, n);
                 tpm_write_bytes(writer, value, n);
-        } else if (auth->keyed) {
+        } else if (auth->n_key > 0) {
                 draft_hash(draft, hash);
                 program_hmac(session, auth, hash, true, hmac);
                 hmac[0] ^= draft->wrong[i];

@@ -64,11 +64,18 @@ static void write_text(Draft *draft) {
         draft_2b(draft, draft->step->text, draft->step->n_text);
 }
 
-static bool op_update(Draft *draft) {
-        uint32_t sequence = program_pick(draft->program, KINDS_SEQUENCES);
+/* One that has room for more text. */
+static uint32_t pick_sequence(Draft *draft, unsigned kinds) {
+        uint32_t i = program_pick(draft->program, kinds);
+        size_t most = PROGRAM_TEXT_MAX - sizeof(draft->step->text);
 
-        if (sequence == NOTHING ||
-            draft->program->objects[sequence].n_text > PROGRAM_TEXT_MAX - sizeof(draft->step->text))
+        return i != NOTHING && draft->program->objects[i].n_text <= most ? i : NOTHING;
+}
+
+static bool op_update(Draft *draft) {
+        uint32_t sequence = pick_sequence(draft, KINDS_SEQUENCES);
+
+        if (sequence == NOTHING)
                 return false;
         draft_object(draft, sequence);
         draft_authorize(draft, &draft->program->objects[sequence]);
@@ -77,10 +84,9 @@ static bool op_update(Draft *draft) {
 }
 
 static bool op_complete(Draft *draft) {
-        uint32_t sequence = program_pick(draft->program, KIND(THING_HASH_SEQUENCE) | KIND(THING_HMAC_SEQUENCE));
+        uint32_t sequence = pick_sequence(draft, KIND(THING_HASH_SEQUENCE) | KIND(THING_HMAC_SEQUENCE));
 
-        if (sequence == NOTHING ||
-            draft->program->objects[sequence].n_text > PROGRAM_TEXT_MAX - sizeof(draft->step->text))
+        if (sequence == NOTHING)
                 return false;
         draft_object(draft, sequence);
         draft_authorize(draft, &draft->program->objects[sequence]);
@@ -92,10 +98,9 @@ static bool op_complete(Draft *draft) {
 }
 
 static bool op_event_complete(Draft *draft) {
-        uint32_t sequence = program_pick(draft->program, KIND(THING_EVENT_SEQUENCE));
+        uint32_t sequence = pick_sequence(draft, KIND(THING_EVENT_SEQUENCE));
 
-        if (sequence == NOTHING ||
-            draft->program->objects[sequence].n_text > PROGRAM_TEXT_MAX - sizeof(draft->step->text))
+        if (sequence == NOTHING)
                 return false;
         draft_value(draft, 16);
         draft_object(draft, sequence);

@@ -97,10 +97,8 @@ typedef struct ProgramLimits {
 typedef struct ProgramAuth {
         uint32_t session;            /* index; UINT32_MAX: a password */
         const ProgramObject *entity; /* may be NULL */
-        bool of_object;
         uint8_t attributes;
         uint8_t nonce[16];
-        bool keyed; /* the key of its HMACs is not empty */
         uint8_t key[DIGEST_SIZE + 16];
         size_t n_key;
 } ProgramAuth;

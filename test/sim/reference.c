@@ -348,11 +348,11 @@ void reference_stop(void) {
 static void flush_loaded(TPM2_HT type) {
         Message ask = cmd_get_capability(TPM2_CAP_HANDLES, (uint32_t)type << 24, 64);
         Message answer = direct(&ask);
-        TpmReader reader = TPM_READER(answer.bytes, answer.n);
+        TPM2_HANDLE handles[64];
+        unsigned n = message_handles(&answer, handles, 64);
 
-        tpm_read_bytes(&reader, TPM_HEADER_SIZE + 5);
-        for (uint32_t n = tpm_read_u32(&reader); n > 0 && !reader.bad; n--) {
-                Message flush = cmd_with_handle(TPM2_CC_FlushContext, tpm_read_u32(&reader));
+        for (unsigned i = 0; i < n; i++) {
+                Message flush = cmd_with_handle(TPM2_CC_FlushContext, handles[i]);
 
                 direct(&flush);
         }

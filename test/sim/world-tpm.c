@@ -58,14 +58,8 @@ Message world_direct(Message command) {
 
 unsigned world_list(TPM2_HT type, TPM2_HANDLE *ret_handles, unsigned size) {
         Message answer = world_direct(cmd_get_capability(TPM2_CAP_HANDLES, (uint32_t)type << 24, size));
-        TpmReader reader = TPM_READER(answer.bytes, answer.n);
-        unsigned n;
 
-        tpm_read_bytes(&reader, TPM_HEADER_SIZE + 5);
-        n = tpm_read_u32(&reader);
-        for (unsigned i = 0; i < n; i++)
-                ret_handles[i] = tpm_read_u32(&reader);
-        return n;
+        return message_handles(&answer, ret_handles, size);
 }
 
 void world_arm(const Event *event) {
@@ -102,15 +96,6 @@ static Fault *due_fault(void) {
         if (due && --due->count == 0)
                 due->armed = false;
         return due;
-}
-
-static Message warning(TPM2_RC rc) {
-        Message message;
-        TpmWriter writer = TPM_WRITER(message.bytes, sizeof(message.bytes));
-
-        tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, rc);
-        message.n = tpm_write_end(&writer);
-        return message;
 }
 
 static Client *client_of_job(void) {
@@ -163,11 +148,11 @@ static bool make_answer(const Fault *fault, Message *answer) {
         world.misled |= fault->kind == FAULT_MEMORY || fault->kind == FAULT_WARNING;
         switch (fault->kind) {
         case FAULT_AGAIN:
-                *answer = warning(again[random_below(&random, 3)]);
+                *answer = cmd_simple(again[random_below(&random, 3)]);
                 return true;
         case FAULT_MEMORY:
                 rc = plausible(&random);
-                *answer = rc ? warning(rc) : world_direct(world.command);
+                *answer = rc ? cmd_simple(rc) : world_direct(world.command);
                 if (rc && client)
                         client->warning = rc;
                 /* To make room, it is somebody's saved session that goes. */
@@ -186,7 +171,7 @@ static bool make_answer(const Fault *fault, Message *answer) {
                 world_taint_all();
                 /* REFERENCE_H0 to S6 say what is or is not there, and are believed. */
                 rc = TPM2_RC_WARN + random_below(&random, 0x14);
-                *answer = warning(rc < TPM2_RC_REFERENCE_H0 ? rc : rc + 0x10);
+                *answer = cmd_simple(rc < TPM2_RC_REFERENCE_H0 ? rc : rc + 0x10);
                 return true;
         case FAULT_LOST:
                 world_taint_all();
@@ -215,7 +200,7 @@ bool world_tpm_answer(void) {
         clock_advance_us(30);
         fault = due_fault();
         if (world.cancelled)
-                answer = warning(TPM2_RC_CANCELED);
+                answer = cmd_simple(TPM2_RC_CANCELED);
         else if (!fault)
                 answer = world_direct(world.command);
         else if (!make_answer(fault, &answer))
