@@ -6,7 +6,6 @@
 #include "util/fd.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +20,7 @@
  * so open must be called from a thread that stays. Its end is waited for by GLib, in the default main context; a helper
  * that was let go has two seconds to follow.
  */
-#define OPEN_TIMEOUT_US (30 * G_USEC_PER_SEC)
+#define OPEN_TIMEOUT_S 30
 #define END_TIMEOUT_MS 2000
 
 typedef struct Helper Helper;
@@ -38,6 +37,7 @@ struct Helper {
         char *conf;
         Link link;
         Child *child;
+        guint timer; /* of opening; 0: none */
         bool can_cancel;
 };
 
@@ -62,6 +62,29 @@ static char *reason_of(const uint8_t *message, size_t n) {
         return g_strdelimit(g_utf8_make_valid(text, -1), "\r\n", ' ');
 }
 
+/* What it says first. */
+static void helper_greeted(Helper *helper, size_t n) {
+        Link *link = &helper->link;
+        TpmReader reader = TPM_READER(link->in, n);
+        TpmHeader header = tpm_read_header(&reader);
+        g_autofree char *reason = NULL;
+        uint8_t flags;
+
+        if (n == HELPER_READY_SIZE && header.code == TPM2_RC_SUCCESS) {
+                g_clear_handle_id(&helper->timer, g_source_remove);
+                flags = tpm_read_u8(&reader);
+                helper->backend.localities = flags & HELPER_LOCALITIES;
+                helper->can_cancel = flags & HELPER_CANCEL;
+                link->stepwise = false;
+                link->n_in = 0;
+                link->locality = 0;
+                backend_opened(&helper->backend);
+                return;
+        }
+        reason = header.code == HELPER_RC_FAILURE ? reason_of(link->in, n) : g_strdup(link_reason(-EBADMSG));
+        backend_lose(&helper->backend, "cannot open %s: %s", helper->conf, reason);
+}
+
 static void helper_answered(Helper *helper, size_t n) {
         Link *link = &helper->link;
         g_autofree char *reason = NULL;
@@ -77,7 +100,7 @@ static void helper_answered(Helper *helper, size_t n) {
         } else if (header.code != TPM2_RC_SUCCESS) {
                 link->n_in = 0;
                 link_drop(link);
-                backend_refuse_locality(&helper->backend);
+                backend_refuse(&helper->backend, TPM2_RC_LOCALITY);
         } else {
                 link->n_in = 0;
                 r = link_release(link);
@@ -89,7 +112,9 @@ static void helper_answered(Helper *helper, size_t n) {
 static void helper_ready(Helper *helper, uint32_t events) {
         ssize_t n = link_ready(&helper->link, events, true);
 
-        if (n > 0) {
+        if (n > 0 && helper->backend.state == BACKEND_OPENING) {
+                helper_greeted(helper, (size_t)n);
+        } else if (n > 0) {
                 helper_answered(helper, (size_t)n);
         } else if ((n == -ESHUTDOWN || n == -ECONNRESET || n == -EPIPE) && helper->child) {
                 /* It is ending, and how is known when it has: a kill changes nothing of that, but makes sure. */
@@ -109,8 +134,9 @@ static void child_on_end(GPid pid, gint status, gpointer userdata) {
         Child *child = userdata;
 
         child->ended = true;
-        if (child->helper && child->helper->link.source.loop)
-                helper_ready(child->helper, 0); /* what it said last may say why */
+        /* What it said last may say why. It may stand behind the greeting, which is read in two parts. */
+        for (unsigned i = 0; i < 3 && child->helper && child->helper->link.source.loop; i++)
+                helper_ready(child->helper, 0);
         if (child->helper) {
                 Helper *helper = child->helper;
 
@@ -135,7 +161,7 @@ static bool helper_spawn(Helper *helper, int *ret_fd, GError **error) {
         GPid pid;
 
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0) {
-                g_set_error(error, BACKEND_ERROR, BACKEND_ERROR_OPEN, "socketpair: %s", g_strerror(errno));
+                g_set_error(error, BACKEND_ERROR, BACKEND_ERROR_LOST, "socketpair: %s", g_strerror(errno));
                 return false;
         }
 
@@ -144,7 +170,7 @@ static bool helper_spawn(Helper *helper, int *ret_fd, GError **error) {
         if (!g_spawn_async_with_pipes_and_fds(NULL, argv, NULL, G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_STDOUT_TO_DEV_NULL,
                                               NULL, NULL, -1, -1, -1, &theirs, &(int){ HELPER_FD }, 1, &pid, NULL, NULL,
                                               NULL, &cause)) {
-                g_set_error(error, BACKEND_ERROR, BACKEND_ERROR_OPEN, "cannot start %s: %s", argv[0], cause->message);
+                g_set_error(error, BACKEND_ERROR, BACKEND_ERROR_LOST, "cannot start %s: %s", argv[0], cause->message);
                 return false;
         }
 
@@ -156,81 +182,35 @@ static bool helper_spawn(Helper *helper, int *ret_fd, GError **error) {
         return true;
 }
 
-/* Nothing behind the first message is taken. Return: its size, 0: the socket was closed, or -errno. */
-static ssize_t receive_first(int fd, uint8_t *bytes, size_t size) {
-        gint64 deadline = g_get_monotonic_time() + OPEN_TIMEOUT_US;
-        size_t n = 0, wanted = TPM_HEADER_SIZE;
+static gboolean helper_on_timeout(gpointer userdata) {
+        Helper *helper = userdata;
 
-        while (n < wanted) {
-                gint64 left = (deadline - g_get_monotonic_time()) / 1000;
-                TpmReader reader;
-                ssize_t r;
-
-                if (left <= 0)
-                        return -ETIMEDOUT;
-                if (poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, (int)left) <= 0)
-                        continue;
-                r = recv(fd, bytes + n, wanted - n, MSG_DONTWAIT);
-                if (r < 0 && (errno == EAGAIN || errno == EINTR))
-                        continue;
-                if (r <= 0)
-                        return r < 0 ? -errno : 0;
-                n += (size_t)r;
-                if (n == TPM_HEADER_SIZE) {
-                        reader = TPM_READER(bytes, n);
-                        wanted = tpm_read_header(&reader).size;
-                        if (wanted < TPM_HEADER_SIZE || wanted > size)
-                                return -EBADMSG;
-                }
-        }
-        return (ssize_t)n;
+        helper->timer = 0;
+        backend_lose(&helper->backend, "cannot open %s: %s", helper->conf, g_strerror(ETIMEDOUT));
+        return G_SOURCE_REMOVE;
 }
 
-static bool helper_handshake(Helper *helper, int fd, GError **error) {
-        uint8_t bytes[TPM_HEADER_SIZE + HELPER_REASON_MAX];
-        g_autofree char *reason = NULL;
-        TpmReader reader;
-        TpmHeader header;
-        uint8_t flags;
-        ssize_t n;
-
-        n = receive_first(fd, bytes, sizeof(bytes));
-        reader = TPM_READER(bytes, n > 0 ? (size_t)n : 0);
-        header = tpm_read_header(&reader);
-        if (n == HELPER_READY_SIZE && header.code == TPM2_RC_SUCCESS) {
-                flags = tpm_read_u8(&reader);
-                helper->backend.localities = flags & HELPER_LOCALITIES;
-                helper->can_cancel = flags & HELPER_CANCEL;
-                return true;
-        }
-
-        if (n > TPM_HEADER_SIZE && header.code == HELPER_RC_FAILURE)
-                reason = reason_of(bytes, (size_t)n);
-        else if (n == 0)
-                reason = g_strdup("the helper program ended without a word");
-        else
-                reason = g_strdup(link_reason(n > 0 ? -EBADMSG : n));
-        g_set_error(error, BACKEND_ERROR, BACKEND_ERROR_OPEN, "cannot open %s: %s", helper->conf, reason);
-        return false;
-}
-
-static bool helper_open(Backend *backend, GError **error) {
+static void helper_open(Backend *backend) {
         Helper *helper = (Helper *)backend;
+        g_autoptr(GError) error = NULL;
         fd_auto fd = -1;
         int r;
 
-        if (!helper_spawn(helper, &fd, error) || !helper_handshake(helper, fd, error))
-                return false;
+        if (!helper_spawn(helper, &fd, &error)) {
+                backend_lose(backend, "%s", error->message);
+                return;
+        }
+        helper->timer = g_timeout_add_seconds(OPEN_TIMEOUT_S, helper_on_timeout, helper);
         r = link_open(&helper->link, backend->loop, fd_steal(&fd), helper_on_socket);
-        helper->link.locality = 0;
+        helper->link.stepwise = true;
         if (r < 0)
-                g_set_error(error, BACKEND_ERROR, BACKEND_ERROR_OPEN, "the helper program: %s", g_strerror(-r));
-        return r >= 0;
+                backend_lose(backend, "the helper program: %s", g_strerror(-r));
 }
 
 static void helper_close(Backend *backend) {
         Helper *helper = (Helper *)backend;
 
+        g_clear_handle_id(&helper->timer, g_source_remove);
         link_close(&helper->link);
         if (helper->child)
                 child_let_go(helper->child);

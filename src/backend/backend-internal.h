@@ -4,20 +4,28 @@
 
 #include "backend/backend.h"
 
+#include <tss2/tss2_tpm2_types.h>
+
 /*
  * What back ends share with the dispatcher
  *
- * ops->close() is also called after an open() that failed halfway, and must be able to take that. The two functions
- * below end in a callback of the owner, which may send, close or free: nothing of the back end is to be touched after
- * them.
+ * ops->close() is also called while opening, and must be able to take that. The functions below end in a callback of
+ * the owner, which may send, close or free: nothing of the back end is to be touched after them.
  */
+void backend_opened(Backend *backend);
 void backend_answered(Backend *backend, const uint8_t *response, size_t n_response);
 void backend_lose(Backend *backend, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Answer the command in hand with TPM_RC_LOCALITY: the TPM does not take its locality. */
-void backend_refuse_locality(Backend *backend);
+/* Answer the command in hand with a code of ours, in layer 11: it cannot be brought to the TPM. */
+void backend_refuse(Backend *backend, TPM2_RC rc);
 
-bool backend_swtpm_speaks(const char *conf); /* "swtpm" with no other keys than host= and port= */
+bool backend_device_speaks(const char *conf); /* "device", with or without a path */
+Backend *backend_device_new(const char *conf);
+
+/* Who has a device open, as far as we may look. Return: "NAME (pid N)", the caller's to free, or NULL. */
+char *backend_device_holder(const char *path);
+
+bool backend_swtpm_speaks(const char *conf); /* "swtpm" with no other keys than host=, port= and path= */
 Backend *backend_swtpm_new(const char *conf, GError **error);
 Backend *backend_helper_new(const char *conf);
 

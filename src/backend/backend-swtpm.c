@@ -4,32 +4,41 @@
 #include "util/log.h"
 
 #include <errno.h>
-#include <netdb.h>
+#include <fcntl.h>
+#include <gio/gio.h>
+#include <gio/gunixsocketaddress.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 /*
- * swtpm over TCP
+ * swtpm
  *
- * Commands go over the data connection. The locality is set over the control channel, at the next port, and only when
- * it changes. swtpm serves one control connection at a time and would keep everybody else's (swtpm_ioctl) waiting, so
- * ours lasts for one request; it reads a request with one recvmsg(), so a request is sent in one piece. Cancel is not
- * possible: the control channel waits for the command.
+ * Commands go over the data connection. The locality is set over the control channel, at the next port or at the path
+ * with CTRL_SUFFIX, and only when it changes. swtpm serves one control connection at a time and would keep everybody
+ * else's (swtpm_ioctl) waiting, so ours lasts for one request; it reads a request with one recvmsg(), so a request is
+ * sent in one piece. Cancel is not possible: the control channel waits for the command.
+ *
+ * It is open when the data connection is there and the control channel has said that the locality is 0, whatever the
+ * client before us left. Where nobody listens there, locality 0 is all there is.
  */
-#define CONNECT_TIMEOUT_S 10
-#define CTRL_TIMEOUT_MS 1000
+#define OPEN_TIMEOUT_S 10
+#define CTRL_SUFFIX ".ctrl"     /* as libtss2 has it */
 #define CTRL_CMD_SET_LOCALITY 5 /* u32 command, u8 locality; answered by a u32 result, 0: done */
 #define CTRL_REQUEST_SIZE 5
 #define CTRL_RESULT_SIZE 4
 
 typedef struct Swtpm {
         Backend backend; /* first: a Backend of ours is a Swtpm */
-        char *host;
-        unsigned port;
+        char *name;      /* for messages */
+        char *path;      /* NULL: TCP */
+        unsigned port;   /* TCP only */
+        GSocketConnectable *address;
+        GCancellable *connecting; /* NULL: not */
+        guint timer;              /* of opening; 0: none */
         Link link;
         LoopFd ctrl; /* registered while a locality is being set; its fd is ours; -1: none */
         uint8_t result[CTRL_RESULT_SIZE];
@@ -38,86 +47,56 @@ typedef struct Swtpm {
         socklen_t n_ctrl_address;
 } Swtpm;
 
-static void ctrl_request(uint8_t locality, uint8_t request[static CTRL_REQUEST_SIZE]) {
-        memcpy(request, (uint8_t[]){ 0, 0, 0, CTRL_CMD_SET_LOCALITY, locality }, CTRL_REQUEST_SIZE);
-}
-
-static bool ctrl_done(const uint8_t result[static CTRL_RESULT_SIZE]) {
-        return memcmp(result, (uint8_t[CTRL_RESULT_SIZE]){ 0 }, CTRL_RESULT_SIZE) == 0;
-}
-
-/* Blocking, for open only. Return: a socket, or -errno. */
-static int connect_to(const struct sockaddr *address, socklen_t n_address) {
-        const struct timeval timeout = { .tv_sec = CONNECT_TIMEOUT_S };
-        int fd, r;
-
-        fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (fd < 0)
-                return -errno;
-        /* connect() obeys it too, and says EINPROGRESS when the time is over */
-        (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
-        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
-        if (connect(fd, address, n_address) == 0)
-                return fd;
-        r = errno == EINPROGRESS ? -ETIMEDOUT : -errno;
-        fd_close(fd);
-        return r;
-}
-
-static int data_connect(Swtpm *swtpm, GError **error) {
-        const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_family = AF_UNSPEC };
-        struct addrinfo *addresses = NULL;
-        char port[8];
-        const char *reason;
-        int r, fd = -1;
-
-        g_snprintf(port, sizeof(port), "%u", swtpm->port);
-        r = getaddrinfo(swtpm->host, port, &hints, &addresses);
-        reason = r ? gai_strerror(r) : NULL;
-        for (struct addrinfo *a = r ? NULL : addresses; a && fd < 0; a = a->ai_next) {
-                fd = connect_to(a->ai_addr, a->ai_addrlen);
-                if (fd < 0)
-                        reason = g_strerror(-fd);
-        }
-        if (addresses)
-                freeaddrinfo(addresses);
-        if (fd < 0)
-                g_set_error(error, BACKEND_ERROR, BACKEND_ERROR_OPEN, "cannot connect to swtpm at %s, port %u: %s",
-                            swtpm->host, swtpm->port, reason);
-        return fd;
-}
-
-/* Locality 0, whatever the client before us left; blocking, for open only. */
-static bool ctrl_reset(Swtpm *swtpm) {
-        uint8_t request[CTRL_REQUEST_SIZE];
-        fd_auto fd = connect_to((struct sockaddr *)&swtpm->ctrl_address, swtpm->n_ctrl_address);
-
-        if (fd < 0)
-                return false;
-        ctrl_request(0, request);
-        return send(fd, request, sizeof(request), MSG_NOSIGNAL) == sizeof(request) &&
-               poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, CTRL_TIMEOUT_MS) == 1 &&
-               recv(fd, swtpm->result, sizeof(swtpm->result), MSG_DONTWAIT) == sizeof(swtpm->result) &&
-               ctrl_done(swtpm->result);
-}
-
 static void ctrl_close(Swtpm *swtpm) {
         loop_remove(&swtpm->ctrl);
         swtpm->ctrl.fd = fd_close(swtpm->ctrl.fd);
 }
 
+static void swtpm_opened(Swtpm *swtpm, bool localities) {
+        g_clear_handle_id(&swtpm->timer, g_source_remove);
+        if (!localities)
+                log_notice("swtpm at %s has no control channel: locality 0 only", swtpm->name);
+        swtpm->backend.localities = localities;
+        swtpm->link.locality = 0;
+        backend_opened(&swtpm->backend);
+}
+
+static void ctrl_failed(Swtpm *swtpm, int error) {
+        ctrl_close(swtpm);
+        if (swtpm->backend.state == BACKEND_OPENING && (error == -ECONNREFUSED || error == -ENOENT))
+                swtpm_opened(swtpm, false);
+        else
+                backend_lose(&swtpm->backend, "swtpm's control channel: %s", link_reason(error));
+}
+
+static void ctrl_answered(Swtpm *swtpm) {
+        bool done = memcmp(swtpm->result, (uint8_t[CTRL_RESULT_SIZE]){ 0 }, CTRL_RESULT_SIZE) == 0;
+        int r;
+
+        ctrl_close(swtpm);
+        if (swtpm->backend.state == BACKEND_OPENING) {
+                swtpm_opened(swtpm, done);
+        } else if (!done) {
+                link_drop(&swtpm->link);
+                backend_refuse(&swtpm->backend, TPM2_RC_LOCALITY);
+        } else {
+                r = link_release(&swtpm->link);
+                if (r < 0)
+                        backend_lose(&swtpm->backend, "swtpm: %s", link_reason(r));
+        }
+}
+
 static void swtpm_on_ctrl(LoopFd *source, uint32_t events) {
         Swtpm *swtpm = (Swtpm *)((char *)source - offsetof(Swtpm, ctrl));
-        uint8_t request[CTRL_REQUEST_SIZE];
+        const uint8_t request[CTRL_REQUEST_SIZE] = { 0, 0, 0, CTRL_CMD_SET_LOCALITY, swtpm->link.wanted };
         ssize_t n;
         int r;
 
         if (events & EPOLLOUT) { /* connected, or not: send() tells */
-                ctrl_request(swtpm->link.wanted, request);
                 n = send(source->fd, request, sizeof(request), MSG_DONTWAIT | MSG_NOSIGNAL);
                 r = n < 0 ? -errno : n != sizeof(request) ? -EIO : loop_modify(source, EPOLLIN);
                 if (r < 0)
-                        backend_lose(&swtpm->backend, "swtpm's control channel: %s", g_strerror(-r));
+                        ctrl_failed(swtpm, r);
                 return;
         }
 
@@ -125,22 +104,12 @@ static void swtpm_on_ctrl(LoopFd *source, uint32_t events) {
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
                 return;
         if (n <= 0) {
-                backend_lose(&swtpm->backend, "swtpm's control channel: %s", link_reason(n < 0 ? -errno : -ESHUTDOWN));
+                ctrl_failed(swtpm, n < 0 ? -errno : -ESHUTDOWN);
                 return;
         }
         swtpm->n_result += (size_t)n;
-        if (swtpm->n_result < sizeof(swtpm->result))
-                return;
-
-        ctrl_close(swtpm);
-        if (!ctrl_done(swtpm->result)) {
-                link_drop(&swtpm->link);
-                backend_refuse_locality(&swtpm->backend);
-                return;
-        }
-        r = link_release(&swtpm->link);
-        if (r < 0)
-                backend_lose(&swtpm->backend, "swtpm: %s", link_reason(r));
+        if (swtpm->n_result == sizeof(swtpm->result))
+                ctrl_answered(swtpm);
 }
 
 static int ctrl_start(Swtpm *swtpm) {
@@ -171,41 +140,91 @@ static void swtpm_on_data(LoopFd *source, uint32_t events) {
                 link_answered(link, &swtpm->backend, (size_t)n);
 }
 
-static bool swtpm_open(Backend *backend, GError **error) {
-        Swtpm *swtpm = (Swtpm *)backend;
+/* Where the control channel is. Return: 0 or -errno. */
+static int ctrl_find(Swtpm *swtpm) {
+        struct sockaddr_un *unix_address = (struct sockaddr_un *)&swtpm->ctrl_address;
         in_port_t *port;
-        int fd, r;
 
-        fd = data_connect(swtpm, error);
-        if (fd < 0)
-                return false;
-
+        if (swtpm->path) {
+                swtpm->n_ctrl_address = sizeof(*unix_address);
+                *unix_address = (struct sockaddr_un){ .sun_family = AF_UNIX };
+                g_snprintf(unix_address->sun_path, sizeof(unix_address->sun_path), "%s" CTRL_SUFFIX, swtpm->path);
+                return 0;
+        }
         swtpm->n_ctrl_address = sizeof(swtpm->ctrl_address);
-        r = getpeername(fd, (struct sockaddr *)&swtpm->ctrl_address, &swtpm->n_ctrl_address) < 0 ? -errno : 0;
+        if (getpeername(swtpm->link.source.fd, (struct sockaddr *)&swtpm->ctrl_address, &swtpm->n_ctrl_address) < 0)
+                return -errno;
         port = swtpm->ctrl_address.ss_family == AF_INET6 ? &((struct sockaddr_in6 *)&swtpm->ctrl_address)->sin6_port
                                                          : &((struct sockaddr_in *)&swtpm->ctrl_address)->sin_port;
         *port = htons((uint16_t)(swtpm->port + 1));
+        return 0;
+}
 
-        if (r == 0)
-                r = link_open(&swtpm->link, backend->loop, fd, swtpm_on_data);
-        else
-                fd_close(fd);
-        if (r < 0) {
-                g_set_error(error, BACKEND_ERROR, BACKEND_ERROR_OPEN, "swtpm at %s, port %u: %s", swtpm->host,
-                            swtpm->port, g_strerror(-r));
-                return false;
+/* The stream to the TPM, taken out of GIO's hands. Return: 0 or -errno. */
+static int data_take(Swtpm *swtpm, GSocketConnection *connection) {
+        GSocket *socket = g_socket_connection_get_socket(connection);
+        int fd = fcntl(g_socket_get_fd(socket), F_DUPFD_CLOEXEC, 0);
+
+        if (fd < 0)
+                return -errno;
+        if (!swtpm->path)
+                (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
+        return link_open(&swtpm->link, swtpm->backend.loop, fd, swtpm_on_data);
+}
+
+static void swtpm_on_connected(GObject *source, GAsyncResult *result, gpointer userdata) {
+        g_autoptr(GSocketConnection) connection = NULL;
+        g_autoptr(GError) error = NULL;
+        Swtpm *swtpm = userdata;
+        int r;
+
+        connection = g_socket_client_connect_finish(G_SOCKET_CLIENT(source), result, &error);
+        if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
+                return; /* closed meanwhile, and freed maybe */
+        g_clear_object(&swtpm->connecting);
+        if (!connection) {
+                backend_lose(&swtpm->backend, "cannot connect to swtpm at %s: %s", swtpm->name, error->message);
+                return;
         }
 
-        backend->localities = ctrl_reset(swtpm);
-        swtpm->link.locality = 0;
-        if (!backend->localities)
-                log_notice("swtpm has no control channel at port %u: locality 0 only", swtpm->port + 1);
-        return true;
+        r = data_take(swtpm, connection);
+        if (r == 0)
+                r = ctrl_find(swtpm);
+        if (r < 0) {
+                backend_lose(&swtpm->backend, "swtpm at %s: %s", swtpm->name, g_strerror(-r));
+                return;
+        }
+        swtpm->link.wanted = 0;
+        r = ctrl_start(swtpm);
+        if (r < 0)
+                ctrl_failed(swtpm, r);
+}
+
+static gboolean swtpm_on_timeout(gpointer userdata) {
+        Swtpm *swtpm = userdata;
+
+        swtpm->timer = 0;
+        backend_lose(&swtpm->backend, "swtpm at %s does not answer", swtpm->name);
+        return G_SOURCE_REMOVE;
+}
+
+static void swtpm_open(Backend *backend) {
+        Swtpm *swtpm = (Swtpm *)backend;
+        g_autoptr(GSocketClient) client = g_socket_client_new();
+
+        g_socket_client_set_enable_proxy(client, FALSE);
+        swtpm->timer = g_timeout_add_seconds(OPEN_TIMEOUT_S, swtpm_on_timeout, swtpm);
+        swtpm->connecting = g_cancellable_new();
+        g_socket_client_connect_async(client, swtpm->address, swtpm->connecting, swtpm_on_connected, swtpm);
 }
 
 static void swtpm_close(Backend *backend) {
         Swtpm *swtpm = (Swtpm *)backend;
 
+        g_clear_handle_id(&swtpm->timer, g_source_remove);
+        if (swtpm->connecting)
+                g_cancellable_cancel(swtpm->connecting);
+        g_clear_object(&swtpm->connecting);
         ctrl_close(swtpm);
         link_close(&swtpm->link);
 }
@@ -229,7 +248,9 @@ static bool swtpm_transmit(Backend *backend, const uint8_t *command, size_t n_co
 static void swtpm_free(Backend *backend) {
         Swtpm *swtpm = (Swtpm *)backend;
 
-        g_free(swtpm->host);
+        g_object_unref(swtpm->address);
+        g_free(swtpm->name);
+        g_free(swtpm->path);
         g_free(swtpm);
 }
 
@@ -240,51 +261,84 @@ static const BackendOps swtpm_ops = {
         .free = swtpm_free,
 };
 
-/* "host=H,port=N" as NULL-terminated settings; empty for a bare name */
-static char **settings_of(const char *conf) {
-        const char *colon = strchr(conf, ':');
+typedef struct Settings {
+        char *host, *port, *path;
+} Settings;
 
-        return g_strsplit(colon ? colon + 1 : "", ",", -1);
+static void settings_clear(Settings *settings) {
+        g_free(settings->host);
+        g_free(settings->port);
+        g_free(settings->path);
 }
 
-bool backend_swtpm_speaks(const char *conf) {
-        g_auto(GStrv) settings = NULL;
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Settings, settings_clear)
 
-        if (!g_str_equal(conf, "swtpm") && !g_str_has_prefix(conf, "swtpm:"))
-                return false;
-        settings = settings_of(conf);
-        for (size_t i = 0; settings[i]; i++)
-                if (!g_str_has_prefix(settings[i], "host=") && !g_str_has_prefix(settings[i], "port="))
+/* "host=H,port=N" or "path=P"; the last of a kind counts. Return: false when there is anything else. */
+static bool settings_parse(const char *conf, Settings *ret_settings) {
+        const char *colon = strchr(conf, ':');
+        g_auto(GStrv) pairs = g_strsplit(colon ? colon + 1 : "", ",", -1);
+
+        for (size_t i = 0; pairs[i]; i++) {
+                char **value = g_str_has_prefix(pairs[i], "host=")   ? &ret_settings->host
+                               : g_str_has_prefix(pairs[i], "port=") ? &ret_settings->port
+                               : g_str_has_prefix(pairs[i], "path=") ? &ret_settings->path
+                                                                     : NULL;
+
+                if (!value)
                         return false;
+                g_free(*value);
+                *value = g_strdup(pairs[i] + strlen("host="));
+        }
         return true;
 }
 
+bool backend_swtpm_speaks(const char *conf) {
+        g_auto(Settings) settings = { 0 };
+
+        return (g_str_equal(conf, "swtpm") || g_str_has_prefix(conf, "swtpm:")) && settings_parse(conf, &settings);
+}
+
+static bool settings_check(const Settings *settings, guint64 *ret_port, GError **error) {
+        const char *reason = NULL;
+
+        *ret_port = 2321;
+        if (settings->path && (settings->host || settings->port))
+                reason = "either a path, or host and port";
+        else if (settings->path && (!settings->path[0] || strlen(settings->path) + strlen(CTRL_SUFFIX) >=
+                                                                  sizeof(((struct sockaddr_un *)0)->sun_path)))
+                reason = "the path is empty, or too long for a socket";
+        else if (settings->host && !settings->host[0])
+                reason = "the host has no name";
+        else if (settings->port && !g_ascii_string_to_unsigned(settings->port, 10, 1, UINT16_MAX - 1, ret_port, NULL))
+                reason = "that is no port";
+        if (reason)
+                g_set_error(error, BACKEND_ERROR, BACKEND_ERROR_CONF, "swtpm: %s", reason);
+        return !reason;
+}
+
 Backend *backend_swtpm_new(const char *conf, GError **error) {
-        g_auto(GStrv) settings = settings_of(conf);
-        const char *host = "localhost";
-        guint64 port = 2321;
+        g_auto(Settings) settings = { 0 };
+        const char *host;
+        guint64 port;
         Swtpm *swtpm;
 
-        for (size_t i = 0; settings[i]; i++) {
-                const char *value = settings[i] + strlen("host=");
-
-                if (g_str_has_prefix(settings[i], "host=")) {
-                        host = value;
-                } else if (!g_ascii_string_to_unsigned(value, 10, 1, UINT16_MAX - 1, &port, NULL)) {
-                        g_set_error(error, BACKEND_ERROR, BACKEND_ERROR_CONF, "swtpm: \"%s\" is no port", value);
-                        return NULL;
-                }
-        }
-        if (!host[0]) {
-                g_set_error_literal(error, BACKEND_ERROR, BACKEND_ERROR_CONF, "swtpm: the host has no name");
+        (void)settings_parse(conf, &settings);
+        if (!settings_check(&settings, &port, error))
                 return NULL;
-        }
 
+        host = settings.host ? settings.host : "localhost";
         swtpm = g_new0(Swtpm, 1);
         swtpm->backend.ops = &swtpm_ops;
-        swtpm->host = g_strdup(host);
-        swtpm->port = (unsigned)port;
         swtpm->ctrl.fd = -1;
         link_init(&swtpm->link);
+        swtpm->port = (unsigned)port;
+        if (settings.path) {
+                swtpm->name = g_strdup(settings.path);
+                swtpm->path = g_steal_pointer(&settings.path);
+                swtpm->address = G_SOCKET_CONNECTABLE(g_unix_socket_address_new(swtpm->path));
+        } else {
+                swtpm->name = g_strdup_printf("%s, port %u", host, swtpm->port);
+                swtpm->address = g_network_address_new(host, (guint16)port);
+        }
         return &swtpm->backend;
 }

@@ -5,7 +5,6 @@
 
 #include <stdarg.h>
 #include <string.h>
-#include <tss2/tss2_tpm2_types.h>
 
 G_DEFINE_QUARK(tabrmd - backend - error - quark, backend_error)
 
@@ -60,7 +59,9 @@ Backend *backend_new(Loop *loop, const char *conf, GError **error) {
                         conf = device = g_strconcat("device:", conf, NULL);
         }
 
-        if (backend_swtpm_speaks(conf))
+        if (backend_device_speaks(conf))
+                backend = backend_device_new(conf);
+        else if (backend_swtpm_speaks(conf))
                 backend = backend_swtpm_new(conf, error);
         else
                 backend = backend_helper_new(conf);
@@ -90,18 +91,12 @@ static void set_state(Backend *backend, BackendState state) {
         loop_set_busy(backend->loop, state == BACKEND_BUSY);
 }
 
-bool backend_open(Backend *backend, GError **error) {
-        if (backend->state != BACKEND_CLOSED) {
-                g_set_error_literal(error, BACKEND_ERROR, BACKEND_ERROR_OPEN, "the TPM is open already");
-                return false;
-        }
+void backend_open(Backend *backend) {
+        if (backend->state != BACKEND_CLOSED)
+                return;
         backend->localities = false;
-        if (!backend->ops->open(backend, error)) {
-                backend->ops->close(backend);
-                return false;
-        }
-        set_state(backend, BACKEND_READY);
-        return true;
+        set_state(backend, BACKEND_OPENING);
+        backend->ops->open(backend);
 }
 
 void backend_close(Backend *backend) {
@@ -118,22 +113,32 @@ bool backend_transmit(Backend *backend, const uint8_t *command, size_t n_command
                 reason = backend->state == BACKEND_BUSY ? "the TPM has a command already" : "the TPM is not open";
         else if (n_command < TPM_HEADER_SIZE || n_command > TPM_MESSAGE_MAX)
                 reason = "a command of impossible size";
-        else if (locality != 0 && !backend->localities)
-                reason = "the TPM has no localities";
 
         if (reason) {
                 g_set_error_literal(error, BACKEND_ERROR, BACKEND_ERROR_LOST, reason);
-        } else {
-                set_state(backend, BACKEND_BUSY);
-                if (backend->ops->transmit(backend, command, n_command, locality, error))
-                        return true;
+                backend_close(backend);
+                return false;
         }
+        set_state(backend, BACKEND_BUSY);
+        if (locality != 0 && !backend->localities) {
+                /* It had them when the client chose, and was opened again since. */
+                backend_refuse(backend, TPM2_RC_LOCALITY);
+                return true;
+        }
+        if (backend->ops->transmit(backend, command, n_command, locality, error))
+                return true;
         backend_close(backend);
         return false;
 }
 
 bool backend_cancel(Backend *backend) {
         return backend->state == BACKEND_BUSY && backend->ops->cancel && backend->ops->cancel(backend);
+}
+
+void backend_opened(Backend *backend) {
+        set_state(backend, BACKEND_READY);
+        if (backend->events)
+                backend->events->opened(backend->userdata);
 }
 
 void backend_answered(Backend *backend, const uint8_t *response, size_t n_response) {
@@ -155,10 +160,10 @@ void backend_lose(Backend *backend, const char *format, ...) {
                 backend->events->lost(backend->userdata, reason);
 }
 
-void backend_refuse_locality(Backend *backend) {
+void backend_refuse(Backend *backend, TPM2_RC rc) {
         uint8_t bytes[TPM_HEADER_SIZE];
         TpmWriter writer = TPM_WRITER(bytes, sizeof(bytes));
 
-        tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, RM_RC(TPM2_RC_LOCALITY));
+        tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, RM_RC(rc));
         backend_answered(backend, bytes, tpm_write_end(&writer));
 }

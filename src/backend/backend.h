@@ -12,11 +12,12 @@
 /*
  * Back ends
  *
- * The one door to the TPM: a descriptor in the loop that carries one command and one answer at a time. Opening may
- * block, since it happens before the daemon serves anybody; nothing else does. A back end copies or sends what it is
- * given before it returns, and never changes it.
+ * The one door to the TPM: a descriptor in the loop that carries one command and one answer at a time. Nothing blocks,
+ * opening neither. A back end copies or sends what it is given before it returns, and never changes it.
  *
- *      CLOSED  --backend_open()-->     READY
+ *      CLOSED  --backend_open()-->     OPENING
+ *      OPENING --it is there-->        READY, then events->opened()
+ *      OPENING --it is not-->          CLOSED, then events->lost()
  *      READY   --backend_transmit()--> BUSY
  *      BUSY    --answer read whole-->  READY, then events->response()
  *      BUSY    --connection broken-->  CLOSED, then events->lost()
@@ -27,19 +28,22 @@ typedef struct Backend Backend;
 
 typedef enum BackendState {
         BACKEND_CLOSED,
+        BACKEND_OPENING,
         BACKEND_READY,
         BACKEND_BUSY,
 } BackendState;
 
 typedef struct BackendEvents {
+        void (*opened)(void *userdata);
         /* A whole answer: at least a header, and as long as its header says. Valid during the call only. */
         void (*response)(void *userdata, const uint8_t *response, size_t n_response);
-        /* The connection is gone; an answer that was awaited does not come. @reason is one line for the log. */
+        /* The connection is gone, or was not to be had; an answer that was awaited does not come. @reason is one line
+         * for the log. */
         void (*lost)(void *userdata, const char *reason);
 } BackendEvents;
 
 typedef struct BackendOps {
-        bool (*open)(Backend *backend, GError **error); /* blocking */
+        void (*open)(Backend *backend); /* ends in backend_opened() or backend_lose(), maybe before it returns */
         void (*close)(Backend *backend);
         /* false: nothing, or not all, was sent and the back end is CLOSED now; events->lost() is not called for it */
         bool (*transmit)(Backend *backend, const uint8_t *command, size_t n_command, uint8_t locality, GError **error);
@@ -59,8 +63,8 @@ struct Backend {
 
 /**
  * backend_new() - make the back end for a TCTI configuration, closed
- * @conf: "swtpm:host=H,port=N" and "libtpms[:STATE-DIR]" are ours; everything else is a TCTI name for the helper
- * program
+ * @conf: "device:PATH", "swtpm:host=H,port=N", "swtpm:path=P" (control channel at P.ctrl) and "libtpms[:STATE-DIR]" are
+ * ours; everything else is a TCTI name for the helper program
  *
  * Return: NULL with @error when @conf cannot name a back end: empty, or "tabrmd", which would be the daemon itself.
  */
@@ -70,8 +74,11 @@ Backend *backend_free(Backend *backend); /* takes NULL, returns NULL */
 /* Who hears of answers; set once, before backend_open(). */
 void backend_listen(Backend *backend, const BackendEvents *events, void *userdata);
 
-bool backend_open(Backend *backend, GError **error); /* state CLOSED only */
+void backend_open(Backend *backend); /* state CLOSED only; ends in an event, maybe before it returns */
 void backend_close(Backend *backend);
+
+/* The answer may come before this returns. Return: false with @error: it was not sent, or not whole, and the state is
+ * CLOSED now; events->lost() is not called for it. */
 bool backend_transmit(Backend *backend, const uint8_t *command, size_t n_command, uint8_t locality, GError **error);
 bool backend_cancel(Backend *backend); /* state BUSY only */
 
@@ -79,8 +86,7 @@ bool backend_cancel(Backend *backend); /* state BUSY only */
 GQuark backend_error_quark(void);
 typedef enum BackendErrorCode {
         BACKEND_ERROR_CONF, /* the configuration makes no sense: EX_USAGE for the daemon */
-        BACKEND_ERROR_OPEN, /* the TPM is not there, or refuses: EX_UNAVAILABLE */
-        BACKEND_ERROR_LOST, /* it went away */
+        BACKEND_ERROR_LOST, /* the TPM went away */
 } BackendErrorCode;
 
 #endif

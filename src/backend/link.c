@@ -106,6 +106,7 @@ int link_release(Link *link) {
 }
 
 ssize_t link_ready(Link *link, uint32_t events, bool expected) {
+        size_t size = sizeof(link->in);
         TpmReader reader;
         TpmHeader header;
         ssize_t r;
@@ -116,7 +117,11 @@ ssize_t link_ready(Link *link, uint32_t events, bool expected) {
                         return r;
         }
 
-        r = recv(link->source.fd, link->in + link->n_in, sizeof(link->in) - link->n_in, MSG_DONTWAIT);
+        if (link->stepwise) {
+                reader = TPM_READER(link->in, link->n_in);
+                size = link->n_in < TPM_HEADER_SIZE ? TPM_HEADER_SIZE : tpm_read_header(&reader).size;
+        }
+        r = recv(link->source.fd, link->in + link->n_in, size - link->n_in, MSG_DONTWAIT);
         if (r < 0)
                 return errno == EAGAIN || errno == EINTR ? 0 : -errno;
         if (r == 0)

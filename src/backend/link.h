@@ -21,6 +21,7 @@ typedef struct Link {
         uint8_t held[TPM_MESSAGE_MAX];
         size_t out_at, n_out; /* not taken by the kernel yet */
         uint8_t out[TPM_MESSAGE_MAX + TPM_STREAM_CANCEL_SIZE];
+        bool stepwise; /* a message may follow at once: no more is read than the one that has begun */
         size_t n_in;
         uint8_t in[TPM_MESSAGE_MAX + 1]; /* one more, to notice an answer that goes on */
 } Link;

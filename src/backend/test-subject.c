@@ -5,6 +5,7 @@
 #include "tpm/writer.h"
 
 #include <arpa/inet.h>
+#include <gio/gunixsocketaddress.h>
 #include <glib/gstdio.h>
 #include <netinet/in.h>
 #include <setjmp.h>
@@ -40,7 +41,14 @@ static void on_lost(void *userdata, const char *reason) {
         subject->n_lost++;
 }
 
-static const BackendEvents events = { .response = on_response, .lost = on_lost };
+static void on_opened(void *userdata) {
+        Subject *subject = userdata;
+
+        assert_int_equal(subject->backend->state, BACKEND_READY);
+        subject->n_opened++;
+}
+
+static const BackendEvents events = { .opened = on_opened, .response = on_response, .lost = on_lost };
 
 void subject_init(Subject *subject, const char *conf) {
         g_autoptr(GError) error = NULL;
@@ -54,28 +62,14 @@ void subject_init(Subject *subject, const char *conf) {
 }
 
 void subject_open(Subject *subject, const char *conf) {
-        g_autoptr(GError) error = NULL;
-
         subject_init(subject, conf);
-        if (!backend_open(subject->backend, &error))
-                fail_msg("%s: %s", conf, error->message);
-        assert_int_equal(subject->backend->state, BACKEND_READY);
+        subject_reopen(subject);
 }
 
 void subject_fini(Subject *subject) {
         subject->backend = backend_free(subject->backend);
         subject->loop = loop_free(subject->loop);
         g_free(subject->lost);
-}
-
-char *subject_refusal(Subject *subject, int code) {
-        g_autoptr(GError) error = NULL;
-
-        assert_false(backend_open(subject->backend, &error));
-        assert_int_equal(subject->backend->state, BACKEND_CLOSED);
-        assert_true(g_error_matches(error, BACKEND_ERROR, code));
-        assert_null(strchr(error->message, '\n'));
-        return g_strdup(error->message);
 }
 
 static size_t bytes_of(const char *hex, uint8_t *bytes) {
@@ -112,6 +106,28 @@ static void wait_for(unsigned *counter, unsigned value, const Subject *subject) 
                 if (!g_main_context_iteration(NULL, FALSE))
                         g_usleep(200);
         }
+}
+
+void subject_reopen(Subject *subject) {
+        unsigned n = subject->n_opened;
+
+        backend_open(subject->backend);
+        wait_for(&subject->n_opened, n + 1, subject);
+}
+
+char *subject_refusal(Subject *subject) {
+        unsigned n = subject->n_opened;
+        char *reason;
+
+        backend_open(subject->backend);
+        wait_for(&subject->n_lost, 1, subject);
+        assert_int_equal(subject->n_lost, 1);
+        assert_int_equal(subject->n_opened, n);
+        assert_int_equal(subject->backend->state, BACKEND_CLOSED);
+        subject->n_lost = 0;
+        reason = subject->lost;
+        subject->lost = NULL;
+        return reason;
 }
 
 uint32_t subject_answer(Subject *subject) {
@@ -163,48 +179,74 @@ bool test_swtpm_found(void) {
         return path;
 }
 
-static bool answers(unsigned port) {
-        struct sockaddr_in address = { .sin_family = AF_INET,
-                                       .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-                                       .sin_port = htons((uint16_t)port) };
-        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        bool connected = connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
+GSocketConnection *test_swtpm_ctrl(const TestSwtpm *swtpm) {
+        g_autoptr(GSocketConnectable) address = NULL;
+        g_autoptr(GSocketClient) client = g_socket_client_new();
+        g_autofree char *path = swtpm->path ? g_strconcat(swtpm->path, ".ctrl", NULL) : NULL;
 
-        close(fd);
-        return connected;
+        address = path ? G_SOCKET_CONNECTABLE(g_unix_socket_address_new(path))
+                       : g_network_address_new("127.0.0.1", (guint16)(swtpm->port + 1));
+        g_socket_client_set_timeout(client, 10);
+        return g_socket_client_connect(client, address, NULL, NULL);
+}
+
+static bool answers(const TestSwtpm *swtpm) {
+        g_autoptr(GSocketConnection) connection = test_swtpm_ctrl(swtpm);
+
+        return connection;
 }
 
 void test_swtpm_again(TestSwtpm *swtpm) {
         g_autofree char *state = g_strdup_printf("dir=%s", swtpm->dir);
-        g_autofree char *server = g_strdup_printf("type=tcp,port=%u,bindaddr=127.0.0.1", swtpm->port);
-        g_autofree char *ctrl = g_strdup_printf("type=tcp,port=%u,bindaddr=127.0.0.1", swtpm->port + 1);
+        g_autofree char *server = NULL, *ctrl = NULL;
         const char *argv[] = { "swtpm",
                                "socket",
                                "--tpm2",
                                "--tpmstate",
                                state,
                                "--server",
-                               server,
+                               NULL,
                                "--ctrl",
-                               ctrl,
+                               NULL,
                                "--flags",
                                "not-need-init,startup-clear",
                                NULL };
 
+        if (swtpm->path) {
+                g_autofree char *ctrl_path = g_strconcat(swtpm->path, ".ctrl", NULL);
+
+                g_unlink(swtpm->path);
+                g_unlink(ctrl_path);
+                server = g_strdup_printf("type=unixio,path=%s", swtpm->path);
+                ctrl = g_strdup_printf("type=unixio,path=%s", ctrl_path);
+        } else {
+                server = g_strdup_printf("type=tcp,port=%u,bindaddr=127.0.0.1", swtpm->port);
+                ctrl = g_strdup_printf("type=tcp,port=%u,bindaddr=127.0.0.1", swtpm->port + 1);
+        }
+        argv[6] = server;
+        argv[8] = ctrl;
         assert_true(g_spawn_async(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD, NULL,
                                   NULL, &swtpm->pid, NULL));
-        for (int i = 0; !answers(swtpm->port + 1); i++) {
+        for (int i = 0; !answers(swtpm); i++) {
                 assert_int_equal(waitpid(swtpm->pid, NULL, WNOHANG), 0);
                 assert_in_range(i, 0, 3000);
                 g_usleep(10000);
         }
 }
 
-void test_swtpm_start(TestSwtpm *swtpm) {
-        swtpm->dir = g_dir_make_tmp("test-swtpm-XXXXXX", NULL);
+void test_swtpm_start(TestSwtpm *swtpm, bool tcp) {
+        *swtpm = (TestSwtpm){ .dir = g_dir_make_tmp("test-swtpm-XXXXXX", NULL) };
         assert_non_null(swtpm->dir);
-        close(test_listen(&swtpm->port));
+        if (tcp)
+                close(test_listen(&swtpm->port));
+        else
+                swtpm->path = g_build_filename(swtpm->dir, "socket", NULL);
         test_swtpm_again(swtpm);
+}
+
+char *test_swtpm_conf(const TestSwtpm *swtpm) {
+        return swtpm->path ? g_strdup_printf("swtpm:path=%s", swtpm->path)
+                           : g_strdup_printf("swtpm:host=127.0.0.1,port=%u", swtpm->port);
 }
 
 void test_swtpm_kill(TestSwtpm *swtpm) {
@@ -219,6 +261,7 @@ void test_swtpm_stop(TestSwtpm *swtpm) {
         test_swtpm_kill(swtpm);
         test_remove_dir(swtpm->dir);
         g_free(swtpm->dir);
+        g_free(swtpm->path);
 }
 
 void test_remove_dir(const char *path) {

@@ -5,10 +5,13 @@
 #include "backend/backend.h"
 #include "tpm/protocol.h"
 
+#include <gio/gio.h>
+
 /* What tests of back ends share: a back end with somebody who listens, and a swtpm of one's own. All of it asserts. */
 typedef struct Subject {
         Loop *loop;
         Backend *backend;
+        unsigned n_opened;
         unsigned n_answers;
         size_t n_answer;
         uint8_t answer[TPM_MESSAGE_MAX];
@@ -19,7 +22,8 @@ typedef struct Subject {
 void subject_init(Subject *subject, const char *conf); /* closed */
 void subject_open(Subject *subject, const char *conf);
 void subject_fini(Subject *subject);
-char *subject_refusal(Subject *subject, int code); /* open fails with that; its message, which is one line */
+void subject_reopen(Subject *subject);   /* a closed one */
+char *subject_refusal(Subject *subject); /* it does not open: why, which is one line */
 
 /* Commands are hex without spaces; their size is put in. */
 void subject_send(Subject *subject, const char *hex, uint8_t locality);
@@ -30,13 +34,16 @@ void subject_wait_lost(Subject *subject, const char *reason); /* which contains 
 typedef struct TestSwtpm {
         GPid pid;
         char *dir;
+        char *path; /* NULL: TCP */
         unsigned port;
 } TestSwtpm;
 
 bool test_swtpm_found(void);
-void test_swtpm_start(TestSwtpm *swtpm);
-void test_swtpm_kill(TestSwtpm *swtpm);  /* and keep its place */
-void test_swtpm_again(TestSwtpm *swtpm); /* at that place */
+void test_swtpm_start(TestSwtpm *swtpm, bool tcp);
+char *test_swtpm_conf(const TestSwtpm *swtpm);
+GSocketConnection *test_swtpm_ctrl(const TestSwtpm *swtpm); /* a control connection, or NULL */
+void test_swtpm_kill(TestSwtpm *swtpm);                     /* and keep its place */
+void test_swtpm_again(TestSwtpm *swtpm);                    /* at that place */
 void test_swtpm_stop(TestSwtpm *swtpm);
 int test_listen(unsigned *ret_port);    /* on 127.0.0.1, with the next port free */
 void test_remove_dir(const char *path); /* with the files in it */

@@ -11,8 +11,8 @@
 /*
  * The insides of the broker, for broker/ and its tests
  *
- *      NEW      --broker_start()-->         STARTING
- *      STARTING --the TPM cannot be used--> NEW, may be started again
+ *      NEW      --broker_start()-->         STARTING: the back end opens, then the TPM is asked what it can do
+ *      STARTING --the TPM cannot be used--> NEW, may be started again; or tried again, if it is to be waited for
  *      STARTING --it can-->                 RUNNING; the back end may be lost and reopened any number of times
  *      any      --broker_stop()-->          STOPPING
  *      STOPPING --nothing left to flush-->  STOPPED
@@ -38,6 +38,9 @@ typedef struct BrokerTimes {
 struct Broker {
         Backend *backend; /* borrowed */
         BrokerPhase phase;
+        bool wait;
+        bool opening; /* the back end is, for the first time or again */
+        bool waited;  /* the log says so */
         BrokerTimes times;
 
         Rm *rm;
@@ -89,6 +92,7 @@ void broker_leave(Broker *broker);
 /* runner.c */
 
 extern const BackendEvents broker_events;
+void broker_open(Broker *broker); /* the back end, which is closed; what follows follows from its events */
 void broker_rested(void *broker); /* the TPM has been idle for long enough for more chores */
 
 /* The TPM must be free. Return: false when @job is NULL. */

@@ -57,6 +57,7 @@ Broker *broker_new(Loop *loop, Backend *backend, const BrokerConfig *config, GEr
         Broker *broker = g_new0(Broker, 1);
 
         broker->backend = backend;
+        broker->wait = config->wait;
         broker->times = times_default;
         broker->reopen_ms = broker->times.reopen_min;
         broker->rm_fd = -1;
@@ -110,25 +111,14 @@ Broker *broker_free(Broker *broker) {
 }
 
 void broker_start(Broker *broker, void (*started)(void *userdata, TSS2_RC rc, const char *detail), void *userdata) {
-        g_autoptr(GError) error = NULL;
-        RmJob *job;
-
-        if (broker->backend->state == BACKEND_CLOSED && !backend_open(broker->backend, &error)) {
-                started(userdata, RM_RC(TPM2_RC_FAILURE), error ? error->message : "the back end does not open");
-                return;
-        }
-
         broker->started = started;
         broker->started_userdata = userdata;
         broker->phase = BROKER_STARTING;
-        broker_enter(broker);
-        job = chores_begin(&broker->chores, RM_CHORE_START);
-        if (!broker_run_chore(broker, job, RM_CHORE_START)) {
-                broker->phase = BROKER_RUNNING;
-                chores_wake(&broker->chores, true);
-                started(userdata, TSS2_RC_SUCCESS, NULL);
-        }
-        broker_leave(broker);
+        broker_open(broker);
+}
+
+bool broker_has_started(const Broker *broker) {
+        return broker->phase >= BROKER_RUNNING;
 }
 
 void broker_finish_stop(Broker *broker) {
@@ -173,6 +163,9 @@ void broker_stop(Broker *broker, void (*stopped)(void *userdata), void *userdata
         broker->stopped = stopped;
         broker->stopped_userdata = userdata;
         g_clear_handle_id(&broker->reopen_timer, g_source_remove);
+        if (broker->opening)
+                backend_close(broker->backend);
+        broker->opening = false;
         chores_clear(&broker->chores);
         broker->stop_timer = g_timeout_add(broker->times.stop, broker_stop_late, broker);
 

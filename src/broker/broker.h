@@ -27,6 +27,7 @@ typedef struct BrokerConfig {
         uint32_t reserve;       /* slots of each kind kept free between commands */
         unsigned idle_evict_ms; /* everything leaves the TPM after so much idle time; 0: never */
         bool flush_all;         /* at start, saved sessions too */
+        bool wait;              /* for a TPM that is not there, or cannot be used yet */
 } BrokerConfig;
 
 /* Who a client is, as far as its door can tell. */
@@ -44,9 +45,10 @@ Broker *broker_new(Loop *loop, Backend *backend, const BrokerConfig *config, GEr
 Broker *broker_free(Broker *broker); /* takes NULL, returns NULL; every connection must be closed */
 
 /*
- * Starts the TPM and reads what it can do. Calls @started once: with TSS2_RC_SUCCESS, or the reason why it cannot be
- * used, as a response code (the TPM's, or RM_RC(TPM2_RC_FAILURE) when no answer came, with @detail); that
- * may be before this returns. After a failure it may be tried again.
+ * Opens the back end, starts the TPM and reads what it can do. Calls @started once: with TSS2_RC_SUCCESS, or the reason
+ * why it cannot be used, as a response code (the TPM's, or RM_RC(TPM2_RC_FAILURE) when no answer came, with @detail);
+ * that may be before this returns. After a failure it may be tried again; with config->wait that is done here, until it
+ * succeeds. Commands that come meanwhile are answered RM_RC(TPM2_RC_INITIALIZE).
  */
 void broker_start(Broker *broker, void (*started)(void *userdata, TSS2_RC rc, const char *detail), void *userdata);
 
@@ -56,6 +58,7 @@ void broker_start(Broker *broker, void (*started)(void *userdata, TSS2_RC rc, co
  */
 void broker_stop(Broker *broker, void (*stopped)(void *userdata), void *userdata);
 
+bool broker_has_started(const Broker *broker); /* there was a TPM, though it may be lost at the moment */
 uint32_t broker_max_command(const Broker *broker);
 /* The TPM lists this command code itself; a reserved code of the stream is then off. */
 bool broker_implements(const Broker *broker, uint32_t code);

@@ -10,6 +10,7 @@
  */
 
 static void broker_lost(Broker *broker, const char *reason);
+static void broker_schedule_reopen(Broker *broker);
 
 static gboolean broker_tick(gpointer userdata) {
         Broker *broker = userdata;
@@ -73,6 +74,32 @@ static void broker_log_losses(Broker *broker) {
         *then = *now;
 }
 
+/* The TPM cannot be used, or not yet. */
+static void broker_not_started(Broker *broker, TSS2_RC rc, const char *detail) {
+        backend_close(broker->backend);
+        if (!broker->wait) {
+                broker->phase = BROKER_NEW;
+                broker->started(broker->started_userdata, rc, detail);
+                return;
+        }
+        if (detail)
+                log_line(broker->waited ? LOG_DEBUG : LOG_NOTICE, "waiting for a TPM: %s", detail);
+        else
+                log_line(broker->waited ? LOG_DEBUG : LOG_NOTICE, "waiting for a TPM that works: 0x%x", rc);
+        broker->waited = true;
+        broker_schedule_reopen(broker);
+}
+
+static void broker_start_ended(Broker *broker, TSS2_RC rc) {
+        if (rc != TSS2_RC_SUCCESS) {
+                broker_not_started(broker, rc, NULL);
+                return;
+        }
+        broker->phase = BROKER_RUNNING;
+        chores_wake(&broker->chores, true);
+        broker->started(broker->started_userdata, rc, NULL);
+}
+
 /* The job is over; what its client is told comes before all else. */
 static void broker_end(Broker *broker, Request *request, const RmOutput *output) {
         request->job = NULL;
@@ -92,14 +119,8 @@ static void broker_end(Broker *broker, Request *request, const RmOutput *output)
         broker_log_losses(broker);
 
         chores_ended(&broker->chores, request->chore, output->rc);
-        if (request->chore == RM_CHORE_START && broker->phase == BROKER_STARTING) {
-                bool usable = output->rc == TSS2_RC_SUCCESS;
-
-                broker->phase = usable ? BROKER_RUNNING : BROKER_NEW;
-                if (usable)
-                        chores_wake(&broker->chores, true);
-                broker->started(broker->started_userdata, output->rc, NULL);
-        }
+        if (request->chore == RM_CHORE_START && broker->phase == BROKER_STARTING)
+                broker_start_ended(broker, output->rc);
 }
 
 static void broker_transmit(Broker *broker, Request *request, const RmOutput *output) {
@@ -212,7 +233,7 @@ static bool broker_run_request(Broker *broker) {
 }
 
 bool broker_is_up(const Broker *broker) {
-        return broker->phase == BROKER_RUNNING && broker->backend->state != BACKEND_CLOSED;
+        return broker->phase == BROKER_RUNNING && broker->backend->state >= BACKEND_READY;
 }
 
 /* Return: whether anything was begun; it may be over already. */
@@ -220,7 +241,7 @@ static bool broker_next(Broker *broker) {
         RmChore chore = RM_CHORE_DUE;
         RmJob *job;
 
-        if (broker->phase == BROKER_STOPPING && broker->backend->state != BACKEND_CLOSED)
+        if (broker->phase == BROKER_STOPPING && broker->backend->state >= BACKEND_READY)
                 return broker_run_chore(broker, chores_begin_cleanup(&broker->chores), RM_CHORE_CLEANUP);
         if (!broker_is_up(broker))
                 return false;
@@ -292,28 +313,18 @@ static void broker_response(void *userdata, const uint8_t *response, size_t n_re
         broker_leave(broker);
 }
 
-static void broker_schedule_reopen(Broker *broker);
+void broker_open(Broker *broker) {
+        broker_enter(broker);
+        broker->opening = true;
+        backend_open(broker->backend);
+        broker_leave(broker);
+}
 
-/*
- * Opening may block. Here that is accepted: there is no TPM, so nobody could be served meanwhile, and the back ends
- * bound it.
- */
 static gboolean broker_reopen(gpointer userdata) {
         Broker *broker = userdata;
-        g_autoptr(GError) error = NULL;
 
         broker->reopen_timer = 0;
-        if (!backend_open(broker->backend, &error)) {
-                log_debug("the TPM is not back: %s", error ? error->message : "unknown reason");
-                broker_schedule_reopen(broker);
-                return G_SOURCE_REMOVE;
-        }
-
-        log_notice("the TPM is back");
-        broker_enter(broker);
-        rm_forget_residents(broker->rm);
-        chores_wake(&broker->chores, true);
-        broker_leave(broker);
+        broker_open(broker);
         return G_SOURCE_REMOVE;
 }
 
@@ -323,38 +334,60 @@ static void broker_schedule_reopen(Broker *broker) {
         broker->reopen_ms = MIN(broker->reopen_ms * 2, broker->times.reopen_max);
 }
 
+static void broker_opened_event(void *userdata) {
+        Broker *broker = userdata;
+
+        broker_enter(broker);
+        broker->opening = false;
+        if (broker->phase == BROKER_RUNNING) {
+                log_notice("the TPM is back");
+                rm_forget_residents(broker->rm);
+                chores_wake(&broker->chores, true);
+        } else if (broker->phase == BROKER_STARTING &&
+                   !broker_run_chore(broker, chores_begin(&broker->chores, RM_CHORE_START), RM_CHORE_START)) {
+                broker_start_ended(broker, TSS2_RC_SUCCESS);
+        }
+        broker_leave(broker);
+}
+
 /* The answer to what is out does not come; the command may have been executed. */
-static void broker_lose_current(Broker *broker, const char *reason) {
+static void broker_lose_current(Broker *broker) {
         Request *request = broker->current;
-        bool starting = broker->phase == BROKER_STARTING;
         RmOutput output = { 0 };
 
         if (request->timer) {
                 broker_end_request(broker, request, RM_RC(TPM2_RC_FAILURE));
                 return;
         }
-        if (starting)
-                broker->phase = BROKER_NEW;
         rm_job_lost(broker->rm, request->job, &output);
         broker_end(broker, request, &output);
-        if (starting)
-                broker->started(broker->started_userdata, RM_RC(TPM2_RC_FAILURE), reason);
 }
 
 /* The back end is closed now, by itself or by us. */
 static void broker_lost(Broker *broker, const char *reason) {
+        bool starting = broker->phase == BROKER_STARTING;
         struct list *link;
 
         if (broker->phase == BROKER_RUNNING) {
-                log_error("the TPM is lost: %s", reason);
+                if (broker->opening)
+                        log_debug("the TPM is not back: %s", reason);
+                else
+                        log_error("the TPM is lost: %s", reason);
                 broker_schedule_reopen(broker);
         }
+        broker->opening = false;
+        if (starting)
+                broker->phase = BROKER_NEW; /* the end of the chore is not yet that of starting */
         if (broker->current)
-                broker_lose_current(broker, reason);
+                broker_lose_current(broker);
         while ((link = list_first(&broker->paused)))
                 broker_end_request(broker, list_entry(link, Request, link), RM_RC(TPM2_RC_FAILURE));
         while ((link = list_first(&broker->scheduler.waiting)))
                 broker_end_request(broker, list_entry(link, Request, link), RM_RC(TPM2_RC_FAILURE));
+        if (starting) {
+                broker->phase = BROKER_STARTING;
+                broker_not_started(broker, RM_RC(TPM2_RC_FAILURE), reason);
+        }
 }
 
 static void broker_lost_event(void *userdata, const char *reason) {
@@ -366,6 +399,7 @@ static void broker_lost_event(void *userdata, const char *reason) {
 }
 
 const BackendEvents broker_events = {
+        .opened = broker_opened_event,
         .response = broker_response,
         .lost = broker_lost_event,
 };

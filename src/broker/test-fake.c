@@ -8,14 +8,15 @@
 
 #include <string.h>
 
-static bool fake_open(Backend *backend, GError **error) {
+static void fake_open(Backend *backend) {
         Fake *fake = (Fake *)backend;
 
         fake->n_opens++;
         backend->localities = true;
         if (fake->refuse_open)
-                g_set_error_literal(error, BACKEND_ERROR, BACKEND_ERROR_OPEN, "refused");
-        return !fake->refuse_open;
+                backend_lose(backend, "refused");
+        else if (!fake->slow_open)
+                backend_opened(backend);
 }
 
 static void fake_close(Backend *backend) {
@@ -175,7 +176,7 @@ void bench_run_ms(unsigned ms) {
         bench_until(g_get_monotonic_time() >= end);
 }
 
-static void bench_started(void *userdata, TSS2_RC rc, const char *detail) {
+void bench_started(void *userdata, TSS2_RC rc, const char *detail) {
         Bench *bench = userdata;
 
         bench->started = rc;

@@ -22,6 +22,7 @@
 typedef struct Fake {
         Backend backend;
         bool refuse_open;
+        bool slow_open; /* neither opens nor refuses by itself */
         bool refuse_transmit;
         bool can_cancel;
         bool mute; /* answers nothing by itself */
@@ -50,6 +51,7 @@ typedef struct Bench {
 
 void bench_begin(Bench *bench, uint32_t max_connections);
 void bench_start(Bench *bench);
+void bench_started(void *userdata, TSS2_RC rc, const char *detail); /* for broker_start(), with the bench */
 void bench_end(Bench *bench);
 
 /* Run the loop until the condition holds; a test that hangs fails. */

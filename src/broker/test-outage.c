@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include "backend/backend-internal.h"
 #include "broker/test-clients.h"
 #include "tpm/protocol.h"
 #include "util/log.h"
@@ -79,6 +80,85 @@ static void test_time_limit(void **state) {
         fake_answer(&bench.fake, TSS2_RC_SUCCESS);
         assert_int_equal(clients[1].n_replies, 1);
         bench_until(!bench.broker->tick_timer);
+}
+
+/* It has been opened again before the client who had chosen a locality comes back. */
+static void test_locality_gone(void **state) {
+        assert_int_equal(connection_set_locality(clients[0].connection, 3), TSS2_RC_SUCCESS);
+        bench.fake.backend.localities = false;
+        client_submit(0, FAKE_SLOW);
+        bench_until(clients[0].n_replies == 1);
+        assert_int_equal(clients[0].rc, RM_RC(TPM2_RC_LOCALITY));
+        assert_int_equal(bench.fake.backend.state, BACKEND_READY);
+        assert_int_equal(bench.fake.n_opens, 1);
+        client_submit(1, FAKE_SLOW);
+        bench_until(fake_waits(&bench.fake));
+}
+
+/* Opening takes its time, and nobody waits for it. */
+static void test_slow_open(void **state) {
+        bench.broker->times.reopen_min = 10;
+        bench.fake.slow_open = true;
+        fake_lose(&bench.fake);
+        bench_until(bench.fake.n_opens == 2);
+        assert_int_equal(bench.fake.backend.state, BACKEND_OPENING);
+        client_submit(0, FAKE_SLOW);
+        assert_int_equal(clients[0].rc, RM_RC(TPM2_RC_INITIALIZE));
+        fake_lose(&bench.fake);
+        bench_until(bench.fake.n_opens == 3);
+        backend_opened(&bench.fake.backend);
+        client_submit(0, FAKE_SLOW);
+        bench_until(fake_waits(&bench.fake));
+}
+
+static void begin_waiting(void) {
+        clients_teardown(NULL);
+        bench_begin(&bench, CLIENTS * 2);
+        bench.broker->wait = true;
+        bench.broker->times.reopen_min = bench.broker->times.reopen_max = bench.broker->reopen_ms = 10;
+        for (unsigned i = 0; i < CLIENTS; i++)
+                client_open(i, 1000);
+}
+
+/* No TPM, then one that is in failure mode, then one that goes away at once, then a good one. */
+static void test_wait(void **state) {
+        begin_waiting();
+        bench.fake.refuse_open = bench.fake.mute = true;
+        broker_start(bench.broker, bench_started, &bench);
+        assert_false(broker_has_started(bench.broker));
+        client_submit(0, FAKE_SLOW);
+        assert_int_equal(clients[0].rc, RM_RC(TPM2_RC_INITIALIZE));
+        bench_until(bench.fake.n_opens == 3);
+
+        bench.fake.refuse_open = false;
+        bench_until(fake_waits(&bench.fake));
+        fake_answer(&bench.fake, TPM2_RC_FAILURE);
+        bench_until(fake_waits(&bench.fake));
+        fake_lose(&bench.fake);
+        assert_int_equal(bench.n_started, 0);
+        client_submit(0, FAKE_SLOW);
+        assert_int_equal(clients[0].rc, RM_RC(TPM2_RC_INITIALIZE));
+
+        bench.fake.mute = false;
+        bench_until(bench.n_started == 1);
+        assert_int_equal(bench.started, TSS2_RC_SUCCESS);
+        assert_true(broker_has_started(bench.broker));
+        client_submit(0, FAKE_SLOW);
+        bench_until(fake_waits(&bench.fake));
+        fake_answer(&bench.fake, TSS2_RC_SUCCESS);
+        assert_int_equal(clients[0].rc, TSS2_RC_SUCCESS);
+}
+
+static void stopped(void *userdata);
+
+static void test_stop_while_opening(void **state) {
+        begin_waiting();
+        bench.fake.slow_open = true;
+        broker_start(bench.broker, bench_started, &bench);
+        broker_stop(bench.broker, stopped, NULL);
+        assert_int_equal(bench.n_stopped, 1);
+        assert_int_equal(bench.fake.backend.state, BACKEND_CLOSED);
+        assert_int_equal(bench.n_started, 0);
 }
 
 static void stopped(void *userdata) {
@@ -211,6 +291,10 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_lost_all, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_transmit_fails, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_time_limit, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_locality_gone, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_slow_open, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_wait, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_stop_while_opening, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_stop, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_stop_paused, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_stop_hanging, clients_setup, clients_teardown),

@@ -77,7 +77,7 @@ static void daemon_ready(Daemon *daemon) {
         const Options *options = daemon->options;
 
         daemon->state = DAEMON_SERVING;
-        log_info("ready: TPM at %s, %s%s, %s%s", options->tcti, daemon->frontend_unix ? "socket " : "no socket",
+        log_info("ready: %s%s, %s%s", daemon->frontend_unix ? "socket " : "no socket",
                  daemon->frontend_unix ? options->socket : "", daemon->frontend_dbus ? "bus name " : "no bus",
                  daemon->frontend_dbus ? options->dbus_name : "");
         notify("READY=1");
@@ -125,18 +125,7 @@ static void open_bus(Daemon *daemon) {
         daemon->frontend_dbus = frontend_dbus_new(&config);
 }
 
-static void on_started(void *userdata, TSS2_RC rc, const char *detail) {
-        Daemon *daemon = userdata;
-
-        if (daemon->state != DAEMON_STARTING)
-                return;
-        if (rc != TSS2_RC_SUCCESS) {
-                log_error("the TPM at %s cannot be used: 0x%x%s%s", daemon->options->tcti, rc, detail ? ", " : "",
-                          detail ? detail : "");
-                daemon_stop(daemon, EX_UNAVAILABLE);
-                return;
-        }
-
+static void open_doors(Daemon *daemon) {
         daemon->state = DAEMON_OPENING;
         if (!open_socket(daemon))
                 daemon_stop(daemon, EX_UNAVAILABLE);
@@ -146,8 +135,26 @@ static void on_started(void *userdata, TSS2_RC rc, const char *detail) {
                 daemon_ready(daemon);
 }
 
+static void on_started(void *userdata, TSS2_RC rc, const char *detail) {
+        Daemon *daemon = userdata;
+
+        if (daemon->state >= DAEMON_STOPPING)
+                return;
+        if (rc != TSS2_RC_SUCCESS) {
+                if (detail)
+                        log_error("TPM at %s: %s", daemon->options->tcti, detail);
+                else
+                        log_error("the TPM at %s cannot be used: 0x%x", daemon->options->tcti, rc);
+                daemon_stop(daemon, EX_UNAVAILABLE);
+                return;
+        }
+        log_info("the TPM at %s is there", daemon->options->tcti);
+        if (daemon->state == DAEMON_STARTING)
+                open_doors(daemon);
+}
+
 /* Return: EX_OK, or the exit status. */
-static int open_backend(Daemon *daemon) {
+static int new_backend(Daemon *daemon) {
         const Options *options = daemon->options;
         g_autoptr(GError) error = NULL;
 
@@ -174,6 +181,7 @@ static bool new_broker(Daemon *daemon, GError **error) {
                 },
                 .max_connections = options->max_connections,
                 .flush_all = options->flush_all,
+                .wait = options->wait,
         };
 
         if (options->reserve != OPTIONS_BY_BACKEND)
@@ -195,16 +203,12 @@ static int daemon_open(Daemon *daemon) {
                 log_error("no event loop: %s", strerror(errno));
                 return EX_OSERR;
         }
-        r = open_backend(daemon);
+        r = new_backend(daemon);
         if (r != EX_OK)
                 return r;
         if (!new_broker(daemon, &error)) {
                 log_error("%s", error->message);
                 return EX_OSERR;
-        }
-        if (!backend_open(daemon->backend, &error)) {
-                log_error("TPM at %s: %s", daemon->options->tcti, error->message);
-                return EX_UNAVAILABLE;
         }
         return EX_OK;
 }
@@ -221,11 +225,14 @@ int daemon_run(const Options *options) {
         sources[0] = g_unix_signal_add(SIGTERM, on_signal, &daemon);
         sources[1] = g_unix_signal_add(SIGINT, on_signal, &daemon);
         broker_start(daemon.broker, on_started, &daemon);
+        if (options->wait && daemon.state == DAEMON_STARTING)
+                open_doors(&daemon);
         while (daemon.state != DAEMON_STOPPED)
                 g_main_context_iteration(NULL, TRUE);
         for (size_t i = 0; i < G_N_ELEMENTS(sources); i++)
                 g_source_remove(sources[i]);
 
-        log_info("stopped");
+        if (daemon.exit_status == EX_OK)
+                log_info("stopped");
         return daemon.exit_status;
 }

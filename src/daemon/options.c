@@ -30,6 +30,7 @@ typedef struct Raw {
         gboolean allow_root;
         gboolean allow_locality;
         gboolean flush_all;
+        gboolean wait;
         gboolean version;
         int max_connections;
         int max_sessions;
@@ -75,6 +76,8 @@ static bool read_arguments(char ***arguments, Raw *raw, GError **error) {
                   "Slots of the TPM kept free between commands (default: 2 on a device, else 0)", "N" },
                 { "idle-evict", 0, 0, G_OPTION_ARG_INT, &raw->idle_evict,
                   "Idle time after which the TPM is emptied, 0: never (default: 100 on a device, else 0)", "MS" },
+                { "wait", 0, 0, G_OPTION_ARG_NONE, &raw->wait, "Start without a TPM, and serve when there is one",
+                  NULL },
                 { "flush-all", 'f', 0, G_OPTION_ARG_NONE, &raw->flush_all, "Flush saved sessions, too, at start",
                   NULL },
                 { "allow-locality", 0, 0, G_OPTION_ARG_NONE, &raw->allow_locality,
@@ -170,6 +173,7 @@ bool options_parse(char ***arguments, uint64_t n_fds, Options *ret_options, GErr
                 .allow_root = raw.allow_root,
                 .allow_locality = raw.allow_locality,
                 .flush_all = raw.flush_all,
+                .wait = raw.wait,
                 .version = raw.version,
                 .max_connections = (uint32_t)raw.max_connections,
                 .max_sessions = (uint32_t)raw.max_sessions,

@@ -26,6 +26,7 @@ typedef struct Options {
         bool allow_root;
         bool allow_locality;
         bool flush_all;
+        bool wait; /* for a TPM that is not there at start */
         bool version;
         uint32_t max_connections;
         uint32_t max_sessions;   /* of one connection */

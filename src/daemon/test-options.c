@@ -55,6 +55,7 @@ static void test_defaults(void **state) {
         assert_false(options.allow_root);
         assert_false(options.allow_locality);
         assert_false(options.flush_all);
+        assert_false(options.wait);
         assert_false(options.version);
         assert_int_equal(options.logger, LOG_TARGET_STDOUT);
         assert_int_equal(options.max_connections, 1024);
@@ -106,7 +107,7 @@ static void test_new_names(void **state) {
         g_auto(Options) options = { 0 };
 
         assert_good("--socket /x/y --no-dbus --max-abandoned 0 --max-objects 65536 --reserve 0 --idle-evict 0 "
-                    "--allow-locality",
+                    "--allow-locality --wait",
                     N_FDS, &options);
         assert_string_equal(options.socket, "/x/y");
         assert_true(options.socket_given);
@@ -116,6 +117,7 @@ static void test_new_names(void **state) {
         assert_int_equal(options.reserve, 0);
         assert_int_equal(options.idle_evict_ms, 0);
         assert_true(options.allow_locality);
+        assert_true(options.wait);
 }
 
 static void test_ranges(void **state) {

@@ -14,6 +14,7 @@
 #include <tss2/tss2_tpm2_types.h>
 
 #define ERROR_GENERAL TABRMD_DBUS_ERROR ".General"
+#define ERROR_INIT TABRMD_DBUS_ERROR ".Init"
 #define ERROR_INTERNAL TABRMD_DBUS_ERROR ".Internal"
 #define ERROR_NOT_IMPLEMENTED TABRMD_DBUS_ERROR ".NotImplemented"
 #define ERROR_NOT_PERMITTED TABRMD_DBUS_ERROR ".NotPermitted"
@@ -211,6 +212,10 @@ static bool may_ask(FrontendDbus *frontend, const char *sender) {
 static void method_create_connection(FrontendDbus *frontend, const char *sender, GDBusMethodInvocation *invocation) {
         Request *request;
 
+        if (!broker_has_started(frontend->config.broker)) {
+                return_error(invocation, ERROR_INIT, "there is no TPM yet");
+                return;
+        }
         if (!may_ask(frontend, sender)) {
                 log_limited(LOG_WARNING, "%s asks for too many connections at once", sender);
                 return_error(invocation, ERROR_GENERAL, "busy: too many connections are being made, try again later");

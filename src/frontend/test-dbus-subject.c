@@ -19,6 +19,10 @@ uint32_t broker_max_command(const Broker *self) {
         return TPM_MESSAGE_DEFAULT;
 }
 
+bool broker_has_started(const Broker *self) {
+        return !self->no_tpm;
+}
+
 bool broker_implements(const Broker *self, uint32_t code) {
         return false;
 }

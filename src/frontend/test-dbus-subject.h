@@ -25,6 +25,7 @@
 struct Broker {
         unsigned n_connections;
         unsigned max_connections;
+        bool no_tpm; /* there was none yet */
 };
 
 struct Connection {

@@ -143,6 +143,17 @@ static unsigned count_fds(void) {
         return n;
 }
 
+static void test_no_tpm_yet(void **state) {
+        Fixture *fixture = *state;
+        fd_auto fd = -1;
+        guint64 id;
+
+        broker.no_tpm = true;
+        assert_call_fails(fixture, fixture->client, "CreateConnection", NULL, TABRMD_DBUS_ERROR ".Init");
+        broker.no_tpm = false;
+        fd = create_connection(fixture, fixture->client, &id);
+}
+
 static void test_connection_limit(void **state) {
         Fixture *fixture = *state;
         unsigned n_fds;
@@ -330,6 +341,7 @@ int main(void) {
                 TEST(test_cancel),
                 TEST(test_foreign_id),
                 TEST(test_locality),
+                TEST(test_no_tpm_yet),
                 TEST(test_connection_limit),
                 TEST(test_many_pending),
                 TEST(test_no_descriptors),

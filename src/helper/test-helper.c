@@ -162,7 +162,7 @@ static void test_state_dir(void **state) {
         /* a state that is no state is not written over */
         assert_true(g_file_set_contents(file, "rubbish", -1, NULL));
         subject_init(&subject, conf);
-        reason = subject_refusal(&subject, BACKEND_ERROR_OPEN);
+        reason = subject_refusal(&subject);
         assert_non_null(strstr(reason, dir));
         assert_return_code(stat(file, &status), errno);
         assert_int_equal(status.st_size, strlen("rubbish"));
@@ -178,7 +178,7 @@ static void test_state_in_use(void **state) {
 
         subject_open(&one, conf);
         subject_init(&two, conf);
-        reason = subject_refusal(&two, BACKEND_ERROR_OPEN);
+        reason = subject_refusal(&two);
         assert_non_null(strstr(reason, "lock"));
         assert_int_equal(subject_run(&one, CMD_STARTUP, 0), TPM2_RC_SUCCESS);
         subject_fini(&two);
@@ -201,7 +201,7 @@ static void test_killed(void **state) {
                 assert_int_equal(subject.n_answers, 0);
                 assert_int_equal(only_child(0), 0);
 
-                assert_true(backend_open(subject.backend, NULL));
+                subject_reopen(&subject);
                 assert_int_equal(subject_run(&subject, CMD_STARTUP, 0), TPM2_RC_SUCCESS);
                 subject_fini(&subject);
                 wait_no_child(0);
@@ -228,7 +228,7 @@ static void test_without_libtpms(void **state) {
         Subject subject;
 
         subject_init(&subject, "libtpms");
-        reason = subject_refusal(&subject, BACKEND_ERROR_OPEN);
+        reason = subject_refusal(&subject);
         assert_non_null(strstr(reason, "without libtpms"));
         subject_fini(&subject);
 }
@@ -241,7 +241,7 @@ static void test_tcti(void **state) {
 
         if (!test_swtpm_found())
                 skip();
-        test_swtpm_start(&swtpm);
+        test_swtpm_start(&swtpm, true);
         conf = g_strdup_printf("pcap:swtpm:host=127.0.0.1,port=%u", swtpm.port);
         subject_open(&subject, conf);
         for (int i = 0; i < 20; i++)
@@ -264,15 +264,15 @@ static void test_tcti(void **state) {
 }
 
 static void test_bad_conf(void **state) {
-        static const char *const names[] = { "nosuchtcti:really", "swtpm:path=/nonexistent/socket",
-                                             "device:/nonexistent/device", "libtpms:/nonexistent/state/dir" };
+        static const char *const names[] = { "nosuchtcti:really", "pcap:device:/nonexistent/device",
+                                             "libtpms:/nonexistent/state/dir" };
 
         for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
                 g_autofree char *reason = NULL;
                 Subject subject;
 
                 subject_init(&subject, names[i]);
-                reason = subject_refusal(&subject, BACKEND_ERROR_OPEN);
+                reason = subject_refusal(&subject);
                 if (!g_str_has_prefix(reason, "cannot open ") || !strstr(reason, names[i]))
                         fail_msg("%s: %s", names[i], reason);
                 assert_null(strstr(reason, "without a word"));
@@ -288,8 +288,8 @@ static void test_bad_helpers(void **state) {
                 const char *script;
                 const char *reason;
         } helpers[] = {
-                { "exit 0", "without a word" },
-                { "printf '\\200\\001\\000\\000\\000\\013\\000\\000\\000\\000' >&3", "without a word" },
+                { "exit 0", "ended: exit code 0" },
+                { "printf '\\200\\001\\000\\000\\000\\013\\000\\000\\000\\000' >&3", "ended: exit code 0" },
                 { "printf '\\200\\001\\000\\000\\000\\012\\000\\000\\000\\000' >&3", "impossible size" },
                 { "printf '\\200\\001\\377\\000\\000\\012\\000\\000\\000\\000' >&3; head -c 1000 /dev/zero >&3",
                   "impossible size" },
@@ -302,7 +302,7 @@ static void test_bad_helpers(void **state) {
 
                 fake_helper(helpers[i].script);
                 subject_init(&subject, "libtpms");
-                reason = subject_refusal(&subject, BACKEND_ERROR_OPEN);
+                reason = subject_refusal(&subject);
                 if (!strstr(reason, helpers[i].reason))
                         fail_msg("%zu: %s", i, reason);
                 subject_fini(&subject);
@@ -311,7 +311,7 @@ static void test_bad_helpers(void **state) {
 
         g_setenv("TABRMD_HELPER", "/nonexistent/helper", TRUE);
         subject_init(&subject, "libtpms");
-        g_free(subject_refusal(&subject, BACKEND_ERROR_OPEN));
+        g_free(subject_refusal(&subject));
         subject_fini(&subject);
 }
 

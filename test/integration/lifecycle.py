@@ -71,6 +71,34 @@ class Ends(harness.TestCase):
         self.assertIdle()
 
 
+class Waits(harness.TestCase):
+    """--wait: the daemon is there before its TPM."""
+
+    def create_connection(self, bus):
+        return bus.call(harness.BUS_NAME, "/com/intel/tss2/Tabrmd/Tcti", "com.intel.tss2.TctiTabrmd.CreateConnection")
+
+    def test_tpm_that_comes_later(self):
+        bus = self.start_bus()
+        self.daemon = self.start_daemon("swtpm:path=%s" % (self.folder / "swtpm/data"), bus=bus, options=["--wait"])
+        client = self.connect()
+        self.assertEqual(client.ask(tpm.get_random()).rc, 0xB0100)
+        refused = self.create_connection(bus)
+        self.assertIn("com.intel.tss2.Tabrmd.Error.Init", refused.stderr)
+        self.assertIdle()
+
+        self.start_swtpm(proxied=False)
+        harness.wait_until(lambda: client.ask(tpm.get_random()).rc == 0, "the TPM is found")
+        self.assertEqual(self.create_connection(bus).returncode, 0)
+        client.create_primary(tpm.public_hmac_key(b"x"))
+
+    def test_signal_while_it_waits(self):
+        self.daemon = self.start_daemon("device:/nonexistent", options=["--wait"])
+        client = self.connect()
+        self.assertEqual(client.ask(tpm.get_random()).rc, 0xB0100)
+        self.assertEqual(self.daemon.stop(), 0)
+        self.assertIsNone(client.receive())
+
+
 class Starts(harness.TestCase):
     def run_daemon(self, *options):
         """-> exit status, lines of output"""

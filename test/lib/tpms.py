@@ -15,17 +15,17 @@ BUILD = pathlib.Path(os.environ.get("TABRMD_BUILD", "build")).absolute()
 
 
 class Swtpm:
-    """A software TPM behind a counting proxy: .proxy, .conf (a TCTI name)."""
+    """A software TPM behind a counting proxy: .proxy, .conf (a TCTI name). Or with nobody in between."""
 
-    def __init__(self, folder, started=True):
+    def __init__(self, folder, started=True, proxied=True):
         self.folder = pathlib.Path(folder)
         self.state = self.folder / "tpm"
         self.state.mkdir(parents=True, exist_ok=True)
-        self.data, self.ctrl = str(self.folder / "data"), str(self.folder / "ctrl")
+        self.data, self.ctrl = str(self.folder / "data"), str(self.folder / "data.ctrl")
         self.process = None
         self.start(started)
-        self.proxy = proxy.SwtpmProxy(self.data, self.ctrl)
-        self.conf = "swtpm:host=127.0.0.1,port=%d" % self.proxy.port
+        self.proxy = proxy.SwtpmProxy(self.data, self.ctrl) if proxied else None
+        self.conf = "swtpm:host=127.0.0.1,port=%d" % self.proxy.port if proxied else "swtpm:path=" + self.data
 
     def start(self, started=True):
         """started: TPM2_Startup was done"""
@@ -43,10 +43,12 @@ class Swtpm:
         """The power goes and comes back."""
         self.process.end(signal.SIGKILL)
         self.start()
-        self.proxy.reconnect()
+        if self.proxy:
+            self.proxy.reconnect()
 
     def stop(self):
-        self.proxy.close()
+        if self.proxy:
+            self.proxy.close()
         self.process.end()
 
 

@@ -19,10 +19,13 @@ static Timer timers[TIMERS];
 static uint64_t now;
 static unsigned last_id;
 
-gint64 __wrap_g_get_monotonic_time(void);
-guint __wrap_g_timeout_add(guint ms, GSourceFunc function, gpointer userdata);
-guint __wrap_g_idle_add_full(gint priority, GSourceFunc function, gpointer userdata, GDestroyNotify notify);
-gboolean __wrap_g_source_remove(guint id);
+/* The linker takes libraries that call the originals for callers of these, and wants to see them. */
+#define VISIBLE __attribute__((visibility("default")))
+
+VISIBLE gint64 __wrap_g_get_monotonic_time(void);
+VISIBLE guint __wrap_g_timeout_add(guint ms, GSourceFunc function, gpointer userdata);
+VISIBLE guint __wrap_g_idle_add_full(gint priority, GSourceFunc function, gpointer userdata, GDestroyNotify notify);
+VISIBLE gboolean __wrap_g_source_remove(guint id);
 
 void clock_reset(void) {
         for (unsigned i = 0; i < TIMERS; i++)
