@@ -204,12 +204,13 @@ static unsigned call_at_once(Fixture *fixture, unsigned n_clients, unsigned n_ca
         return n_busy;
 }
 
-/* Too many questions for the bus at a time: some callers are refused, each hears something, and nothing of it stays. */
+/* One caller's questions at a time are limited: some are refused, each hears something, and nothing of it stays. Many
+ * callers do not keep each other out. */
 static void test_many_pending(void **state) {
         static const struct {
                 unsigned n_clients, n_calls;
                 bool refused;
-        } rows[] = { { 1, 8, false }, { 1, 30, true }, { 8, 8, false }, { 30, 8, true } };
+        } rows[] = { { 1, 8, false }, { 1, 30, true }, { 30, 8, false } };
         Fixture *fixture = *state;
         guint64 id;
         fd_auto fd = -1;

@@ -2,6 +2,7 @@
 #include "util/log.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@ static struct {
         LogTarget target;
         int max_priority;
         bool journal;
+        unsigned n_lost; /* lines that nobody took */
 } log_state = { .target = LOG_TARGET_STDOUT, .max_priority = LOG_INFO };
 
 void log_open(LogTarget target, const char *ident, int max_priority) {
@@ -33,6 +35,30 @@ static size_t log_sanitize(char *text, size_t n) {
                         text[i] = '?';
         }
         return n;
+}
+
+/* Room for a line, and somebody at the other end. */
+static bool log_has_room(void) {
+        struct pollfd pollfd = { .fd = STDOUT_FILENO, .events = POLLOUT };
+
+        return poll(&pollfd, 1, 0) == 1 && pollfd.revents == POLLOUT;
+}
+
+/* Whoever should read the log may not, and must not stop us by it: what does not fit is counted. One write for each
+ * line, so that lines of several processes do not mix. */
+static void log_write(const char *line, size_t n) {
+        char note[64];
+        int n_note;
+
+        if (!log_has_room() || write(STDOUT_FILENO, line, n) < 0) {
+                log_state.n_lost++;
+                return;
+        }
+        if (log_state.n_lost > 0 && log_has_room()) {
+                n_note = snprintf(note, sizeof(note), "%u lines of the log were lost\n", log_state.n_lost);
+                if (write(STDOUT_FILENO, note, (size_t)n_note) == n_note)
+                        log_state.n_lost = 0;
+        }
 }
 
 void log_line(int priority, const char *format, ...) {
@@ -63,10 +89,7 @@ void log_line(int priority, const char *format, ...) {
                         syslog(priority, "%s", line);
                 } else {
                         line[n_line] = '\n';
-                        /* One write, so that lines of several processes do not mix; nobody is left to tell of a
-                         * failure. */
-                        if (write(STDOUT_FILENO, line, n_line + 1) < 0)
-                                errno = saved;
+                        log_write(line, n_line + 1);
                 }
         }
         errno = saved;

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "util/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* Standard output is a pipe, whose other end is ours. */
+static int pipe_fds[2];
+static int before;
+
+static int setup(void **state) {
+        fflush(stdout);
+        before = dup(STDOUT_FILENO);
+        if (pipe2(pipe_fds, O_CLOEXEC) < 0 || dup2(pipe_fds[1], STDOUT_FILENO) < 0)
+                return -1;
+        log_open(LOG_TARGET_STDOUT, "test", LOG_INFO);
+        return fcntl(pipe_fds[0], F_SETFL, O_NONBLOCK);
+}
+
+static int teardown(void **state) {
+        dup2(before, STDOUT_FILENO);
+        close(before);
+        close(pipe_fds[0]);
+        close(pipe_fds[1]);
+        return 0;
+}
+
+/* Return: all that can be read now. */
+static const char *written(void) {
+        static char text[2 << 20];
+        ssize_t n, at = 0;
+
+        while ((n = read(pipe_fds[0], text + at, sizeof(text) - 1 - (size_t)at)) > 0)
+                at += n;
+        text[at] = '\0';
+        return text;
+}
+
+static void test_lines(void **state) {
+        char longer[3000];
+
+        log_debug("not this one");
+        log_info("a %s\nline", "b\x1b[c");
+        assert_string_equal(written(), "a b?[c?line\n");
+        memset(longer, 'x', sizeof(longer) - 1);
+        longer[sizeof(longer) - 1] = '\0';
+        errno = EBUSY;
+        log_error("%s: %m", longer);
+        assert_int_equal(errno, EBUSY);
+        assert_int_equal(strlen(written()), 1024);
+}
+
+/* Nobody reads: that must not stop the daemon, and is said once somebody does. */
+static void test_nobody_reads(void **state) {
+        const char *text;
+
+        for (unsigned i = 0; i < 100000; i++)
+                log_info("line %u", i);
+        text = written();
+        assert_non_null(strstr(text, "line 0\n"));
+        assert_null(strstr(text, "line 99999\n"));
+        log_info("at last");
+        text = written();
+        assert_ptr_equal(strstr(text, "at last\n"), text);
+        assert_non_null(strstr(text, " lines of the log were lost\n"));
+        log_info("and on");
+        assert_string_equal(written(), "and on\n");
+}
+
+/* A reader that has gone is no end of us, either. */
+static void test_reader_gone(void **state) {
+        close(pipe_fds[0]);
+        log_info("to nobody");
+        pipe_fds[0] = -1;
+}
+
+static void test_limit(void **state) {
+        LogLimit limit = { 0 };
+        unsigned held = 0, n = 0;
+
+        for (unsigned i = 0; i < 25; i++)
+                n += log_limit_pass(&limit, &held);
+        assert_int_equal(n, 10);
+        assert_int_equal(limit.n_held, 15);
+        limit.window -= 11;
+        assert_true(log_limit_pass(&limit, &held));
+        assert_int_equal(held, 15);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test_setup_teardown(test_lines, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_nobody_reads, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_reader_gone, setup, teardown),
+                cmocka_unit_test(test_limit),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
