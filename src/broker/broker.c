@@ -59,6 +59,10 @@ Broker *broker_new(Loop *loop, Backend *backend, const BrokerConfig *config, GEr
         broker->backend = backend;
         broker->wait = config->wait;
         broker->times = times_default;
+        if (config->limit_ms)
+                broker->times.limit = config->limit_ms;
+        if (config->limit_long_ms)
+                broker->times.limit_long = config->limit_long_ms;
         broker->reopen_ms = broker->times.reopen_min;
         broker->rm_fd = -1;
         list_init(&broker->connections);

@@ -27,6 +27,8 @@ typedef struct BrokerConfig {
         uint32_t reserve;       /* slots of each kind kept free between commands */
         unsigned idle_evict_ms; /* everything leaves the TPM after so much idle time; 0: never */
         bool flush_all;         /* at start, saved sessions too */
+        unsigned limit_ms;      /* for the answer to a command; 0: 60 s */
+        unsigned limit_long_ms; /* ... to one that makes keys, and to self tests; 0: 300 s */
         bool wait;              /* for a TPM that is not there, or cannot be used yet */
 } BrokerConfig;
 

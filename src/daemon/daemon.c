@@ -182,6 +182,8 @@ static bool new_broker(Daemon *daemon, GError **error) {
                 .max_connections = options->max_connections,
                 .flush_all = options->flush_all,
                 .wait = options->wait,
+                .limit_ms = options->time_limit_s * 1000,
+                .limit_long_ms = options->time_limit_long_s * 1000,
         };
 
         if (options->reserve != OPTIONS_BY_BACKEND)

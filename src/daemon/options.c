@@ -12,6 +12,7 @@
 #define SESSIONS_MAX 65535
 #define OBJECTS_MAX 65536 /* RmLimits.objects */
 #define RESERVE_MAX 64
+#define TIME_LIMIT_S_MAX (24 * 60 * 60)
 #define IDLE_EVICT_MS_MAX (24 * 60 * 60 * 1000)
 
 /* Told from every number that is in range of its option. */
@@ -31,6 +32,8 @@ typedef struct Raw {
         gboolean allow_locality;
         gboolean flush_all;
         gboolean wait;
+        int time_limit;
+        int time_limit_long;
         gboolean version;
         int max_connections;
         int max_sessions;
@@ -78,6 +81,10 @@ static bool read_arguments(char ***arguments, Raw *raw, GError **error) {
                   "Idle time after which the TPM is emptied, 0: never (default: 100 on a device, else 0)", "MS" },
                 { "wait", 0, 0, G_OPTION_ARG_NONE, &raw->wait, "Start without a TPM, and serve when there is one",
                   NULL },
+                { "time-limit", 0, 0, G_OPTION_ARG_INT, &raw->time_limit,
+                  "Give the TPM up when a command takes longer (default: 60)", "SECONDS" },
+                { "time-limit-long", 0, 0, G_OPTION_ARG_INT, &raw->time_limit_long,
+                  "The same for commands that make keys and for self tests (default: 300)", "SECONDS" },
                 { "flush-all", 'f', 0, G_OPTION_ARG_NONE, &raw->flush_all, "Flush saved sessions, too, at start",
                   NULL },
                 { "allow-locality", 0, 0, G_OPTION_ARG_NONE, &raw->allow_locality,
@@ -132,6 +139,8 @@ static bool check(const Raw *raw, int connections_max, GError **error) {
         return check_range("max-connections", raw->max_connections, 1, connections_max, error) &&
                check_range("max-sessions", raw->max_sessions, 1, SESSIONS_MAX, error) &&
                check_range("max-transients", raw->max_transients, 1, OBJECTS_MAX, error) &&
+               check_range("time-limit", raw->time_limit, 1, TIME_LIMIT_S_MAX, error) &&
+               check_range("time-limit-long", raw->time_limit_long, 1, TIME_LIMIT_S_MAX, error) &&
                check_range("max-objects", raw->max_objects, 1, OBJECTS_MAX, error) &&
                (raw->max_abandoned == NOT_GIVEN ||
                 check_range("max-abandoned", raw->max_abandoned, 0, SESSIONS_MAX, error)) &&
@@ -152,6 +161,8 @@ bool options_parse(char ***arguments, uint64_t n_fds, Options *ret_options, GErr
                 .max_sessions = 64,
                 .max_transients = 1024,
                 .max_objects = 16384,
+                .time_limit = 60,
+                .time_limit_long = 300,
                 .max_abandoned = NOT_GIVEN,
                 .reserve = NOT_GIVEN,
                 .idle_evict = NOT_GIVEN,
@@ -174,6 +185,8 @@ bool options_parse(char ***arguments, uint64_t n_fds, Options *ret_options, GErr
                 .allow_locality = raw.allow_locality,
                 .flush_all = raw.flush_all,
                 .wait = raw.wait,
+                .time_limit_s = (unsigned)raw.time_limit,
+                .time_limit_long_s = (unsigned)raw.time_limit_long,
                 .version = raw.version,
                 .max_connections = (uint32_t)raw.max_connections,
                 .max_sessions = (uint32_t)raw.max_sessions,

@@ -33,6 +33,8 @@ typedef struct Options {
         uint32_t max_transients; /* of one connection */
         uint32_t max_objects;    /* of all */
         uint32_t max_abandoned;  /* RM_NONE: not given */
+        unsigned time_limit_s;
+        unsigned time_limit_long_s;
         int reserve;
         int idle_evict_ms;
 } Options;

@@ -63,6 +63,8 @@ static void test_defaults(void **state) {
         assert_int_equal(options.max_transients, 1024);
         assert_int_equal(options.max_objects, 16384);
         assert_int_equal(options.max_abandoned, RM_NONE);
+        assert_int_equal(options.time_limit_s, 60);
+        assert_int_equal(options.time_limit_long_s, 300);
         assert_int_equal(options.reserve, OPTIONS_BY_BACKEND);
         assert_int_equal(options.idle_evict_ms, OPTIONS_BY_BACKEND);
 }
@@ -132,6 +134,8 @@ static void test_ranges(void **state) {
                 { "max-abandoned", 0, 65535 },
                 { "reserve", 0, 64 },
                 { "idle-evict", 0, 86400000 },
+                { "time-limit", 1, 86400 },
+                { "time-limit-long", 1, 86400 },
         };
 
         for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A TPM that does not answer is given up after its time, and opened again."""
+
+import os
+import pathlib
+import signal
+
+import harness
+import tpm
+
+LIMITS = ["--time-limit=1", "--time-limit-long=2"]
+LOST = 0xB0101
+NO_TPM = 0xB0100
+
+
+def children(pid):
+    path = pathlib.Path("/proc/%d/task/%d/children" % (pid, pid))
+    return [int(child) for child in path.read_text().split()]
+
+
+class Hangs(harness.TestCase):
+    def assertGivenUp(self, stop):
+        """Both the one whose command is out and the one who waits are told so."""
+        first, second = self.connect(), self.connect()
+        self.assertServes(first)
+        self.assertServes(second)
+        stop()
+        first.send(tpm.get_random(20))
+        second.send(tpm.get_random(21))
+        self.assertEqual([first.receive().rc, second.receive().rc], [LOST, LOST])
+        self.assertIn(first.ask(tpm.get_random()).rc, (NO_TPM, LOST))
+        self.assertIdle()
+        return first, second
+
+    def assertBack(self, first, second):
+        """And nobody gets what was late."""
+        harness.wait_until(lambda: first.ask(tpm.get_random(7)).rc == 0, "the TPM is back")
+        for client, size in ((first, 8), (second, 9)):
+            answer = client.ask(tpm.get_random(size))
+            self.assertEqual((answer.rc, len(answer.body)), (0, 2 + size))
+
+    def test_swtpm_that_is_stopped(self):
+        self.tpm = self.start_swtpm(proxied=False)
+        self.daemon = self.start_daemon(self.tpm.conf, options=LIMITS)
+        clients = self.assertGivenUp(lambda: os.kill(self.tpm.process.pid, signal.SIGSTOP))
+        os.kill(self.tpm.process.pid, signal.SIGCONT)
+        self.assertBack(*clients)
+
+    def test_helper_that_hangs_is_replaced(self):
+        self.daemon = self.start_daemon("libtpms", options=LIMITS)
+        helper, = children(self.daemon.process.pid)
+        clients = self.assertGivenUp(lambda: os.kill(helper, signal.SIGSTOP))
+        self.assertBack(*clients)
+        harness.wait_until(lambda: not harness.runs(helper), "the helper that hung is gone")
+        self.assertEqual(len(children(self.daemon.process.pid)), 1)
+
+    def test_longer_for_keys(self):
+        """A command that makes a key has its own limit."""
+        self.tpm = self.start_swtpm(proxied=False)
+        self.daemon = self.start_daemon(self.tpm.conf, options=["--time-limit=1", "--time-limit-long=60"])
+        client, other = self.connect(), self.connect()
+        self.assertServes(client)
+        os.kill(self.tpm.process.pid, signal.SIGSTOP)
+        client.send(tpm.create_primary(tpm.public_hmac_key(b"x")))
+        other.sock.settimeout(3)
+        other.send(tpm.get_random())
+        with self.assertRaises(TimeoutError):
+            other.receive()
+        os.kill(self.tpm.process.pid, signal.SIGCONT)
+        self.assertEqual(client.receive().rc, 0)
+
+
+if __name__ == "__main__":
+    harness.main()
