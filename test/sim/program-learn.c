@@ -2,6 +2,7 @@
 #include "program-learn.h"
 
 #include "program-ops.h"
+#include "tpm/command.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -324,9 +325,8 @@ void program_learn(Program *program, TPM2_HANDLE handle, TpmReader *parameters) 
                 break;
         case TPM2_CC_ReadPublic:
                 asked(program,
-                      program->step.objects[0] == NOTHING && program->persistent.kind != THING_NONE
-                              ? &program->persistent
-                              : program_object_at(program, 0),
+                      tpm_handle_is_persistent(program->step.sent) ? &program->persistent
+                                                                   : program_object_at(program, 0),
                       parameters);
                 break;
         case TPM2_CC_HMAC:
