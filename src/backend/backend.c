@@ -94,7 +94,6 @@ static void set_state(Backend *backend, BackendState state) {
 void backend_open(Backend *backend) {
         if (backend->state != BACKEND_CLOSED)
                 return;
-        backend->localities = false;
         set_state(backend, BACKEND_OPENING);
         backend->ops->open(backend);
 }

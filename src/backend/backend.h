@@ -56,7 +56,7 @@ struct Backend {
         Loop *loop;
         BackendState state;
         bool shared;     /* a chip that the kernel and others use too: keep slots free on it */
-        bool localities; /* localities other than 0 can be set */
+        bool localities; /* localities other than 0 can be set; while it is not open, what was known last */
         const BackendEvents *events;
         void *userdata;
 };

@@ -102,6 +102,7 @@ static void test_slow_open(void **state) {
         fake_lose(&bench.fake);
         bench_until(bench.fake.n_opens == 2);
         assert_int_equal(bench.fake.backend.state, BACKEND_OPENING);
+        assert_int_equal(connection_set_locality(clients[1].connection, 3), TSS2_RC_SUCCESS);
         client_submit(0, FAKE_SLOW);
         assert_int_equal(clients[0].rc, RM_RC(TPM2_RC_INITIALIZE));
         fake_lose(&bench.fake);

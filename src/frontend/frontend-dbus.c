@@ -19,8 +19,8 @@
 #define ERROR_NOT_IMPLEMENTED TABRMD_DBUS_ERROR ".NotImplemented"
 #define ERROR_NOT_PERMITTED TABRMD_DBUS_ERROR ".NotPermitted"
 
-/* Callers whose credentials the bus was asked for, in all and from one sender. A system bus takes 256 connections of one
- * user: all of them together cannot keep others out. */
+/* Callers whose credentials the bus was asked for, in all and from one sender. A system bus takes 256 connections of
+ * one user: all of them together cannot keep others out. */
 #define REQUESTS_MAX 4096
 #define REQUESTS_PER_SENDER_MAX 8
 
