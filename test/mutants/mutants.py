@@ -103,7 +103,7 @@ MUTANTS = [
     ("due", "what must be settled before the next command", "resmgr/command.c",
      "if (rm_push_due(rm, job)) {", "if (0) {"),
     ("half-list", "that half a list is none", "resmgr/reconcile.c",
-     "!reader.bad && tpm_reader_left(&reader) == n * n_entry", "1"),
+     "tpm_reader_left(reader) == ret_list->n * n_entry", "true"),
 ]
 
 
