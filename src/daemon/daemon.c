@@ -99,6 +99,8 @@ static bool open_socket(Daemon *daemon) {
         const Options *options = daemon->options;
         g_autoptr(GError) error = NULL;
 
+        if (!options->socket)
+                return true;
         daemon->frontend_unix = frontend_unix_new(daemon->loop, daemon->broker, options->socket, &error);
         if (daemon->frontend_unix)
                 return true;

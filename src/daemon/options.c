@@ -27,6 +27,7 @@ typedef struct Raw {
         char *seed_file;
         char **rest;
         gboolean no_dbus;
+        gboolean no_socket;
         gboolean session;
         gboolean allow_root;
         gboolean allow_locality;
@@ -62,6 +63,7 @@ static bool read_arguments(char ***arguments, Raw *raw, GError **error) {
                   NULL },
                 { "dbus-name", 'n', 0, G_OPTION_ARG_STRING, &raw->dbus_name,
                   "Name on the bus (default: " TABRMD_DBUS_NAME ")", "NAME" },
+                { "no-socket", 0, 0, G_OPTION_ARG_NONE, &raw->no_socket, "Have no socket, but the bus alone", NULL },
                 { "no-dbus", 0, 0, G_OPTION_ARG_NONE, &raw->no_dbus, "Use no bus at all", NULL },
                 { "socket", 0, 0, G_OPTION_ARG_FILENAME, &raw->socket,
                   "Unix socket for clients (default: " TABRMD_SOCKET_PATH ")", "PATH" },
@@ -124,6 +126,12 @@ static bool check(const Raw *raw, int connections_max, GError **error) {
                 g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_FAILED, "unexpected argument \"%s\"", raw->rest[0]);
                 return false;
         }
+        if (raw->no_socket && (raw->socket || raw->no_dbus)) {
+                g_set_error_literal(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+                                    raw->socket ? "either --socket or --no-socket"
+                                                : "--no-socket --no-dbus: no door is left");
+                return false;
+        }
         if (raw->dbus_name &&
             !check_text("dbus-name", g_dbus_is_name(raw->dbus_name) && !g_dbus_is_unique_name(raw->dbus_name),
                         raw->dbus_name, error))
@@ -176,7 +184,7 @@ bool options_parse(char ***arguments, uint64_t n_fds, Options *ret_options, GErr
         *ret_options = (Options){
                 .tcti = take_or(&raw.tcti, DEFAULT_TCTI),
                 .dbus_name = take_or(&raw.dbus_name, TABRMD_DBUS_NAME),
-                .socket = take_or(&raw.socket, TABRMD_SOCKET_PATH),
+                .socket = raw.no_socket ? NULL : take_or(&raw.socket, TABRMD_SOCKET_PATH),
                 .socket_given = socket_given,
                 .dbus = !raw.no_dbus,
                 .session = raw.session,

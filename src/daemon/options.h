@@ -18,7 +18,7 @@
 typedef struct Options {
         char *tcti;
         char *dbus_name;
-        char *socket;
+        char *socket;      /* NULL: none */
         bool socket_given; /* the default path may be out of reach, one that was asked for may not */
         bool dbus;
         bool session; /* the session bus instead of the system bus */

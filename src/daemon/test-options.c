@@ -122,6 +122,14 @@ static void test_new_names(void **state) {
         assert_true(options.wait);
 }
 
+static void test_no_socket(void **state) {
+        g_auto(Options) options = { 0 };
+
+        assert_good("--no-socket", N_FDS, &options);
+        assert_null(options.socket);
+        assert_true(options.dbus);
+}
+
 static void test_ranges(void **state) {
         static const struct {
                 const char *name;
@@ -184,13 +192,15 @@ static void test_nonsense(void **state) {
         assert_bad("--dbus-name=:1.7", ":1.7");
         assert_bad("--tcti=", "tcti");
         assert_bad("--socket=", "socket");
+        assert_bad("--socket=/x --no-socket", "--no-socket");
+        assert_bad("--no-dbus --no-socket", "no door");
 }
 
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_defaults),  cmocka_unit_test(test_long_names), cmocka_unit_test(test_letters),
-                cmocka_unit_test(test_new_names), cmocka_unit_test(test_ranges),     cmocka_unit_test(test_few_files),
-                cmocka_unit_test(test_nonsense),
+                cmocka_unit_test(test_new_names), cmocka_unit_test(test_no_socket),  cmocka_unit_test(test_ranges),
+                cmocka_unit_test(test_few_files), cmocka_unit_test(test_nonsense),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

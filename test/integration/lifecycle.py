@@ -24,7 +24,7 @@ class Ends(harness.TestCase):
                 client.start_session(tpm.SE_POLICY)
             self.assertEqual(self.daemon.stop(sig), 0)
             self.assertEqual(self.proxy.holdings(), ([], [], []))
-            self.assertFalse(os.path.exists(self.daemon.socket))
+            self.assertFalse(self.daemon.socket and os.path.exists(self.daemon.socket))
             for client in holders:
                 self.assertIsNone(client.receive())
             self.daemon = self.start_daemon(self.tpm.conf)
@@ -71,6 +71,7 @@ class Ends(harness.TestCase):
         self.assertIdle()
 
 
+@harness.by_socket_only
 class Waits(harness.TestCase):
     """--wait: the daemon is there before its TPM."""
 
@@ -99,7 +100,7 @@ class Waits(harness.TestCase):
         self.assertIsNone(client.receive())
 
 
-class Starts(harness.TestCase):
+class Starter(harness.TestCase):
     def run_daemon(self, *options):
         """-> exit status, lines of output"""
         argv = [harness.Ours.binary, *options, "--no-dbus", "--socket", str(self.folder / "tpm.sock")]
@@ -109,6 +110,8 @@ class Starts(harness.TestCase):
         noise = re.compile(r"==\d+==Unable to get registers from thread")
         return done.returncode, [line for line in (done.stdout + done.stderr).splitlines() if not noise.match(line)]
 
+
+class Starts(Starter):
     def assertRefuses(self, status, *options):
         code, lines = self.run_daemon(*options)
         self.assertEqual(code, status, lines)
@@ -145,19 +148,6 @@ class Starts(harness.TestCase):
             self.assertEqual(len(lines), 1, lines)
             self.assertIn("--allow-root", lines[0])
 
-    def test_socket_of_another_daemon_is_left_alone(self):
-        self.start_subject()
-        code, lines = self.run_daemon(*harness.Ours.root_option(), "--tcti", "libtpms")
-        self.assertEqual(code, EX_UNAVAILABLE, lines)
-        self.assertServes()
-
-    def test_left_over_socket_is_replaced(self):
-        self.start_subject()
-        self.daemon.stop(signal.SIGKILL)
-        self.assertTrue(os.path.exists(self.daemon.socket))
-        self.daemon = self.start_daemon(self.tpm.conf)
-        self.assertServes()
-
     def test_start_flushes_what_others_left_loaded(self):
         """F20, and F9 as far as loaded sessions go."""
         swtpm = self.start_swtpm()
@@ -180,6 +170,22 @@ class Starts(harness.TestCase):
         swtpm = self.start_swtpm(started=False)
         self.assertEqual(swtpm.proxy.ask(tpm.get_random()).rc, 0x100)
         self.daemon = self.start_daemon(swtpm.conf)
+        self.assertServes()
+
+
+@harness.by_socket_only
+class Sockets(Starter):
+    def test_socket_of_another_daemon_is_left_alone(self):
+        self.start_subject()
+        code, lines = self.run_daemon(*harness.Ours.root_option(), "--tcti", "libtpms")
+        self.assertEqual(code, EX_UNAVAILABLE, lines)
+        self.assertServes()
+
+    def test_left_over_socket_is_replaced(self):
+        self.start_subject()
+        self.daemon.stop(signal.SIGKILL)
+        self.assertTrue(os.path.exists(self.daemon.socket))
+        self.daemon = self.start_daemon(self.tpm.conf)
         self.assertServes()
 
 

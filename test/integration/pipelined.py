@@ -22,7 +22,7 @@ class Pipelined(harness.TestCase):
 
     def exchange(self, data, sizes, rnd, half_close=False):
         """Write data in random pieces; the answers must have these sizes, in this order."""
-        with tpm.connect_unix(self.daemon.socket) as sock:
+        with self.daemon.stream() as sock:
             sock.settimeout(harness.HANG)
             at = 0
             while at < len(data):
@@ -54,7 +54,7 @@ class Pipelined(harness.TestCase):
         command = tpm.get_random(5)
         for n in range(2 * len(command) + 1):
             whole, rest = divmod(n, len(command))
-            with tpm.connect_unix(self.daemon.socket) as sock:
+            with self.daemon.stream() as sock:
                 sock.settimeout(harness.HANG)
                 sock.sendall((command * 2)[:n])
                 sock.shutdown(socket.SHUT_WR)
@@ -67,40 +67,9 @@ class Pipelined(harness.TestCase):
                 # Half a command at the end is no reason to withhold the answer to the whole one before it.
                 self.assertEqual(len(answers), 17 * whole, "%d bytes, %d of them too many" % (n, rest))
 
-    def test_cancels_in_between(self):
-        """Each command has one answer, its own or CANCELED, however many cancels there are."""
-        for seed in range(40):
-            rnd = random.Random(seed)
-            data, n_commands = b"", rnd.choice([1, 5, 80])
-            for _ in range(n_commands):
-                data += CANCEL * rnd.randrange(3) + tpm.get_random(4) + CANCEL * rnd.randrange(3)
-            with tpm.connect_unix(self.daemon.socket) as sock:
-                sock.settimeout(harness.HANG)
-                at = 0
-                while at < len(data):
-                    n = rnd.choice([1, 7, 10, 25, len(data)])
-                    sock.sendall(data[at:at + n])
-                    at += n
-                for _ in range(n_commands):
-                    response = tpm.Response(tpm.read_message(sock))
-                    self.assertIn((response.rc, len(response.raw)), [(0, 16), (0x909, 10)])
-                sock.sendall(tpm.get_random(9))
-                self.assertEqual(len(tpm.read_message(sock)), 21)
-        self.assertIdle()
-
-
-    def test_last_of_many_turns_is_a_bare_header(self):
-        """A command of ten bytes that ends a turn of reading is not left lying."""
-        read_clock = tpm.command(0x181)
-        for n in range(120):
-            with tpm.connect_unix(self.daemon.socket) as sock:
-                sock.settimeout(harness.HANG)
-                sock.sendall(CANCEL * n + read_clock)
-                self.assertEqual(tpm.Response(tpm.read_message(sock)).rc, 0)
-
     def test_descriptors_sent_along(self):
         command = tpm.get_random(4)
-        with tpm.connect_unix(self.daemon.socket) as sock, open("/dev/null", "rb") as null:
+        with self.daemon.stream() as sock, open("/dev/null", "rb") as null:
             sock.settimeout(harness.HANG)
             sock.sendall(command + command[:10])
             socket.send_fds(sock, [command[10:]], [null.fileno()])
@@ -117,7 +86,7 @@ class Pipelined(harness.TestCase):
                     pass
 
         def flood():
-            with tpm.connect_unix(self.daemon.socket) as sock:
+            with self.daemon.stream() as sock:
                 reader = threading.Thread(target=read, args=[sock])
                 reader.start()
                 while not stop.is_set():
@@ -140,7 +109,40 @@ class Pipelined(harness.TestCase):
                 thread.join()
 
 
+@harness.by_socket_only
 class Cancels(harness.TestCase):
+    def test_cancels_in_between(self):
+        """Each command has one answer, its own or CANCELED, however many cancels there are."""
+        self.start_subject()
+        for seed in range(40):
+            rnd = random.Random(seed)
+            data, n_commands = b"", rnd.choice([1, 5, 80])
+            for _ in range(n_commands):
+                data += CANCEL * rnd.randrange(3) + tpm.get_random(4) + CANCEL * rnd.randrange(3)
+            with self.daemon.stream() as sock:
+                sock.settimeout(harness.HANG)
+                at = 0
+                while at < len(data):
+                    n = rnd.choice([1, 7, 10, 25, len(data)])
+                    sock.sendall(data[at:at + n])
+                    at += n
+                for _ in range(n_commands):
+                    response = tpm.Response(tpm.read_message(sock))
+                    self.assertIn((response.rc, len(response.raw)), [(0, 16), (0x909, 10)])
+                sock.sendall(tpm.get_random(9))
+                self.assertEqual(len(tpm.read_message(sock)), 21)
+        self.assertIdle()
+
+    def test_last_of_many_turns_is_a_bare_header(self):
+        """A command of ten bytes that ends a turn of reading is not left lying."""
+        self.start_subject()
+        read_clock = tpm.command(0x181)
+        for n in range(120):
+            with self.daemon.stream() as sock:
+                sock.settimeout(harness.HANG)
+                sock.sendall(CANCEL * n + read_clock)
+                self.assertEqual(tpm.Response(tpm.read_message(sock)).rc, 0)
+
     def test_flood_of_cancels_does_not_cost_the_tpm(self):
         self.daemon = self.start_daemon("libtpms")
         client, other = self.connect(), self.connect()

@@ -13,6 +13,7 @@ def sequence_of(context):
     return struct.unpack(">Q", context[:8])[0]
 
 
+@harness.by_socket_only
 class Gap(harness.TestCase):
     """swtpm's context gap is 65,535 saves of sessions."""
 
@@ -77,7 +78,7 @@ class Memory(harness.TestCase):
 class Files(harness.TestCase):
     def test_20_session_files_at_once(self):
         self.start_subject()
-        tools = harness.Tools(self.folder / "tools", self.daemon.socket_conf, self.daemon.library)
+        tools = harness.Tools(self.folder / "tools", self.daemon.conf, self.daemon.library, self.daemon.bus)
         for i in range(20):
             tools("tpm2_startauthsession", "-S", "session%d" % i, "--policy-session")
         for i in range(20):

@@ -8,6 +8,7 @@ id.
     TABRMD_LIBRARY  the folder of its client library, where it is not that of TABRMD_BUILD (a tool without sanitizers
                     cannot load a library with them)
     TABRMD_PEER     tpm2-abrmd 3.0, unpacked by fetch-peer.sh; by default peer/ in the build directory
+    TABRMD_DOOR     "bus": the daemon under test has no socket, and clients come by D-Bus
     TABRMD_SUBJECT  "peer": run the tests against tpm2-abrmd 3.0 instead, to see them fail where it does
 """
 
@@ -31,6 +32,7 @@ from process import HANG, TICKS, Process, can_connect, clean_env, runs, wait_unt
 from tpms import BUILD, FakeTpm, Swtpm, TcpSwtpm  # noqa: F401
 LIBRARY = pathlib.Path(os.environ.get("TABRMD_LIBRARY", BUILD / "src/tcti")).absolute()
 PEER = pathlib.Path(os.environ.get("TABRMD_PEER", BUILD / "peer")).absolute()
+BY_BUS = os.environ.get("TABRMD_DOOR") == "bus"
 IS_PEER = os.environ.get("TABRMD_SUBJECT") == "peer"
 HELPER = BUILD / "src/helper/tpm2-abrmd-helper"
 BUS_NAME = "com.intel.tss2.Tabrmd"
@@ -48,6 +50,8 @@ BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Config
   <type>session</type>
   <listen>unix:path=%s</listen>
   <auth>EXTERNAL</auth>
+  <limit name="max_completed_connections">4096</limit>
+  <limit name="max_connections_per_user">4096</limit>
   <policy context="default">
     <allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/>
   </policy>
@@ -127,6 +131,8 @@ class Ours(Broker):
         if unix:
             self.socket = str(self.folder / "tpm.sock")
             argv.append("--socket=" + self.socket)
+        else:
+            argv.append("--no-socket")
         argv.append("--session" if self.bus else "--no-dbus")
         return argv
 
@@ -145,14 +151,25 @@ class Ours(Broker):
             return b"READY=1" in self._notify.recv(1000)
         return False
 
+    def stream(self, timeout=HANG):
+        """-> a connection, as a socket"""
+        if self.socket:
+            return tpm.connect_unix(self.socket, timeout)
+        return tcti.BusStream(self.library, self.bus.address)
+
     def client(self, timeout=HANG):
-        return tpm.Client(tpm.connect_unix(self.socket, timeout), timeout)
+        return tpm.Client(self.stream(timeout), timeout)
 
     @property
     def socket_conf(self):
         return "tabrmd:socket=" + self.socket
 
     bus_conf = "tabrmd:bus_type=session"
+
+    @property
+    def conf(self):
+        """The name of our TCTI, by whichever door there is."""
+        return self.socket_conf if self.socket else self.bus_conf
 
 
 class Peer(Broker):
@@ -215,6 +232,7 @@ class TestCase(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
         self.addCleanup(self._check_logs)
         self.daemon = None
+        self.bus = None
 
     def _check_logs(self):
         logs = {path: path.read_text(errors="replace") for path in sorted(self.folder.rglob("*.log"))}
@@ -235,12 +253,14 @@ class TestCase(unittest.TestCase):
         return swtpm
 
     def start_bus(self):
-        bus = Bus(self.folder)
-        self.addCleanup(bus.stop)
-        return bus
+        self.bus = Bus(self.folder)
+        self.addCleanup(self.bus.stop)
+        return self.bus
 
     def start_daemon(self, conf, subject=Ours, **keywords):
         """It must end with 0 on SIGTERM once the test is over, unless the test ended it."""
+        if BY_BUS and subject is Ours and "bus" not in keywords:
+            keywords.update(bus=self.bus or self.start_bus(), unix=False)
         daemon = subject(self.folder, conf, **keywords)
         self.addCleanup(self._end_daemon, daemon)
         return daemon
@@ -280,6 +300,11 @@ class TestCase(unittest.TestCase):
     def assertServes(self, client=None):
         client = client or self.connect()
         self.assertEqual(client.ask(tpm.get_random()).rc, 0)
+
+
+def by_socket_only(test_case):
+    """Decorates tests of what the bus has not, such as reserved codes, and long ones that no door matters to."""
+    return None if BY_BUS else test_case
 
 
 class TapResult(unittest.TestResult):

@@ -39,6 +39,9 @@ GET_POLL_HANDLES = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_void_p, ctypes.POI
                                     ctypes.POINTER(ctypes.c_size_t))
 
 
+FINALIZE = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
 class Tcti:
     def __init__(self, library, conf):
         init = INIT(("Tss2_Tcti_Tabrmd_Init", ctypes.CDLL(str(library))))
@@ -53,12 +56,28 @@ class Tcti:
             raise ConnectionError("Tss2_Tcti_Tabrmd_Init: 0x%x" % rc)
         self._context = ctypes.cast(self._buffer, ctypes.POINTER(Context)).contents
 
+    def finalize(self):
+        FINALIZE(self._context.finalize)(self._address)
+
     def fileno(self):
         handle, n = PollHandle(), ctypes.c_size_t(1)
         rc = GET_POLL_HANDLES(self._context.get_poll_handles)(self._address, ctypes.byref(handle), ctypes.byref(n))
         if rc:
             raise OSError("getPollHandles: 0x%x" % rc)
         return handle.fd
+
+
+class BusStream(socket.socket):
+    """A connection that our library made over a bus, in this process: it lives as long as what made it."""
+
+    def __init__(self, folder, address):
+        os.environ["DBUS_SESSION_BUS_ADDRESS"] = address
+        self._tcti = Tcti(folder / "libtss2-tcti-tabrmd.so.0", "bus_type=session")
+        super().__init__(fileno=os.dup(self._tcti.fileno()))
+
+    def close(self):
+        super().close()
+        self._tcti.finalize()
 
 
 def connect_bus(folder, address, conf="bus_type=session"):
