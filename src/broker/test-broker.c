@@ -85,9 +85,28 @@ static void test_cancel_running(void **state) {
         bench.fake.can_cancel = true;
         assert_int_equal(connection_cancel(clients[0].connection), TSS2_RC_SUCCESS);
         assert_int_equal(bench.fake.n_cancels, 2);
+        /* once is enough */
+        assert_int_equal(connection_cancel(clients[0].connection), TSS2_RC_SUCCESS);
+        assert_int_equal(bench.fake.n_cancels, 2);
         assert_int_equal(clients[0].n_replies, 0);
         fake_answer(&bench.fake, TPM2_RC_CANCELED);
         assert_int_equal(clients[0].rc, TPM2_RC_CANCELED);
+}
+
+/* It was faster than the cancel: the result is the answer, and the next command is nobody's to cancel. */
+static void test_cancel_too_late(void **state) {
+        bench.fake.can_cancel = true;
+        client_submit(0, FAKE_SLOW);
+        bench_until(fake_waits(&bench.fake));
+        assert_int_equal(connection_cancel(clients[0].connection), TSS2_RC_SUCCESS);
+        fake_answer(&bench.fake, TSS2_RC_SUCCESS);
+        assert_int_equal(clients[0].rc, TSS2_RC_SUCCESS);
+        client_submit(0, FAKE_SLOW);
+        bench_until(fake_waits(&bench.fake));
+        assert_int_equal(bench.fake.n_cancels, 1);
+        fake_answer(&bench.fake, TSS2_RC_SUCCESS);
+        assert_int_equal(clients[0].n_replies, 2);
+        assert_int_equal(clients[0].rc, TSS2_RC_SUCCESS);
 }
 
 /* While a repair runs, nothing of the client's own goes out any more. */
@@ -273,6 +292,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_start, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_cancel_waiting, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_cancel_running, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_cancel_too_late, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_cancel_repair, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_pause, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_pause_slots, clients_setup, clients_teardown),

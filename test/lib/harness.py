@@ -160,6 +160,12 @@ class Ours(Broker):
     def client(self, timeout=HANG):
         return tpm.Client(self.stream(timeout), timeout)
 
+    def context(self, by_bus=False):
+        """-> a context of our library"""
+        if by_bus:
+            return tcti.over_bus(self.library, self.bus.address)
+        return tcti.Tcti(self.library / "libtss2-tcti-tabrmd.so.0", "socket=" + self.socket)
+
     @property
     def socket_conf(self):
         return "tabrmd:socket=" + self.socket

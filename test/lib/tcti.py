@@ -40,6 +40,12 @@ GET_POLL_HANDLES = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_void_p, ctypes.POI
 
 
 FINALIZE = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+TRANSMIT = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p)
+RECEIVE = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_void_p, ctypes.POINTER(ctypes.c_size_t), ctypes.c_char_p,
+                           ctypes.c_int32)
+CANCEL = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_void_p)
+SET_LOCALITY = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint8)
+BLOCK = -1
 
 
 class Tcti:
@@ -59,6 +65,24 @@ class Tcti:
     def finalize(self):
         FINALIZE(self._context.finalize)(self._address)
 
+    def transmit(self, command):
+        """-> response code of the library"""
+        return TRANSMIT(self._context.transmit)(self._address, len(command), command)
+
+    def receive(self, timeout=BLOCK):
+        """-> response code of the library, response"""
+        buffer, size = ctypes.create_string_buffer(8192), ctypes.c_size_t(8192)
+        rc = RECEIVE(self._context.receive)(self._address, ctypes.byref(size), buffer, timeout)
+        return rc, buffer.raw[:size.value]
+
+    def cancel(self):
+        """-> response code of the library"""
+        return CANCEL(self._context.cancel)(self._address)
+
+    def set_locality(self, locality):
+        """-> response code of the library"""
+        return SET_LOCALITY(self._context.set_locality)(self._address, locality)
+
     def fileno(self):
         handle, n = PollHandle(), ctypes.c_size_t(1)
         rc = GET_POLL_HANDLES(self._context.get_poll_handles)(self._address, ctypes.byref(handle), ctypes.byref(n))
@@ -67,12 +91,16 @@ class Tcti:
         return handle.fd
 
 
+def over_bus(folder, address):
+    os.environ["DBUS_SESSION_BUS_ADDRESS"] = address
+    return Tcti(folder / "libtss2-tcti-tabrmd.so.0", "bus_type=session")
+
+
 class BusStream(socket.socket):
     """A connection that our library made over a bus, in this process: it lives as long as what made it."""
 
     def __init__(self, folder, address):
-        os.environ["DBUS_SESSION_BUS_ADDRESS"] = address
-        self._tcti = Tcti(folder / "libtss2-tcti-tabrmd.so.0", "bus_type=session")
+        self._tcti = over_bus(folder, address)
         super().__init__(fileno=os.dup(self._tcti.fileno()))
 
     def close(self):
