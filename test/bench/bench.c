@@ -14,11 +14,11 @@
 #include <unistd.h>
 
 /*
- * bench latency|connect ROUNDS TURNS SUBJECT...
+ * bench latency|connect|use ROUNDS TURNS SUBJECT...
  *
- * latency: GetRandom over a connection that stays. connect: connect, GetRandom, disconnect. The subjects take turns,
- * TURNS each in every one of ROUNDS rounds, so that what else the machine does hits all of them alike. For each subject
- * a line: median and 99th percentile in ns.
+ * latency: GetRandom over a connection that stays. connect: connect, disconnect. use: connect, GetRandom, disconnect.
+ * The subjects take turns, TURNS each in every one of ROUNDS rounds, so that what else the machine does hits all of
+ * them alike. For each subject a line: median and 99th percentile in ns.
  *
  * A SUBJECT is tcp:PORT or unix:PATH, spoken to directly, or else the name of a TCTI for the loader of tpm2-tss.
  */
@@ -119,12 +119,13 @@ static void subject_ask(const Subject *subject) {
                 ask_socket(subject);
 }
 
-static void subject_turn(Subject *subject, bool reconnect) {
+static void subject_turn(Subject *subject, bool reconnect, bool ask) {
         uint64_t start = now();
 
         if (reconnect)
                 subject_connect(subject);
-        subject_ask(subject);
+        if (ask)
+                subject_ask(subject);
         if (reconnect)
                 subject_disconnect(subject);
         subject->times[subject->n_times++] = now() - start;
@@ -139,13 +140,14 @@ static int compare(const void *a, const void *b) {
 int main(int argc, char **argv) {
         Subject subjects[SUBJECTS_MAX] = { 0 };
         int n_subjects = argc - 4, rounds, turns;
-        bool reconnect;
+        bool reconnect, ask;
 
         if (n_subjects < 1 || n_subjects > SUBJECTS_MAX) {
-                fprintf(stderr, "usage: bench latency|connect ROUNDS TURNS SUBJECT...\n");
+                fprintf(stderr, "usage: bench latency|connect|use ROUNDS TURNS SUBJECT...\n");
                 return EXIT_FAILURE;
         }
-        reconnect = strcmp(argv[1], "connect") == 0;
+        reconnect = strcmp(argv[1], "latency") != 0;
+        ask = strcmp(argv[1], "connect") != 0;
         rounds = atoi(argv[2]);
         turns = atoi(argv[3]);
 
@@ -161,7 +163,7 @@ int main(int argc, char **argv) {
         for (int round = 0; round < rounds; round++)
                 for (int i = 0; i < n_subjects; i++)
                         for (int turn = 0; turn < turns; turn++)
-                                subject_turn(&subjects[(i + round) % n_subjects], reconnect);
+                                subject_turn(&subjects[(i + round) % n_subjects], reconnect, ask);
 
         for (int i = 0; i < n_subjects; i++) {
                 Subject *subject = &subjects[i];

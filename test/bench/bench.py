@@ -18,7 +18,8 @@ import tpm
 
 ROUNDS, TURNS = 20, 200
 CONNECT_ROUNDS, CONNECT_TURNS = 10, 20
-PROMISED = 0.5  # over the socket, of tpm2-abrmd 3.0
+PROMISED = 0.5  # GetRandom over the socket, of tpm2-abrmd 3.0
+PROMISED_CONNECT, PROMISED_CONNECT_BUS = 0.1, 1.1  # connect and disconnect, over the socket and over D-Bus
 
 OURS_NAME = "com.intel.tss2.TabrmdBench"
 
@@ -118,18 +119,26 @@ def main():
                       {BARE: s.bare, FORWARDER: s.forwarder, PEER: s.peer, OURS: s.ours,
                        OURS_LIBRARY: s.ours_library, OURS_BUS: s.ours_bus}, s.bus)
         table("GetRandom", latency, BARE, FORWARDER, PEER)
-        connect = run("connect", CONNECT_ROUNDS, CONNECT_TURNS,
-                      {PEER: s.peer, OURS: s.ours, OURS_LIBRARY: s.ours_library, OURS_BUS: s.ours_bus}, s.bus)
-        table("connect, GetRandom, disconnect", connect, PEER)
+        doors = {PEER: s.peer, OURS: s.ours, OURS_LIBRARY: s.ours_library, OURS_BUS: s.ours_bus}
+        connect = run("connect", CONNECT_ROUNDS, CONNECT_TURNS, doors, s.bus)
+        table("connect, disconnect", connect, PEER)
+        use = run("use", CONNECT_ROUNDS, CONNECT_TURNS, doors, s.bus)
+        table("connect, GetRandom, disconnect", use, PEER)
 
         alone = run("latency", 1, ROUNDS * TURNS, {"alone": s.ours}, s.bus)
         with hostile(s.path):
             beside = run("latency", 1, ROUNDS * TURNS, {"beside": s.ours}, s.bus)
         table("ours, socket: beside three hostile clients", alone | beside, "alone")
 
-    ratio = latency[OURS][0] / latency[PEER][0]
-    print("\nover the socket: %.2f of the median of tpm2-abrmd 3.0; promised: at most %.2f" % (ratio, PROMISED))
-    return 0 if ratio <= PROMISED else 1
+    kept = True
+    print("\nof the median of tpm2-abrmd 3.0:")
+    for what, results, name, promised in (("GetRandom", latency, OURS, PROMISED),
+                                          ("connect, disconnect", connect, OURS_LIBRARY, PROMISED_CONNECT),
+                                          ("connect, disconnect", connect, OURS_BUS, PROMISED_CONNECT_BUS)):
+        ratio = results[name][0] / results[PEER][0]
+        print("%s, %s: %.2f; promised: at most %.2f" % (name, what, ratio, promised))
+        kept = kept and ratio <= promised
+    return 0 if kept else 1
 
 
 if __name__ == "__main__":
