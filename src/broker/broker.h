@@ -32,10 +32,11 @@ typedef struct BrokerConfig {
         bool wait;              /* for a TPM that is not there, or cannot be used yet */
 } BrokerConfig;
 
-/* Who a client is, as far as its door can tell. */
+/* Who a client was when it came, as far as its door can tell. */
 typedef struct Peer {
         uid_t uid;
-        pid_t pid; /* 0: unknown */
+        pid_t pid;     /* 0: unknown */
+        char name[64]; /* its command, and its unit if it has one; "?": unknown. Printable ASCII */
 } Peer;
 
 typedef struct ConnectionOps {

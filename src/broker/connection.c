@@ -32,7 +32,7 @@ Connection *connection_new(Broker *broker, const Peer *peer, uint32_t localities
         };
         list_init(&connection->request.link);
         list_append(&broker->connections, &connection->link);
-        log_debug("uid %u pid %d connected", (unsigned)peer->uid, (int)peer->pid);
+        log_debug("uid %u pid %d (%s) connected", (unsigned)peer->uid, (int)peer->pid, peer->name);
         return connection;
 }
 
@@ -60,7 +60,8 @@ Connection *connection_close(Connection *connection) {
                 return NULL;
 
         broker = connection->broker;
-        log_debug("uid %u pid %d disconnected", (unsigned)connection->peer.uid, (int)connection->peer.pid);
+        log_debug("uid %u pid %d (%s) disconnected", (unsigned)connection->peer.uid, (int)connection->peer.pid,
+                  connection->peer.name);
         broker_enter(broker);
         connection->closed = true;
         if (connection->request.state == REQUEST_IDLE) {

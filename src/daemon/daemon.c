@@ -4,8 +4,8 @@
 #include "backend/backend.h"
 #include "broker/broker.h"
 #include "daemon/notify.h"
+#include "daemon/sockets.h"
 #include "frontend/frontend-dbus.h"
-#include "frontend/frontend-unix.h"
 
 #include <errno.h>
 #include <glib-unix.h>
@@ -30,13 +30,13 @@ typedef struct Daemon {
         Loop *loop;
         Backend *backend;
         Broker *broker;
-        FrontendUnix *frontend_unix; /* NULL: no socket */
+        Sockets sockets;
         FrontendDbus *frontend_dbus; /* NULL: no bus */
 } Daemon;
 
 static void daemon_clear(Daemon *daemon) {
         daemon->frontend_dbus = frontend_dbus_free(daemon->frontend_dbus);
-        daemon->frontend_unix = frontend_unix_free(daemon->frontend_unix);
+        sockets_close(&daemon->sockets);
         daemon->broker = broker_free(daemon->broker);
         daemon->backend = backend_free(daemon->backend);
         daemon->loop = loop_free(daemon->loop);
@@ -58,7 +58,7 @@ static void daemon_stop(Daemon *daemon, int exit_status) {
         notify("STOPPING=1");
 
         daemon->frontend_dbus = frontend_dbus_free(daemon->frontend_dbus);
-        daemon->frontend_unix = frontend_unix_free(daemon->frontend_unix);
+        sockets_close(&daemon->sockets);
         broker_stop(daemon->broker, on_stopped, daemon);
 }
 
@@ -75,10 +75,10 @@ static gboolean on_signal(gpointer userdata) {
 
 static void daemon_ready(Daemon *daemon) {
         const Options *options = daemon->options;
+        g_autofree char *sockets = sockets_text(&daemon->sockets);
 
         daemon->state = DAEMON_SERVING;
-        log_info("ready: %s%s, %s%s", daemon->frontend_unix ? "socket " : "no socket",
-                 daemon->frontend_unix ? options->socket : "", daemon->frontend_dbus ? "bus name " : "no bus",
+        log_info("ready: %s, %s%s", sockets, daemon->frontend_dbus ? "bus name " : "no bus",
                  daemon->frontend_dbus ? options->dbus_name : "");
         notify("READY=1");
 }
@@ -92,24 +92,6 @@ static void on_bus_lost(void *userdata, const char *reason) {
 
         log_error("%s bus: %s", daemon->options->session ? "session" : "system", reason);
         daemon_stop(daemon, EX_UNAVAILABLE);
-}
-
-/* Return: false when there is no socket and that is no mere pity. */
-static bool open_socket(Daemon *daemon) {
-        const Options *options = daemon->options;
-        g_autoptr(GError) error = NULL;
-
-        if (!options->socket)
-                return true;
-        daemon->frontend_unix = frontend_unix_new(daemon->loop, daemon->broker, options->socket, &error);
-        if (daemon->frontend_unix)
-                return true;
-        if (options->socket_given || !options->dbus) {
-                log_error("no socket: %s", error->message);
-                return false;
-        }
-        log_warning("no socket, only the bus: %s", error->message);
-        return true;
 }
 
 static void open_bus(Daemon *daemon) {
@@ -128,13 +110,17 @@ static void open_bus(Daemon *daemon) {
 }
 
 static void open_doors(Daemon *daemon) {
+        g_autoptr(GError) error = NULL;
+
         daemon->state = DAEMON_OPENING;
-        if (!open_socket(daemon))
+        if (!sockets_open(&daemon->sockets, daemon->loop, daemon->broker, daemon->options, &error)) {
+                log_error("no socket: %s", error->message);
                 daemon_stop(daemon, EX_UNAVAILABLE);
-        else if (daemon->options->dbus)
+        } else if (daemon->options->dbus) {
                 open_bus(daemon);
-        else
+        } else {
                 daemon_ready(daemon);
+        }
 }
 
 static void on_started(void *userdata, TSS2_RC rc, const char *detail) {
@@ -222,6 +208,7 @@ int daemon_run(const Options *options) {
         guint sources[2];
         int r;
 
+        sockets_init(&daemon.sockets);
         r = daemon_open(&daemon);
         if (r != EX_OK)
                 return r;

@@ -22,7 +22,7 @@
 typedef struct Raw {
         char *tcti;
         char *dbus_name;
-        char *socket;
+        char **sockets;
         char *logger;
         char *seed_file;
         char **rest;
@@ -48,7 +48,7 @@ typedef struct Raw {
 static void raw_clear(Raw *raw) {
         g_free(raw->tcti);
         g_free(raw->dbus_name);
-        g_free(raw->socket);
+        g_strfreev(raw->sockets);
         g_free(raw->logger);
         g_free(raw->seed_file);
         g_strfreev(raw->rest);
@@ -65,8 +65,10 @@ static bool read_arguments(char ***arguments, Raw *raw, GError **error) {
                   "Name on the bus (default: " TABRMD_DBUS_NAME ")", "NAME" },
                 { "no-socket", 0, 0, G_OPTION_ARG_NONE, &raw->no_socket, "Have no socket, but the bus alone", NULL },
                 { "no-dbus", 0, 0, G_OPTION_ARG_NONE, &raw->no_dbus, "Use no bus at all", NULL },
-                { "socket", 0, 0, G_OPTION_ARG_FILENAME, &raw->socket,
-                  "Unix socket for clients (default: " TABRMD_SOCKET_PATH ")", "PATH" },
+                { "socket", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &raw->sockets,
+                  "Unix socket for clients (default: " TABRMD_SOCKET_PATH "), with mode=0660, group=NAME and "
+                  "locality=0+3 behind commas; may be given several times",
+                  "PATH" },
                 { "max-connections", 'm', 0, G_OPTION_ARG_INT, &raw->max_connections,
                   "Clients at a time (default: 1024)", "N" },
                 { "max-sessions", 'e', 0, G_OPTION_ARG_INT, &raw->max_sessions,
@@ -126,10 +128,10 @@ static bool check(const Raw *raw, int connections_max, GError **error) {
                 g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_FAILED, "unexpected argument \"%s\"", raw->rest[0]);
                 return false;
         }
-        if (raw->no_socket && (raw->socket || raw->no_dbus)) {
+        if (raw->no_socket && (raw->sockets || raw->no_dbus)) {
                 g_set_error_literal(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
-                                    raw->socket ? "either --socket or --no-socket"
-                                                : "--no-socket --no-dbus: no door is left");
+                                    raw->sockets ? "either --socket or --no-socket"
+                                                 : "--no-socket --no-dbus: no door is left");
                 return false;
         }
         if (raw->dbus_name &&
@@ -140,8 +142,7 @@ static bool check(const Raw *raw, int connections_max, GError **error) {
             !check_text("logger", g_str_equal(raw->logger, "stdout") || g_str_equal(raw->logger, "syslog"), raw->logger,
                         error))
                 return false;
-        if ((raw->tcti && !check_text("tcti", *raw->tcti, raw->tcti, error)) ||
-            (raw->socket && !check_text("socket", *raw->socket, raw->socket, error)))
+        if (raw->tcti && !check_text("tcti", *raw->tcti, raw->tcti, error))
                 return false;
 
         return check_range("max-connections", raw->max_connections, 1, connections_max, error) &&
@@ -161,6 +162,30 @@ static char *take_or(char **text, const char *otherwise) {
         return *text ? g_steal_pointer(text) : g_strdup(otherwise);
 }
 
+static bool parse_sockets(char *const *texts, Options *options, GError **error) {
+        size_t n = texts ? g_strv_length((char **)texts) : 0;
+
+        if (n > OPTIONS_SOCKETS_MAX) {
+                g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, "more than %d sockets",
+                            OPTIONS_SOCKETS_MAX);
+                return false;
+        }
+        options->sockets = g_new0(SocketOption, n);
+        for (size_t i = 0; i < n; i++) {
+                if (!socket_option_parse(texts[i], &options->sockets[options->n_sockets], error))
+                        return false;
+                options->n_sockets++;
+                for (size_t k = 0; k < i; k++) {
+                        if (!g_str_equal(options->sockets[k].path, options->sockets[i].path))
+                                continue;
+                        g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, "--socket: \"%s\" twice",
+                                    options->sockets[i].path);
+                        return false;
+                }
+        }
+        return true;
+}
+
 bool options_parse(char ***arguments, uint64_t n_fds, Options *ret_options, GError **error) {
         uint64_t room = n_fds > OPTIONS_FDS_RESERVED ? n_fds - OPTIONS_FDS_RESERVED : 1;
         int connections_max = (int)MIN(room, CONNECTIONS_MAX);
@@ -175,17 +200,18 @@ bool options_parse(char ***arguments, uint64_t n_fds, Options *ret_options, GErr
                 .reserve = NOT_GIVEN,
                 .idle_evict = NOT_GIVEN,
         };
-        bool socket_given;
+        g_auto(Options) sockets = { 0 };
 
-        if (!read_arguments(arguments, &raw, error) || !check(&raw, connections_max, error))
+        if (!read_arguments(arguments, &raw, error) || !check(&raw, connections_max, error) ||
+            !parse_sockets(raw.sockets, &sockets, error))
                 return false;
 
-        socket_given = raw.socket != NULL;
         *ret_options = (Options){
                 .tcti = take_or(&raw.tcti, DEFAULT_TCTI),
                 .dbus_name = take_or(&raw.dbus_name, TABRMD_DBUS_NAME),
-                .socket = raw.no_socket ? NULL : take_or(&raw.socket, TABRMD_SOCKET_PATH),
-                .socket_given = socket_given,
+                .sockets = g_steal_pointer(&sockets.sockets),
+                .n_sockets = sockets.n_sockets,
+                .no_socket = raw.no_socket,
                 .dbus = !raw.no_dbus,
                 .session = raw.session,
                 .logger = raw.logger && g_str_equal(raw.logger, "syslog") ? LOG_TARGET_SYSLOG : LOG_TARGET_STDOUT,
@@ -210,5 +236,7 @@ bool options_parse(char ***arguments, uint64_t n_fds, Options *ret_options, GErr
 void options_clear(Options *options) {
         g_clear_pointer(&options->tcti, g_free);
         g_clear_pointer(&options->dbus_name, g_free);
-        g_clear_pointer(&options->socket, g_free);
+        for (size_t i = 0; options->sockets && i < options->n_sockets; i++)
+                socket_option_clear(&options->sockets[i]);
+        g_clear_pointer(&options->sockets, g_free);
 }

@@ -15,11 +15,27 @@
  */
 #define OPTIONS_BY_BACKEND (-1) /* reserve, idle_evict_ms: not given, depends on whether others use the TPM too */
 
+typedef struct SocketOption {
+        char *path;
+        unsigned mode;
+        char *group; /* NULL: not given */
+        uint32_t localities;
+} SocketOption;
+
+#define OPTIONS_SOCKETS_MAX 8
+
+/*
+ * "PATH[,mode=0660][,group=NAME][,locality=0+3]". Return: false with @error, and nothing written.
+ */
+bool socket_option_parse(const char *text, SocketOption *ret_socket, GError **error);
+void socket_option_clear(SocketOption *socket);
+
 typedef struct Options {
         char *tcti;
         char *dbus_name;
-        char *socket;      /* NULL: none */
-        bool socket_given; /* the default path may be out of reach, one that was asked for may not */
+        SocketOption *sockets; /* none: the default one, unless the service manager has one for us */
+        size_t n_sockets;
+        bool no_socket;
         bool dbus;
         bool session; /* the session bus instead of the system bus */
         LogTarget logger;

@@ -48,8 +48,8 @@ static void test_defaults(void **state) {
         assert_good("", N_FDS, &options);
         assert_string_equal(options.tcti, "device:/dev/tpm0");
         assert_string_equal(options.dbus_name, "com.intel.tss2.Tabrmd");
-        assert_string_equal(options.socket, "/run/tpm2-abrmd/tpm.sock");
-        assert_false(options.socket_given);
+        assert_int_equal(options.n_sockets, 0);
+        assert_false(options.no_socket);
         assert_true(options.dbus);
         assert_false(options.session);
         assert_false(options.allow_root);
@@ -111,8 +111,11 @@ static void test_new_names(void **state) {
         assert_good("--socket /x/y --no-dbus --max-abandoned 0 --max-objects 65536 --reserve 0 --idle-evict 0 "
                     "--allow-locality --wait",
                     N_FDS, &options);
-        assert_string_equal(options.socket, "/x/y");
-        assert_true(options.socket_given);
+        assert_int_equal(options.n_sockets, 1);
+        assert_string_equal(options.sockets[0].path, "/x/y");
+        assert_int_equal(options.sockets[0].mode, 0660);
+        assert_null(options.sockets[0].group);
+        assert_int_equal(options.sockets[0].localities, 1);
         assert_false(options.dbus);
         assert_int_equal(options.max_abandoned, 0);
         assert_int_equal(options.max_objects, 65536);
@@ -126,8 +129,37 @@ static void test_no_socket(void **state) {
         g_auto(Options) options = { 0 };
 
         assert_good("--no-socket", N_FDS, &options);
-        assert_null(options.socket);
+        assert_true(options.no_socket);
         assert_true(options.dbus);
+}
+
+static void test_sockets(void **state) {
+        static const char *const bad[] = {
+                "--socket=/x,mode=0800",   "--socket=/x,mode=01000",
+                "--socket=/x,mode=",       "--socket=/x,mode=u+x",
+                "--socket=/x,group=",      "--socket=/x,locality=5",
+                "--socket=/x,locality=",   "--socket=/x,locality=1,locality=2",
+                "--socket=/x,what=1",      "--socket=/x,",
+                "--socket=,mode=0600",     "--socket=/x,mode=0600,mode=0600",
+                "--socket=/x,locality=1+", "--socket=/x,locality=-1",
+        };
+        g_auto(Options) options = { 0 };
+
+        assert_good("--socket=/a --socket /b,mode=0606,locality=3+4,group=wheel --socket=/c,locality=0", N_FDS,
+                    &options);
+        assert_int_equal(options.n_sockets, 3);
+        assert_string_equal(options.sockets[0].path, "/a");
+        assert_string_equal(options.sockets[1].path, "/b");
+        assert_int_equal(options.sockets[1].mode, 0606);
+        assert_string_equal(options.sockets[1].group, "wheel");
+        assert_int_equal(options.sockets[1].localities, 1 | 1 << 3 | 1 << 4);
+        assert_int_equal(options.sockets[2].localities, 1);
+        for (size_t i = 0; i < G_N_ELEMENTS(bad); i++)
+                assert_bad(bad[i], "--socket");
+        assert_bad("--socket=/a --socket=/b --socket=/a", "twice");
+        assert_bad("--socket=/1 --socket=/2 --socket=/3 --socket=/4 --socket=/5 --socket=/6 --socket=/7 --socket=/8 "
+                   "--socket=/9",
+                   "more than 8");
 }
 
 static void test_ranges(void **state) {
@@ -199,8 +231,8 @@ static void test_nonsense(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_defaults),  cmocka_unit_test(test_long_names), cmocka_unit_test(test_letters),
-                cmocka_unit_test(test_new_names), cmocka_unit_test(test_no_socket),  cmocka_unit_test(test_ranges),
-                cmocka_unit_test(test_few_files), cmocka_unit_test(test_nonsense),
+                cmocka_unit_test(test_new_names), cmocka_unit_test(test_no_socket),  cmocka_unit_test(test_sockets),
+                cmocka_unit_test(test_ranges),    cmocka_unit_test(test_few_files),  cmocka_unit_test(test_nonsense),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

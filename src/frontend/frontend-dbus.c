@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "frontend/frontend-dbus.h"
 
+#include "frontend/peer.h"
 #include "frontend/stream.h"
 #include "tpm/protocol.h"
 #include "util/fd.h"
@@ -139,7 +140,8 @@ static DbusClient *client_new(FrontendDbus *frontend, const char *sender, int fd
         return client;
 }
 
-static void create_connection(FrontendDbus *frontend, GDBusMethodInvocation *invocation, const Peer *peer) {
+static void create_connection(FrontendDbus *frontend, GDBusMethodInvocation *invocation, uid_t uid, pid_t pid) {
+        const Peer peer = peer_make(uid, pid);
         g_autoptr(GUnixFDList) fds = NULL;
         g_autoptr(GError) error = NULL;
         DbusClient *client;
@@ -156,10 +158,11 @@ static void create_connection(FrontendDbus *frontend, GDBusMethodInvocation *inv
         /* Takes the descriptor as it is: a list that duplicates it could fail. */
         fds = g_unix_fd_list_new_from_array(&pair[1], 1);
 
-        client = client_new(frontend, g_dbus_method_invocation_get_sender(invocation), pair[0], peer, &error);
+        client = client_new(frontend, g_dbus_method_invocation_get_sender(invocation), pair[0], &peer, &error);
         if (!client) {
                 fd_close(pair[0]);
-                log_limited(LOG_WARNING, "a client on the bus is refused: %s", error->message);
+                log_limited(LOG_WARNING, "uid %u pid %d (%s) is refused on the bus: %s", (unsigned)uid, (int)pid,
+                            peer.name, error->message);
                 return_error(invocation, ERROR_GENERAL, error->message);
                 return;
         }
@@ -187,7 +190,7 @@ static void on_credentials(GObject *source, GAsyncResult *result, gpointer userd
                 return;
         }
         (void)g_variant_lookup(credentials, "ProcessID", "u", &pid);
-        create_connection(request->frontend, request->invocation, &(Peer){ .uid = uid, .pid = (pid_t)pid });
+        create_connection(request->frontend, request->invocation, uid, (pid_t)pid);
 }
 
 static void call_bus(FrontendDbus *frontend, const char *method, GVariant *parameters, const char *type,

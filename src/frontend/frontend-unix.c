@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "frontend/frontend-unix.h"
 
+#include "frontend/peer.h"
 #include "frontend/stream.h"
 #include "util/fd.h"
 #include "util/list.h"
@@ -16,7 +17,6 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#define SOCKET_MODE 0660
 #define SOCKET_GROUP "tss"
 #define FOLDER_MODE 0755
 
@@ -32,8 +32,9 @@ struct FrontendUnix {
         Loop *loop;
         Broker *broker;
         char *path;
+        uint32_t localities;
         int fd;
-        int lock;    /* on PATH.lock: whoever holds it owns the path */
+        int lock;    /* on PATH.lock: whoever holds it owns the path; -1: somebody else's path */
         int reserve; /* given up to accept a client for which there is no descriptor; -1: could not be had back yet */
         LoopFd listener;
         guint retry;
@@ -59,7 +60,7 @@ static void frontend_serve(FrontendUnix *frontend, int fd_taken) {
         const StreamConfig config = {
                 .loop = frontend->loop,
                 .broker = frontend->broker,
-                .localities = 1,
+                .localities = frontend->localities,
                 .reserved_codes = true,
         };
         fd_auto fd = fd_taken;
@@ -73,13 +74,13 @@ static void frontend_serve(FrontendUnix *frontend, int fd_taken) {
                 log_limited(LOG_WARNING, "a client is refused: who it is: %s", g_strerror(errno));
                 return;
         }
-        peer = (Peer){ .uid = credentials.uid, .pid = credentials.pid };
+        peer = peer_make(credentials.uid, credentials.pid);
 
         client = g_new0(Client, 1);
         client->stream = stream_new(&config, fd, &peer, client_closed, client, &error);
         if (!client->stream) {
-                log_limited(LOG_WARNING, "uid %u pid %d is refused: %s", (unsigned)peer.uid, (int)peer.pid,
-                            error->message);
+                log_limited(LOG_WARNING, "uid %u pid %d (%s) is refused: %s", (unsigned)peer.uid, (int)peer.pid,
+                            peer.name, error->message);
                 g_free(client);
                 return;
         }
@@ -210,17 +211,38 @@ static bool stale_remove(const struct sockaddr_un *address, GError **error) {
         return true;
 }
 
-static void group_give(const char *path) {
+static bool group_find(const char *name, gid_t *ret_gid) {
         struct group group, *found = NULL;
         char buffer[4096];
+        guint64 number;
 
-        if (getgrnam_r(SOCKET_GROUP, &group, buffer, sizeof(buffer), &found) != 0 || !found)
-                return;
-        if (lchown(path, (uid_t)-1, found->gr_gid) < 0)
-                log_debug("%s stays out of group %s: %s", path, SOCKET_GROUP, g_strerror(errno));
+        if (g_ascii_string_to_unsigned(name, 10, 0, G_MAXUINT32 - 1, &number, NULL)) {
+                *ret_gid = (gid_t)number;
+                return true;
+        }
+        if (getgrnam_r(name, &group, buffer, sizeof(buffer), &found) != 0 || !found)
+                return false;
+        *ret_gid = found->gr_gid;
+        return true;
 }
 
-static int listener_open(const struct sockaddr_un *address, GError **error) {
+/* Return: false with @error when a group that was asked for cannot be given. */
+static bool group_give(const FrontendUnixConfig *config, GError **error) {
+        gid_t gid;
+
+        if (!group_find(config->group ? config->group : SOCKET_GROUP, &gid)) {
+                errno = ENOENT;
+                return !config->group || fail(error, config->path, "its group");
+        }
+        if (lchown(config->path, (uid_t)-1, gid) == 0)
+                return true;
+        if (config->group)
+                return fail(error, config->path, "its group");
+        log_debug("%s stays out of group %s: %s", config->path, SOCKET_GROUP, g_strerror(errno));
+        return true;
+}
+
+static int listener_open(const FrontendUnixConfig *config, const struct sockaddr_un *address, GError **error) {
         fd_auto fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         const char *path = address->sun_path;
 
@@ -230,12 +252,15 @@ static int listener_open(const struct sockaddr_un *address, GError **error) {
         }
         /* What is bound gets the mode of the socket less the umask: at no moment is it open to more than it shall be.
          */
-        if (fchmod(fd, SOCKET_MODE) < 0 || bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0) {
+        if (fchmod(fd, config->mode) < 0 || bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0) {
                 fail(error, path, "cannot be bound");
                 return -1;
         }
-        group_give(path);
-        if (chmod(path, SOCKET_MODE) < 0 || listen(fd, SOMAXCONN) < 0) {
+        if (!group_give(config, error)) {
+                (void)unlink(path);
+                return -1;
+        }
+        if (chmod(path, config->mode) < 0 || listen(fd, SOMAXCONN) < 0) {
                 fail(error, path, "cannot be listened on");
                 (void)unlink(path);
                 return -1;
@@ -243,44 +268,80 @@ static int listener_open(const struct sockaddr_un *address, GError **error) {
         return fd_steal(&fd);
 }
 
-FrontendUnix *frontend_unix_new(Loop *loop, Broker *broker, const char *path, GError **error) {
+/* Return: the listener, and the lock that keeps the path ours. */
+static int path_take(const FrontendUnixConfig *config, int *ret_lock, GError **error) {
         struct sockaddr_un address = { .sun_family = AF_UNIX };
-        fd_auto lock = -1, fd = -1, reserve = -1;
+        fd_auto lock = -1;
+        int fd;
+
+        if (g_strlcpy(address.sun_path, config->path, sizeof(address.sun_path)) >= sizeof(address.sun_path)) {
+                errno = ENAMETOOLONG;
+                fail(error, config->path, "cannot be bound");
+                return -1;
+        }
+        if (!folder_make(config->path, error))
+                return -1;
+        lock = lock_take(config->path, error);
+        if (lock < 0 || !stale_remove(&address, error))
+                return -1;
+        fd = listener_open(config, &address, error);
+        if (fd >= 0)
+                *ret_lock = fd_steal(&lock);
+        return fd;
+}
+
+FrontendUnix *frontend_unix_new(Loop *loop, Broker *broker, const FrontendUnixConfig *config, GError **error) {
         FrontendUnix *frontend;
+        int lock = -1;
+        int fd = config->fd >= 0 ? config->fd : path_take(config, &lock, error);
         int r;
 
-        if (g_strlcpy(address.sun_path, path, sizeof(address.sun_path)) >= sizeof(address.sun_path)) {
-                errno = ENAMETOOLONG;
-                fail(error, path, "cannot be bound");
-                return NULL;
-        }
-        if (!folder_make(path, error))
-                return NULL;
-        lock = lock_take(path, error);
-        if (lock < 0 || !stale_remove(&address, error))
-                return NULL;
-        reserve = reserve_open();
-        fd = listener_open(&address, error);
         if (fd < 0)
                 return NULL;
-
         frontend = g_new0(FrontendUnix, 1);
-        frontend->loop = loop;
-        frontend->broker = broker;
+        *frontend = (FrontendUnix){
+                .loop = loop,
+                .broker = broker,
+                .path = g_strdup(config->path),
+                .localities = config->localities,
+                .fd = fd,
+                .lock = lock,
+                .reserve = reserve_open(),
+        };
         list_init(&frontend->clients);
-        r = loop_add(loop, &frontend->listener, fd, EPOLLIN, listener_event);
+        r = fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ? -errno
+                                               : loop_add(loop, &frontend->listener, fd, EPOLLIN, listener_event);
         if (r < 0) {
                 errno = -r;
-                fail(error, path, "cannot be watched");
-                (void)unlink(path);
-                g_free(frontend);
+                fail(error, config->path, "cannot be watched");
+                return frontend_unix_free(frontend);
+        }
+        return frontend;
+}
+
+const char *frontend_unix_path(const FrontendUnix *frontend) {
+        return frontend->path;
+}
+
+static bool socket_is(int fd, int option, int expected) {
+        int value = -1;
+
+        return getsockopt(fd, SOL_SOCKET, option, &value, &(socklen_t){ sizeof(value) }) == 0 && value == expected;
+}
+
+char *frontend_unix_inherited(int fd, GError **error) {
+        struct sockaddr_un address = { 0 };
+        socklen_t n = sizeof(address);
+
+        if (!socket_is(fd, SO_DOMAIN, AF_UNIX) || !socket_is(fd, SO_TYPE, SOCK_STREAM) ||
+            !socket_is(fd, SO_ACCEPTCONN, 1) || getsockname(fd, (struct sockaddr *)&address, &n) < 0) {
+                g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL,
+                            "descriptor %d of the service manager is no Unix stream socket that listens", fd);
                 return NULL;
         }
-        frontend->path = g_strdup(path);
-        frontend->fd = fd_steal(&fd);
-        frontend->lock = fd_steal(&lock);
-        frontend->reserve = fd_steal(&reserve);
-        return frontend;
+        if (n > offsetof(struct sockaddr_un, sun_path) && address.sun_path[0])
+                return g_strndup(address.sun_path, sizeof(address.sun_path));
+        return g_strdup_printf("[descriptor %d]", fd);
 }
 
 FrontendUnix *frontend_unix_free(FrontendUnix *frontend) {
@@ -291,9 +352,10 @@ FrontendUnix *frontend_unix_free(FrontendUnix *frontend) {
 
         g_clear_handle_id(&frontend->retry, g_source_remove);
         loop_remove(&frontend->listener);
+        if (frontend->lock >= 0)
+                (void)unlink(frontend->path);
         while ((link = list_first(&frontend->clients)))
                 client_free(list_entry(link, Client, link));
-        (void)unlink(frontend->path);
         fd_close(frontend->fd);
         fd_close(frontend->reserve);
         fd_close(frontend->lock);

@@ -13,12 +13,30 @@
  */
 typedef struct FrontendUnix FrontendUnix;
 
-/**
- * frontend_unix_new() - open a listener
- * @path: file system path; a stale socket there is replaced, a live one, or anything that is no socket, is an error. A
- * missing folder is made when its parent exists. Mode 0660; group tss if there is one and we may give it.
- */
-FrontendUnix *frontend_unix_new(Loop *loop, Broker *broker, const char *path, GError **error);
+#define FRONTEND_UNIX_MODE 0660
+
+typedef struct FrontendUnixConfig {
+        /* In the file system. A stale socket there is replaced, a live one, or anything that is no socket, is an error.
+         * A missing folder is made when its parent exists. */
+        const char *path;
+        /* A listener that somebody else has bound, for @path, and will remove: mode and group are not ours to set then.
+         * Ours to close. -1: none, we bind. */
+        int fd;
+        unsigned mode;       /* of the file */
+        const char *group;   /* a name or a number; NULL: tss, if there is one and we may give it */
+        uint32_t localities; /* bit n: its clients may use locality n */
+} FrontendUnixConfig;
+
+/* Return: NULL with @error, whose message names the file; config->fd is closed then. */
+FrontendUnix *frontend_unix_new(Loop *loop, Broker *broker, const FrontendUnixConfig *config, GError **error);
 FrontendUnix *frontend_unix_free(FrontendUnix *frontend); /* closes all its clients, removes the socket; NULL is fine */
+
+const char *frontend_unix_path(const FrontendUnix *frontend);
+
+/*
+ * What a descriptor that was handed over listens on. Return: its path, or a name in brackets for what has none, to be
+ * freed; NULL with @error when it is no listening Unix stream socket.
+ */
+char *frontend_unix_inherited(int fd, GError **error);
 
 #endif

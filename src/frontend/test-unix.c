@@ -73,20 +73,31 @@ static void assert_served(int fd) {
         bench_until(client_answered(fd));
 }
 
+static FrontendUnixConfig config_plain(void) {
+        return (FrontendUnixConfig){ .path = path, .fd = -1, .mode = FRONTEND_UNIX_MODE, .localities = 1 };
+}
+
 static FrontendUnix *frontend_new(void) {
+        const FrontendUnixConfig config = config_plain();
         g_autoptr(GError) error = NULL;
-        FrontendUnix *frontend = frontend_unix_new(bench.loop, bench.broker, path, &error);
+        FrontendUnix *frontend = frontend_unix_new(bench.loop, bench.broker, &config, &error);
 
         if (!frontend)
                 fail_msg("%s", error->message);
         return frontend;
 }
 
-static void assert_refused(void) {
+static void assert_config_refused(const FrontendUnixConfig *config) {
         g_autoptr(GError) error = NULL;
 
-        assert_null(frontend_unix_new(bench.loop, bench.broker, path, &error));
+        assert_null(frontend_unix_new(bench.loop, bench.broker, config, &error));
         assert_non_null(error);
+}
+
+static void assert_refused(void) {
+        const FrontendUnixConfig config = config_plain();
+
+        assert_config_refused(&config);
 }
 
 static void test_serve(void **state) {
@@ -196,6 +207,61 @@ static void test_bad_path(void **state) {
         path = g_steal_pointer(&good);
 }
 
+static void test_rights(void **state) {
+        g_autofree char *group = g_strdup_printf("%u", geteuid() == 0 ? 4711 : (unsigned)getegid());
+        FrontendUnixConfig config = config_plain();
+        FrontendUnix *frontend;
+        struct stat st;
+
+        config.mode = 0606;
+        config.group = "no such group, surely";
+        assert_config_refused(&config);
+        assert_int_equal(stat(path, &st), -1);
+        config.group = group;
+        frontend = frontend_unix_new(bench.loop, bench.broker, &config, NULL);
+        assert_non_null(frontend);
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(st.st_mode & 07777, 0606);
+        assert_int_equal(st.st_gid, geteuid() == 0 ? 4711 : getegid());
+        frontend_unix_free(frontend);
+}
+
+/* What somebody else has bound is theirs, and stays there. */
+static void test_inherited(void **state) {
+        FrontendUnixConfig config = config_plain();
+        struct sockaddr_un address = { .sun_family = AF_UNIX };
+        g_autofree char *run = g_path_get_dirname(path), *name = NULL, *lock = g_strconcat(path, ".lock", NULL);
+        g_autoptr(GError) error = NULL;
+        FrontendUnix *frontend;
+        struct stat before, after;
+        int fd;
+
+        assert_int_equal(g_mkdir(run, 0700), 0);
+        g_strlcpy(address.sun_path, path, sizeof(address.sun_path));
+        config.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(bind(config.fd, (struct sockaddr *)&address, sizeof(address)), 0);
+        assert_null(frontend_unix_inherited(config.fd, &error)); /* it does not listen yet */
+        assert_non_null(error);
+        assert_int_equal(listen(config.fd, 4), 0);
+        name = frontend_unix_inherited(config.fd, NULL);
+        assert_string_equal(name, path);
+        assert_int_equal(stat(path, &before), 0);
+
+        frontend = frontend_unix_new(bench.loop, bench.broker, &config, NULL);
+        assert_non_null(frontend);
+        fd = client_open();
+        assert_served(fd);
+        fd_close(fd);
+        frontend_unix_free(frontend);
+        assert_int_equal(stat(path, &after), 0);
+        assert_int_equal(before.st_mode, after.st_mode);
+        assert_int_equal(before.st_ino, after.st_ino);
+        assert_int_equal(stat(lock, &after), -1);
+
+        assert_null(frontend_unix_inherited(STDIN_FILENO, NULL));
+        assert_null(frontend_unix_inherited(-1, NULL));
+}
+
 /* In a process of its own: the limit is the process's. Return: 0, or the line that failed. */
 static int starve(void) {
         struct rlimit limit = { 0 };
@@ -259,6 +325,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_live, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_no_socket, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_bad_path, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_rights, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_inherited, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_descriptors, setup, teardown),
         };
 
