@@ -57,13 +57,13 @@ RmJob *chores_begin_cleanup(Chores *chores) {
 RmJob *chores_begin_urgent(Chores *chores, RmChore *ret_chore) {
         RmJob *job = chores_begin_if(chores, true, RM_CHORE_DUE, ret_chore);
 
-        return job ?: chores_begin_if(chores, chores->cleanup_owed, RM_CHORE_CLEANUP, ret_chore);
+        job = job ?: chores_begin_if(chores, chores->cleanup_owed, RM_CHORE_CLEANUP, ret_chore);
+        return job ?: chores_begin_if(chores, true, RM_CHORE_RESERVE, ret_chore);
 }
 
 RmJob *chores_begin_idle(Chores *chores, RmChore *ret_chore) {
         RmJob *job = chores_begin_if(chores, true, RM_CHORE_CLEANUP, ret_chore);
 
-        job = job ?: chores_begin_if(chores, true, RM_CHORE_RESERVE, ret_chore);
         job = job ?: chores_begin_if(chores, true, RM_CHORE_RENEW, ret_chore);
         job = job ?: chores_begin_if(chores, chores->may_evict, RM_CHORE_EVICT, ret_chore);
         return job ?: chores_begin_if(chores, chores->may_save, RM_CHORE_SAVE, ret_chore);

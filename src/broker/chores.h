@@ -12,7 +12,7 @@
  *
  *      DUE      before every client command
  *      CLEANUP  one after a client command, so that it is not starved; the rest when no client waits
- *      RESERVE  when no client waits
+ *      RESERVE  before every client command: a neighbour finds room between any two of them
  *      RENEW    when no client waits
  *      SAVE     when the TPM has been idle for CHORES_SAVE_MS
  *      EVICT    when it has been idle for evict_ms

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """That a client cannot tell it shares the TPM, at the sizes where it would show."""
 
+import concurrent.futures
 import struct
+import threading
 
 import harness
 import tpm
@@ -158,6 +160,33 @@ class Shared(harness.TestCase):
             client.run(tpm.read_public(key))
             client.run(tpm.policy_get_digest(session))
             harness.wait_until(lambda: max(map(len, self.proxy.holdings()[:2])) <= 1, "two slots are free")
+
+    def test_slots_are_left_free_for_others_while_clients_wait(self):
+        """A neighbour finds room between the commands of clients that never rest."""
+        self.start_subject(options=["--reserve=2", "--idle-evict=0"])
+        clients = [self.connect() for _ in range(4)]
+        turns = [(c, c.create_primary(tpm.public_hmac_key(b"%d" % i)), c.start_session(tpm.SE_POLICY))
+                 for i, c in enumerate(clients)]
+        stop = threading.Event()
+
+        def work(client, key, session):
+            while not stop.is_set():
+                client.run(tpm.read_public(key))
+                client.run(tpm.policy_get_digest(session))
+
+        with concurrent.futures.ThreadPoolExecutor(len(clients)) as pool:
+            done = [pool.submit(work, *turn) for turn in turns]
+            answers = []
+            for _ in range(200):
+                for command in (tpm.hash_sequence_start(), tpm.start_auth_session(tpm.SE_POLICY)):
+                    made = self.proxy.ask(command)
+                    answers.append(made.rc)
+                    if made.rc == 0:
+                        self.proxy.ask(tpm.flush_context(made.handle))
+            stop.set()
+            for future in done:
+                future.result()
+        self.assertEqual([hex(rc) for rc in answers if rc], [])
 
     def test_the_tpm_is_emptied_when_idle(self):
         self.start_subject(options=["--reserve=0", "--idle-evict=50"])
