@@ -50,19 +50,12 @@ static bool clean_up(Rm *rm, RmJob *job) {
         return false;
 }
 
-static bool exceeds(uint32_t n, uint32_t learned, uint32_t announced, uint32_t reserve) {
-        uint32_t n_slots = learned != RM_SLOTS_UNKNOWN ? learned : announced;
-
-        return n > (n_slots > reserve ? n_slots - reserve : 0);
-}
-
 static bool keep_reserve(Rm *rm, RmJob *job) {
         if (rm->reserve == 0 || rm->shut_down)
                 return false;
-        if (exceeds(rm->n_residents, rm->object_slots, rm->transient_min, rm->reserve) && rm_evict_object(rm, job))
+        if (rm_object_slots_short(rm, 0) && rm_evict_object(rm, job))
                 return true;
-        return exceeds(rm_session_n_loaded(rm), rm->session_slots, rm->loaded_min, rm->reserve) &&
-               rm_evict_session(rm, job);
+        return rm_session_slots_short(rm, 0) && rm_evict_session(rm, job);
 }
 
 static bool save(Rm *rm, RmJob *job) {

@@ -79,14 +79,23 @@ uint32_t rm_slots_needed(Rm *rm, const TpmCommand *command) {
         return n;
 }
 
+/* Nobody is refused for a reserve: it only says when to evict what is not needed at once. */
+static bool exceeds(const Rm *rm, uint32_t n, uint32_t learned, uint32_t announced) {
+        uint32_t n_slots = learned != RM_SLOTS_UNKNOWN ? learned : announced;
+
+        if (rm->reserve == 0)
+                return learned != RM_SLOTS_UNKNOWN && n > learned;
+        return n > (n_slots > rm->reserve ? n_slots - rm->reserve : 0);
+}
+
 bool rm_object_slots_short(Rm *rm, uint32_t n_needed) {
         if (n_needed > 0 && rm->n_residents + n_needed > RM_RESIDENTS_MAX)
                 return true;
-        return rm->object_slots != RM_SLOTS_UNKNOWN && rm->n_residents + n_needed > rm->object_slots;
+        return exceeds(rm, rm->n_residents + n_needed, rm->object_slots, rm->transient_min);
 }
 
 bool rm_session_slots_short(Rm *rm, uint32_t n_needed) {
-        return rm->session_slots != RM_SLOTS_UNKNOWN && rm_session_n_loaded(rm) + n_needed > rm->session_slots;
+        return exceeds(rm, rm_session_n_loaded(rm) + n_needed, rm->session_slots, rm->loaded_min);
 }
 
 /*

@@ -266,6 +266,24 @@ static void test_idle_chores(void **state) {
                 succeed(i, cmd_hmac(0x80000000, "back"));
 }
 
+/* What others use is free at any time, not only once nobody waits any more. */
+static void test_reserve_is_kept_while_clients_take_turns(void **state) {
+        rm_set_reserve(rm, 2);
+        for (unsigned turn = 0; turn < 3; turn++)
+                for (unsigned i = 0; i < 3; i++) {
+                        if (turn == 0) {
+                                handle_of(i, cmd_create_primary(TPM2_RH_OWNER, i));
+                                handle_of(i, cmd_start_session(TPM2_SE_HMAC));
+                        }
+                        succeed(i, cmd_hmac(0x80000000, "turn"));
+                        assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), 1);
+                        assert_int_equal(tpm_count(TPM2_HT_LOADED_SESSION), 1);
+                }
+        /* A command that needs more than that gets it. */
+        handle_of(0, cmd_hmac_start(0x80000000));
+        assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), 2);
+}
+
 static void test_h3_unknown_handle_n_is_reference_n(void **state) {
         TPM2_HANDLE key = handle_of(0, cmd_create_primary(TPM2_RH_OWNER, 1));
         Message certify = cmd_event_complete(key, 0x80000077); /* any command of two handles */
@@ -385,6 +403,7 @@ int main(void) {
                 RM_TEST(test_create_learns_its_need),
                 RM_TEST(test_x2_malformed_commands_are_the_tpms_to_refuse),
                 RM_TEST(test_idle_chores),
+                RM_TEST(test_reserve_is_kept_while_clients_take_turns),
                 RM_TEST(test_h3_unknown_handle_n_is_reference_n),
                 RM_TEST(test_h4_all_that_return_a_handle),
                 RM_TEST(test_h9_f16_event_sequence),
