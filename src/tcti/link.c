@@ -97,14 +97,20 @@ void link_close(Link *link) {
 
 /* How an error of the daemon's is called in response codes, as the library of tpm2-abrmd 3.0 has it. */
 static TSS2_RC rc_of_error(const char *name) {
-        size_t n = strlen(TABRMD_DBUS_ERROR);
+        static const struct {
+                const char *name;
+                TSS2_RC rc;
+        } errors[] = {
+                { TABRMD_DBUS_ERROR ".General", RM_RC(TSS2_BASE_RC_GENERAL_FAILURE) },
+                { TABRMD_DBUS_ERROR ".Internal", RM_RC(0x0800) },
+                { TABRMD_DBUS_ERROR ".Init", RM_RC(0x1000) },
+                { TABRMD_DBUS_ERROR ".NotImplemented", RM_RC_NOT_IMPLEMENTED },
+                { TABRMD_DBUS_ERROR ".NotPermitted", RM_RC(TSS2_BASE_RC_NOT_PERMITTED) },
+        };
 
-        if (!name || strncmp(name, TABRMD_DBUS_ERROR ".", n + 1) != 0)
-                return TSS2_TCTI_RC_GENERAL_FAILURE;
-        if (strcmp(name + n + 1, "NotImplemented") == 0)
-                return RM_RC_NOT_IMPLEMENTED;
-        if (strcmp(name + n + 1, "NotPermitted") == 0)
-                return TSS2_TCTI_RC_NOT_PERMITTED;
+        for (size_t i = 0; name && i < sizeof(errors) / sizeof(errors[0]); i++)
+                if (strcmp(name, errors[i].name) == 0)
+                        return errors[i].rc;
         return TSS2_TCTI_RC_GENERAL_FAILURE;
 }
 
