@@ -13,6 +13,7 @@ enum {
         FIELD_REPLY_SERIAL = 5,
         FIELD_DESTINATION = 6,
         FIELD_SIGNATURE = 8,
+        FIELD_UNIX_FDS = 9,
 };
 
 /* Writing */
@@ -151,10 +152,32 @@ size_t dbus_message_size(const uint8_t header[DBUS_HEADER_SIZE]) {
         return DBUS_HEADER_SIZE + fields + body <= DBUS_MESSAGE_LIMIT ? DBUS_HEADER_SIZE + fields + body : 0;
 }
 
-/* One header field: a number, and a value of one of the few types that fields have. */
+/* Size in bytes of the numbers that there are; 0: it is none. */
+static size_t number_size(char type) {
+        switch (type) {
+        case 'y':
+                return 1;
+        case 'n':
+        case 'q':
+                return 2;
+        case 'b':
+        case 'i':
+        case 'u':
+        case 'h':
+                return 4;
+        case 'x':
+        case 't':
+        case 'd':
+                return 8;
+        default:
+                return 0;
+        }
+}
+
+/* One header field: a number, and a value of a basic type. Those that we do not know of are nothing to us. */
 static void get_field(In *in, DbusMessage *message) {
         const char *type, *string = NULL;
-        uint32_t number = 0;
+        uint64_t number = 0;
         uint8_t code;
 
         code = get_number(in, 1);
@@ -165,8 +188,8 @@ static void get_field(In *in, DbusMessage *message) {
                 string = get_string(in, get_number(in, 4));
         else if (strcmp(type, "g") == 0)
                 string = get_string(in, get_number(in, 1));
-        else if (strcmp(type, "u") == 0)
-                number = get_number(in, 4);
+        else if (number_size(*type) > 0 && !type[1])
+                number = get_number(in, number_size(*type));
         else
                 in->bad = true;
 
@@ -176,6 +199,8 @@ static void get_field(In *in, DbusMessage *message) {
                 message->signature = string;
         else if (code == FIELD_REPLY_SERIAL && *type == 'u')
                 message->reply_serial = number;
+        else if (code == FIELD_UNIX_FDS && *type == 'u')
+                message->n_fds = number;
 }
 
 bool dbus_message_parse(const uint8_t *bytes, size_t n_bytes, DbusMessage *ret_message) {

@@ -41,6 +41,7 @@ size_t dbus_message_size(const uint8_t header[DBUS_HEADER_SIZE]);
 typedef struct DbusMessage {
         uint8_t type; /* DbusType, or something else */
         uint32_t reply_serial;
+        uint32_t n_fds;        /* that came with it */
         const char *error;     /* its name, or NULL */
         const char *signature; /* of the body */
         const uint8_t *body;

@@ -63,7 +63,7 @@ static bool address_value(const char *pairs, size_t n, const char *key, char *to
         return false;
 }
 
-static int connect_address(const char *text, size_t n) {
+static int connect_address(const char *text, size_t n, const IoDeadline *deadline) {
         struct sockaddr_un address = { .sun_family = AF_UNIX };
         char *path = address.sun_path;
         size_t size = sizeof(address.sun_path);
@@ -84,28 +84,16 @@ static int connect_address(const char *text, size_t n) {
         } else if (!address_value(text, n, "path", path, size)) {
                 return -1;
         }
-        return io_connect(&address, n_address);
+        return io_connect(&address, n_address, deadline);
 }
 
-static int connect_any(const char *addresses) {
-        while (*addresses) {
-                size_t n = strcspn(addresses, ";");
-                int fd = connect_address(addresses, n);
-
-                if (fd >= 0)
-                        return fd;
-                addresses += n + (addresses[n] == ';');
-        }
-        return -1;
-}
-
-static int connect_bus(bool session) {
+static const char *addresses_of(bool session) {
         const char *addresses = secure_getenv(session ? "DBUS_SESSION_BUS_ADDRESS" : "DBUS_SYSTEM_BUS_ADDRESS");
 
         if (addresses && *addresses)
-                return connect_any(addresses);
-        return connect_any(session ? "unix:runtime=yes"
-                                   : "unix:path=/run/dbus/system_bus_socket;unix:path=/var/run/dbus/system_bus_socket");
+                return addresses;
+        return session ? "unix:runtime=yes"
+                       : "unix:path=/run/dbus/system_bus_socket;unix:path=/var/run/dbus/system_bus_socket";
 }
 
 /* Authentication (D-Bus specification, "Authentication Protocol") */
@@ -234,6 +222,10 @@ static bool read_reply(Dbus *dbus, DbusReply *reply, const IoDeadline *deadline)
                 if (ok && (message->type == DBUS_RETURN || message->type == DBUS_ERROR) &&
                     message->reply_serial == dbus->serial) {
                         reply->fd = -1;
+                        if (message->n_fds != fds.n) {
+                                fds_close(&fds);
+                                return false;
+                        }
                         if (fds.n > 0) {
                                 reply->fd = fds.fds[0];
                                 fds.fds[0] = -1;
@@ -280,13 +272,21 @@ static bool say_hello(Dbus *dbus) {
         return ok;
 }
 
+/* The first of the addresses at which somebody takes us in. */
 bool dbus_open(Dbus *dbus, bool session) {
         IoDeadline deadline = io_deadline(CALL_MS);
+        const char *address = addresses_of(session);
 
-        *dbus = (Dbus){ .fd = connect_bus(session) };
-        if (dbus->fd >= 0 && authenticate(dbus->fd, &deadline) && say_hello(dbus))
-                return true;
-        dbus_close(dbus);
+        *dbus = (Dbus){ .fd = -1 };
+        while (*address) {
+                size_t n = strcspn(address, ";");
+
+                *dbus = (Dbus){ .fd = connect_address(address, n, &deadline) };
+                if (dbus->fd >= 0 && authenticate(dbus->fd, &deadline) && say_hello(dbus))
+                        return true;
+                dbus_close(dbus);
+                address += n + (address[n] == ';');
+        }
         return false;
 }
 

@@ -9,8 +9,6 @@
 #include <sys/time.h>
 #include <time.h>
 
-#define CONNECT_S 25
-
 static int64_t now_ms(void) {
         struct timespec now;
 
@@ -97,18 +95,22 @@ IoResult io_write(int fd, const void *bytes, size_t n, const IoDeadline *deadlin
         return IO_DONE;
 }
 
-int io_connect(const struct sockaddr_un *address, socklen_t n_address) {
-        /* Connecting waits while the listener's queue is full, for as long as sending may. */
-        const struct timeval limit = { .tv_sec = CONNECT_S };
+int io_connect(const struct sockaddr_un *address, socklen_t n_address, const IoDeadline *deadline) {
         int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         int r;
 
         if (fd < 0)
                 return -1;
-        (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-        do
+        do {
+                /* Connecting waits while the listener's queue is full, for as long as sending may; 0 is for ever. */
+                int64_t left = deadline->at_ms < 0 ? 0 : deadline->at_ms - now_ms();
+                struct timeval limit;
+
+                left = deadline->at_ms >= 0 && left < 1 ? 1 : left;
+                limit = (struct timeval){ .tv_sec = left / 1000, .tv_usec = left % 1000 * 1000 };
+                (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
                 r = connect(fd, (const struct sockaddr *)address, n_address);
-        while (r < 0 && errno == EINTR);
+        } while (r < 0 && errno == EINTR);
         if (r < 0) {
                 int saved = errno;
 

@@ -32,7 +32,7 @@ IoResult io_write(int fd, const void *bytes, size_t n, const IoDeadline *deadlin
 /* Reads what is there, at most up to @n bytes in all, of which *at have come. Return: IO_DONE: all of them. */
 IoResult io_read_on(int fd, uint8_t *bytes, size_t n, size_t *at, const IoDeadline *deadline);
 
-/* Return: a connected stream socket, close-on-exec, or -1 and errno. */
-int io_connect(const struct sockaddr_un *address, socklen_t n_address);
+/* Return: a connected stream socket, close-on-exec, or -1 and errno; EAGAIN: the listener's queue stayed full. */
+int io_connect(const struct sockaddr_un *address, socklen_t n_address, const IoDeadline *deadline);
 
 #endif

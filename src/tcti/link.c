@@ -17,16 +17,20 @@
 /* The daemon answers "set locality" itself, without asking the TPM. */
 #define SET_LOCALITY_MS 25000
 
+/* While the daemon's queue is full; as long as a bus may take. */
+#define CONNECT_MS 25000
+
 /* Nobody serves this socket, or not us: the bus may. Nothing was sent yet. */
 static bool try_the_bus(int error) {
         return error == ENOENT || error == ENOTDIR || error == ECONNREFUSED || error == EACCES || error == EPERM;
 }
 
 static bool open_socket(Link *link, const char *path) {
+        const IoDeadline deadline = io_deadline(CONNECT_MS);
         struct sockaddr_un address = { .sun_family = AF_UNIX };
 
         memcpy(address.sun_path, path, strlen(path) + 1);
-        link->fd = io_connect(&address, sizeof(address));
+        link->fd = io_connect(&address, sizeof(address), &deadline);
         return link->fd >= 0;
 }
 

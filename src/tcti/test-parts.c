@@ -91,11 +91,13 @@ static void add_field(Made *made, uint8_t code, char type, const char *string, u
                 made->bytes[made->n++] = 0;
         add(made, code, 1);
         add_string(made, (char[]){ type, 0 }, 1);
-        if (type == 'u')
-                add(made, number, 4);
+        if (type == 'u' || type == 't')
+                add(made, number, type == 'u' ? 4 : 8);
         else
                 add_string(made, string, type == 'g' ? 1 : 4);
 }
+
+static uint32_t n_said_fds; /* in the header */
 
 static Made make_reply(bool big, uint8_t type, uint32_t serial, const char *error, const char *signature,
                        uint64_t value) {
@@ -109,8 +111,11 @@ static Made make_reply(bool big, uint8_t type, uint32_t serial, const char *erro
         add(&made, 0, 4);
         add_field(&made, 7, 's', ":1.5", 0);
         add_field(&made, 5, 'u', NULL, serial);
+        add_field(&made, 200, 't', NULL, 4711); /* which nobody knows */
         if (error)
                 add_field(&made, 4, 's', error, 0);
+        if (n_said_fds > 0)
+                add_field(&made, 9, 'u', NULL, n_said_fds);
         if (*signature)
                 add_field(&made, 8, 'g', signature, 0);
         set_u32(&made, 12, made.n - 16);
@@ -207,6 +212,8 @@ typedef enum Mood {
         LONG_LINE,
         SILENT_END, /* hangs up after the call */
         AN_ERROR,
+        FDS_THAT_LIE,
+        REJECTED_ONCE,
 } Mood;
 
 static char folder[64];
@@ -261,8 +268,12 @@ static void say_with_fds(int fd, const Made *made, const int *fds, size_t n_fds)
 
 static void answer_create(int fd) {
         Made signal = make_reply(false, 4, 0, NULL, "", 0);
-        Made reply = make_reply(false, DBUS_RETURN, mood == WRONG_SERIAL ? 99 : 2, NULL, "t", 0xABCD);
         int pair[2], fds[16];
+        Made reply;
+
+        n_said_fds = mood == MANY_FDS ? 16 : mood == FDS_THAT_LIE ? 2 : 1;
+        reply = make_reply(false, DBUS_RETURN, mood == WRONG_SERIAL ? 99 : 2, NULL, "t", 0xABCD);
+        n_said_fds = 0;
 
         switch (mood) {
         case SILENT_END:
@@ -333,18 +344,27 @@ static void serve(int fd) {
         }
 }
 
-static void *bus(void *unused) {
+static void serve_one(void) {
         int fd = accept(listener, NULL, NULL);
 
         serve(fd);
         /* What is not read yet must not turn the end into a reset. */
         shutdown(fd, SHUT_WR);
         close(fd);
+}
+
+static void *bus(void *unused) {
+        if (mood == REJECTED_ONCE) {
+                mood = REJECTED;
+                serve_one();
+                mood = FRIENDLY;
+        }
+        serve_one();
         return NULL;
 }
 
 static TSS2_RC with_bus(Mood m, void (*then)(Link *link)) {
-        char text[200];
+        char text[400];
         pthread_t thread;
         Link link;
         Conf conf;
@@ -355,7 +375,9 @@ static TSS2_RC with_bus(Mood m, void (*then)(Link *link)) {
         listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
         assert_int_equal(listen(listener, 1), 0);
-        snprintf(text, sizeof(text), "tcp:host=x;unix:path=/nonexistent;unix:guid=1,path=%%2f%s", address.sun_path + 1);
+        snprintf(text, sizeof(text), "tcp:host=x;unix:path=/nonexistent;unix:guid=1,path=%%2f%s%s%s",
+                 address.sun_path + 1, m == REJECTED_ONCE ? ";unix:path=" : "",
+                 m == REJECTED_ONCE ? address.sun_path : "");
         setenv("DBUS_SESSION_BUS_ADDRESS", text, 1);
         pthread_create(&thread, NULL, bus, NULL);
 
@@ -381,7 +403,7 @@ static void use_link(Link *link) {
         assert_int_equal(c, 'x');
         assert_int_equal(link_cancel(link), TSS2_RC_SUCCESS);
         assert_int_equal(link_cancel(link), 0xB0002);
-        assert_int_equal(link_set_locality(link, 1), TSS2_TCTI_RC_NOT_PERMITTED);
+        assert_int_equal(link_set_locality(link, 1), 0xB000C);
         assert_int_equal(link_set_locality(link, 1), TSS2_TCTI_RC_NO_CONNECTION);
 }
 
@@ -394,11 +416,12 @@ static int next_fd(void) {
 
 static void test_buses(void **state) {
         const Mood bad[] = { NO_FD,    FILE_FD,       WRONG_SERIAL, ENDLESS,    HUGE_MESSAGE, GARBAGE,
-                             REJECTED, NO_FDS_AGREED, LONG_LINE,    SILENT_END, AN_ERROR };
+                             REJECTED, NO_FDS_AGREED, LONG_LINE,    SILENT_END, AN_ERROR,     FDS_THAT_LIE };
         int before = next_fd();
 
         assert_int_equal(with_bus(FRIENDLY, use_link), TSS2_RC_SUCCESS);
         assert_int_equal(with_bus(MANY_FDS, use_link), TSS2_RC_SUCCESS);
+        assert_int_equal(with_bus(REJECTED_ONCE, use_link), TSS2_RC_SUCCESS);
         for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
                 assert_int_equal(with_bus(bad[i], NULL), TSS2_TCTI_RC_NO_CONNECTION);
         assert_int_equal(next_fd(), before); /* nothing stays open, whatever came */
