@@ -49,6 +49,7 @@ BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Config
 <busconfig>
   <type>session</type>
   <listen>unix:path=%s</listen>
+  <servicedir>%s</servicedir>
   <auth>EXTERNAL</auth>
   <limit name="max_completed_connections">4096</limit>
   <limit name="max_connections_per_user">4096</limit>
@@ -60,10 +61,13 @@ BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Config
 
 
 class Bus:
-    def __init__(self, folder):
+    def __init__(self, folder, services=None):
+        """services: {name: the command that is to be started for it}"""
         path = str(pathlib.Path(folder) / "bus")
         config = pathlib.Path(folder) / "bus.conf"
-        config.write_text(BUS_CONFIG % path)
+        config.write_text(BUS_CONFIG % (path, folder))
+        for name, command in (services or {}).items():
+            (pathlib.Path(folder) / (name + ".service")).write_text("[D-BUS Service]\nName=%s\nExec=%s\n" % (name, command))
         self.address = "unix:path=" + path
         self.process = Process("dbus-daemon", ["dbus-daemon", "--nofork", "--config-file", config],
                                pathlib.Path(folder) / "bus.log")
@@ -258,8 +262,8 @@ class TestCase(unittest.TestCase):
         self.addCleanup(swtpm.stop)
         return swtpm
 
-    def start_bus(self):
-        self.bus = Bus(self.folder)
+    def start_bus(self, **keywords):
+        self.bus = Bus(self.folder, **keywords)
         self.addCleanup(self.bus.stop)
         return self.bus
 
