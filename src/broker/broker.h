@@ -36,7 +36,7 @@ typedef struct BrokerConfig {
 typedef struct Peer {
         uid_t uid;
         pid_t pid;     /* 0: unknown */
-        char name[64]; /* its command, and its unit if it has one; "?": unknown. Printable ASCII */
+        char name[32]; /* its command, in printable ASCII; "?": unknown */
 } Peer;
 
 typedef struct ConnectionOps {

@@ -34,7 +34,8 @@ struct FrontendUnix {
         char *path;
         uint32_t localities;
         int fd;
-        int lock;    /* on PATH.lock: whoever holds it owns the path; -1: somebody else's path */
+        struct stat file; /* that we have bound */
+        int lock;         /* on PATH.lock: whoever holds it owns the path; -1: somebody else's path */
         int reserve; /* given up to accept a client for which there is no descriptor; -1: could not be had back yet */
         LoopFd listener;
         guint retry;
@@ -228,16 +229,17 @@ static bool group_find(const char *name, gid_t *ret_gid) {
 
 /* Return: false with @error when a group that was asked for cannot be given. */
 static bool group_give(const FrontendUnixConfig *config, GError **error) {
+        g_autofree char *what = g_strdup_printf("cannot be given to group %s", config->group ? config->group : "");
         gid_t gid;
 
         if (!group_find(config->group ? config->group : SOCKET_GROUP, &gid)) {
                 errno = ENOENT;
-                return !config->group || fail(error, config->path, "its group");
+                return !config->group || fail(error, config->path, what);
         }
         if (lchown(config->path, (uid_t)-1, gid) == 0)
                 return true;
         if (config->group)
-                return fail(error, config->path, "its group");
+                return fail(error, config->path, what);
         log_debug("%s stays out of group %s: %s", config->path, SOCKET_GROUP, g_strerror(errno));
         return true;
 }
@@ -309,6 +311,8 @@ FrontendUnix *frontend_unix_new(Loop *loop, Broker *broker, const FrontendUnixCo
                 .reserve = reserve_open(),
         };
         list_init(&frontend->clients);
+        if (lock >= 0)
+                (void)lstat(config->path, &frontend->file);
         r = fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ? -errno
                                                : loop_add(loop, &frontend->listener, fd, EPOLLIN, listener_event);
         if (r < 0) {
@@ -344,6 +348,15 @@ char *frontend_unix_inherited(int fd, GError **error) {
         return g_strdup_printf("[descriptor %d]", fd);
 }
 
+/* Ours, but not what somebody has put in its place. */
+static void file_remove(const FrontendUnix *frontend) {
+        struct stat now;
+
+        if (frontend->lock >= 0 && lstat(frontend->path, &now) == 0 && now.st_dev == frontend->file.st_dev &&
+            now.st_ino == frontend->file.st_ino)
+                (void)unlink(frontend->path);
+}
+
 FrontendUnix *frontend_unix_free(FrontendUnix *frontend) {
         struct list *link;
 
@@ -352,8 +365,7 @@ FrontendUnix *frontend_unix_free(FrontendUnix *frontend) {
 
         g_clear_handle_id(&frontend->retry, g_source_remove);
         loop_remove(&frontend->listener);
-        if (frontend->lock >= 0)
-                (void)unlink(frontend->path);
+        file_remove(frontend);
         while ((link = list_first(&frontend->clients)))
                 client_free(list_entry(link, Client, link));
         fd_close(frontend->fd);

@@ -5,54 +5,36 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define CGROUP_BYTES 4096
+/* That of another PID namespace would tell of other processes. */
+static bool proc_is_ours(void) {
+        char text[16];
+        ssize_t n = readlink("/proc/self", text, sizeof(text) - 1);
 
-/* Return: whether there was anything. */
-static bool read_of(pid_t pid, const char *what, char *text, size_t size) {
-        char path[64];
-        ssize_t n;
-
-        snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, what);
-        fd_auto fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-        n = fd < 0 ? -1 : read(fd, text, size - 1);
         text[n > 0 ? n : 0] = '\0';
-        return n > 0;
-}
-
-static bool ends_in(const char *text, const char *end) {
-        size_t n = strlen(text), n_end = strlen(end);
-
-        return n > n_end && strcmp(text + n - n_end, end) == 0;
-}
-
-const char *peer_unit(char *text) {
-        const char *unit = NULL;
-        char *line, *lines = NULL, *part, *parts = NULL;
-
-        for (line = strtok_r(text, "\n", &lines); line && !unit; line = strtok_r(NULL, "\n", &lines))
-                for (part = strtok_r(line, "/", &parts); part; part = strtok_r(NULL, "/", &parts))
-                        if (ends_in(part, ".service") || ends_in(part, ".scope"))
-                                unit = part;
-        return unit;
+        return strtol(text, NULL, 10) == getpid();
 }
 
 Peer peer_make(uid_t uid, pid_t pid) {
         Peer peer = { .uid = uid, .pid = pid, .name = "?" };
-        char comm[32], cgroup[CGROUP_BYTES];
-        const char *unit = NULL;
+        char path[64], name[sizeof(peer.name)];
+        ssize_t n;
 
-        if (pid <= 0 || !read_of(pid, "comm", comm, sizeof(comm)))
+        if (pid <= 0 || !proc_is_ours())
                 return peer;
-        comm[strcspn(comm, "\n")] = '\0';
-        if (read_of(pid, "cgroup", cgroup, sizeof(cgroup)))
-                unit = peer_unit(cgroup);
-        snprintf(peer.name, sizeof(peer.name), "%s%s%s", comm, unit ? ", " : "", unit ? unit : "");
+        snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+        fd_auto fd = open(path, O_RDONLY | O_CLOEXEC);
+        n = fd < 0 ? -1 : read(fd, name, sizeof(name) - 1);
+        if (n <= 0)
+                return peer;
+        name[name[n - 1] == '\n' ? n - 1 : n] = '\0';
         /* A process calls itself what it likes. */
-        for (char *c = peer.name; *c; c++)
+        for (char *c = name; *c; c++)
                 if (*c < 0x20 || *c > 0x7e)
                         *c = '?';
+        memcpy(peer.name, name, sizeof(peer.name));
         return peer;
 }

@@ -7,16 +7,11 @@
 /*
  * Who a client is
  *
- * Read from /proc when it comes, since it may be gone by the time somebody asks. It is for people who read logs, and
- * decides nothing: a process may end, and its number be another's, between connect() and here. In another PID
- * namespace than ours, or under ProtectProc=, there is nothing to be read.
+ * Its command is read from /proc when it comes, since it may be gone by the time somebody asks. That is for people who
+ * read logs, and decides nothing: a process may end, and its number be another's, between connect() and here. Its
+ * unit is not read: that takes a lock of the kernel's which those who make and remove groups of processes may hold for
+ * long.
  */
 Peer peer_make(uid_t uid, pid_t pid); /* pid 0: unknown */
-
-/*
- * The unit in the contents of /proc/PID/cgroup (cgroups(7)): the last component that a service manager made. Return: in
- * @text, which is cut into pieces; NULL: none.
- */
-const char *peer_unit(char *text);
 
 #endif

@@ -184,6 +184,17 @@ static void test_live(void **state) {
         frontend_unix_free(frontend);
 }
 
+static void test_replaced(void **state) {
+        FrontendUnix *frontend = frontend_new();
+        g_autofree char *text = NULL;
+
+        assert_int_equal(g_unlink(path), 0);
+        assert_true(g_file_set_contents(path, "mine", -1, NULL));
+        frontend_unix_free(frontend);
+        assert_true(g_file_get_contents(path, &text, NULL, NULL));
+        assert_string_equal(text, "mine");
+}
+
 static void test_no_socket(void **state) {
         FrontendUnix *frontend = frontend_new();
         g_autofree char *text = NULL;
@@ -323,6 +334,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_many_at_once, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_stale, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_live, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_replaced, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_no_socket, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_bad_path, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_rights, setup, teardown),
