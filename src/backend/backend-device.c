@@ -6,10 +6,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/stat.h>
 
 /*
  * A character device of the kernel's
@@ -26,31 +25,40 @@
 typedef struct Device {
         Backend backend; /* first: a Backend of ours is a Device */
         char *path;
-        LoopFd source; /* its fd is ours; -1: none */
+        LoopFd source;  /* its fd is ours; -1: none */
+        bool told_busy; /* that somebody has it; to look for them each time would take too long */
 } Device;
+
+/* By the names of what is open: to look at the files themselves could wait for a file server. */
+static bool process_has(const char *pid, const char *path) {
+        g_autofree char *folder = g_strdup_printf("/proc/%s/fd", pid);
+        g_autoptr(GDir) fds = g_dir_open(folder, 0, NULL);
+        const char *number;
+
+        while (fds && (number = g_dir_read_name(fds))) {
+                g_autofree char *file = g_strdup_printf("%s/%s", folder, number);
+                g_autofree char *target = g_file_read_link(file, NULL);
+
+                if (target && g_str_equal(target, path))
+                        return true;
+        }
+        return false;
+}
 
 char *backend_device_holder(const char *path) {
         g_autoptr(GDir) processes = g_dir_open("/proc", 0, NULL);
-        const char *pid, *number;
-        struct stat wanted, st;
+        g_autofree char *resolved = realpath(path, NULL);
+        const char *pid;
 
-        if (!processes || stat(path, &wanted) < 0)
-                return NULL;
-        while ((pid = g_dir_read_name(processes))) {
-                g_autofree char *folder = g_strdup_printf("/proc/%s/fd", pid);
-                g_autoptr(GDir) fds = g_ascii_isdigit(pid[0]) ? g_dir_open(folder, 0, NULL) : NULL;
+        while (processes && resolved && (pid = g_dir_read_name(processes))) {
+                g_autofree char *file = g_strdup_printf("/proc/%s/comm", pid);
+                g_autofree char *name = NULL;
 
-                while (fds && (number = g_dir_read_name(fds))) {
-                        g_autofree char *file = g_strdup_printf("%s/%s", folder, number);
-                        g_autofree char *comm = g_strdup_printf("/proc/%s/comm", pid);
-                        g_autofree char *name = NULL;
-
-                        if (stat(file, &st) < 0 || !S_ISCHR(st.st_mode) || st.st_rdev != wanted.st_rdev)
-                                continue;
-                        if (!g_file_get_contents(comm, &name, NULL, NULL))
-                                return g_strdup_printf("pid %s", pid);
-                        return g_strdup_printf("%s (pid %s)", g_strstrip(name), pid);
-                }
+                if (!g_ascii_isdigit(pid[0]) || !process_has(pid, resolved))
+                        continue;
+                if (!g_file_get_contents(file, &name, NULL, NULL))
+                        return g_strdup_printf("pid %s", pid);
+                return g_strdup_printf("%s (pid %s)", g_strstrip(name), pid);
         }
         return NULL;
 }
@@ -109,11 +117,13 @@ static void device_open(Backend *backend) {
         if (r == 0)
                 r = loop_add(backend->loop, &device->source, device->source.fd, EPOLLIN, device_on_answer);
         if (r == 0) {
+                device->told_busy = false;
                 backend_opened(backend);
                 return;
         }
-        if (r == -EBUSY)
+        if (r == -EBUSY && !device->told_busy)
                 holder = backend_device_holder(device->path);
+        device->told_busy = r == -EBUSY;
         backend_lose(backend, "%s: %s%s%s", device->path, g_strerror(-r), holder ? ", by " : "", holder ? holder : "");
 }
 
