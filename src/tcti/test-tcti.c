@@ -267,7 +267,7 @@ static void test_set_locality(void **state) {
         assert_int_equal(Tss2_Tcti_SetLocality(tcti, 0), TSS2_TCTI_RC_BAD_SEQUENCE);
 }
 
-static void test_poll_handles(void **state) {
+static void test_f22_poll_handles(void **state) {
         TSS2_TCTI_POLL_HANDLE handle = { .events = 0x55, .revents = 0x55 };
         size_t n = 7;
 
@@ -318,7 +318,7 @@ int main(void) {
                 TEST(test_daemon_is_gone_before_transmit),
                 TEST(test_cancel),
                 TEST(test_set_locality),
-                TEST(test_poll_handles),
+                TEST(test_f22_poll_handles),
                 TEST(test_after_finalize),
         };
 
