@@ -10,7 +10,7 @@ import tpm
 class Counts(harness.TestCase):
     def setUp(self):
         super().setUp()
-        self.start_subject()
+        self.start_subject(options=harness.NO_CHORES)
         self.client = self.connect()
 
     def assertCost(self, n, at_most):

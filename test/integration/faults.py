@@ -11,7 +11,7 @@ import tpm
 class Faults(harness.TestCase):
     def setUp(self):
         super().setUp()
-        self.start_subject()
+        self.start_subject(options=harness.NO_CHORES)
         self.client = self.connect()
 
     def test_F1_rejected_get_capability(self):

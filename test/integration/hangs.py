@@ -54,6 +54,16 @@ class Hangs(harness.TestCase):
         harness.wait_until(lambda: not harness.runs(helper), "the helper that hung is gone")
         self.assertEqual(len(children(self.daemon.process.pid)), 1)
 
+    if harness.IS_DEVICE:
+
+        def test_chip_that_does_not_answer(self):
+            """It cannot even be closed as long as it does not."""
+            self.start_subject(options=LIMITS)
+            clients = self.assertGivenUp(self.proxy.hold)
+            self.assertEqual(clients[0].ask(tpm.get_random()).rc, NO_TPM)
+            self.proxy.release()
+            self.assertBack(*clients)
+
     def test_longer_for_keys(self):
         """A command that makes a key has its own limit."""
         self.tpm = self.start_swtpm(proxied=False)

@@ -63,7 +63,8 @@ class Ends(harness.TestCase):
 
     def test_tpm_goes_away(self):
         """Nobody is left without an answer, and the daemon ends well on a signal."""
-        self.start_subject()
+        self.tpm = self.start_swtpm()
+        self.daemon = self.start_daemon(self.tpm.conf)
         client = self.connect()
         self.assertServes(client)
         self.tpm.process.end(signal.SIGKILL)
@@ -150,21 +151,21 @@ class Starts(Starter):
 
     def test_start_flushes_what_others_left_loaded(self):
         """F20, and F9 as far as loaded sessions go."""
-        swtpm = self.start_swtpm()
+        chip = self.start_tpm()
         for i in range(3):
-            self.assertEqual(swtpm.proxy.ask(tpm.create_primary(tpm.public_hmac_key(b"%d" % i))).rc, 0)
-            self.assertEqual(swtpm.proxy.ask(tpm.start_auth_session(tpm.SE_HMAC)).rc, 0)
-        self.daemon = self.start_daemon(swtpm.conf)
+            self.assertEqual(chip.proxy.ask(tpm.create_primary(tpm.public_hmac_key(b"%d" % i))).rc, 0)
+            self.assertEqual(chip.proxy.ask(tpm.start_auth_session(tpm.SE_HMAC)).rc, 0)
+        self.daemon = self.start_daemon(chip.conf)
         self.assertServes()
-        self.assertEqual(swtpm.proxy.holdings(), ([], [], []))
+        self.assertEqual(chip.proxy.holdings(), ([], [], []))
 
     def test_flush_all_flushes_saved_sessions_too(self):
-        swtpm = self.start_swtpm()
-        session = swtpm.proxy.ask(tpm.start_auth_session(tpm.SE_HMAC)).handle
-        self.assertEqual(swtpm.proxy.ask(tpm.context_save(session)).rc, 0)
-        self.daemon = self.start_daemon(swtpm.conf, options=["--flush-all"])
+        chip = self.start_tpm()
+        session = chip.proxy.ask(tpm.start_auth_session(tpm.SE_HMAC)).handle
+        self.assertEqual(chip.proxy.ask(tpm.context_save(session)).rc, 0)
+        self.daemon = self.start_daemon(chip.conf, options=["--flush-all"])
         self.assertServes()
-        self.assertEqual(swtpm.proxy.holdings(), ([], [], []))
+        self.assertEqual(chip.proxy.holdings(), ([], [], []))
 
     def test_a_tpm_that_was_not_started(self):
         swtpm = self.start_swtpm(started=False)
@@ -258,12 +259,12 @@ class Backends(harness.TestCase):
         self.assertNotEqual(names[0], fresh.run(tpm.read_public(fresh.create_primary(tpm.PUBLIC_ECC_PARENT))).body)
 
     def test_any_tcti_through_the_helper(self):
-        swtpm = self.start_swtpm()
-        client = self.check("pcap:" + swtpm.conf)
-        self.assertGreater(swtpm.proxy.count(), 10)
+        chip = self.start_tpm()
+        client = self.check("pcap:" + chip.conf)
+        self.assertGreater(chip.proxy.count(), 10)
         client.close()
         self.assertEqual(self.daemon.stop(), 0)
-        self.assertEqual(swtpm.proxy.holdings(), ([], [], []))
+        self.assertEqual(chip.proxy.holdings(), ([], [], []))
 
     def test_helper_ends_with_the_daemon(self):
         self.check("libtpms")

@@ -203,7 +203,7 @@ class Shared(harness.TestCase):
 class Killed(harness.TestCase):
     def test_F9_sessions_of_killed_daemons_make_room(self):
         """kill -9 leaves four saved and two loaded sessions in the TPM, twenty times over; it has room for 64."""
-        self.tpm = self.start_swtpm()
+        self.tpm = self.start_tpm()
         self.proxy = self.tpm.proxy
         for _ in range(20):
             daemon = harness.Ours(self.folder, self.tpm.conf)

@@ -9,6 +9,7 @@ id.
                     cannot load a library with them)
     TABRMD_PEER     tpm2-abrmd 3.0, unpacked by fetch-peer.sh; by default peer/ in the build directory
     TABRMD_DOOR     "bus": the daemon under test has no socket, and clients come by D-Bus
+    TABRMD_TPM      "device": the TPM is /dev/tpm0 of a virtual machine, where one can be enough (test/lib/device.py)
     TABRMD_SUBJECT  "peer": run the tests against tpm2-abrmd 3.0 instead, to see them fail where it does
 """
 
@@ -27,6 +28,7 @@ import unittest
 
 import tcti
 import tpm
+from device import IS_DEVICE, Device
 # Some of these are for those who import this.
 from process import HANG, TICKS, Process, can_connect, clean_env, runs, wait_until  # noqa: F401
 from tpms import BUILD, FakeTpm, Swtpm, TcpSwtpm  # noqa: F401
@@ -35,6 +37,7 @@ PEER = pathlib.Path(os.environ.get("TABRMD_PEER", BUILD / "peer")).absolute()
 BY_BUS = os.environ.get("TABRMD_DOOR") == "bus"
 IS_PEER = os.environ.get("TABRMD_SUBJECT") == "peer"
 HELPER = BUILD / "src/helper/tpm2-abrmd-helper"
+NO_CHORES = ["--idle-evict=0"] if IS_DEVICE else []  # where commands are counted; elsewhere it is the default
 BUS_NAME = "com.intel.tss2.Tabrmd"
 
 SANITIZER_WORDS = ("AddressSanitizer", "LeakSanitizer", "runtime error:", "UndefinedBehaviorSanitizer")
@@ -262,6 +265,14 @@ class TestCase(unittest.TestCase):
         self.addCleanup(swtpm.stop)
         return swtpm
 
+    def start_tpm(self):
+        """-> a TPM behind a proxy: of its own, or what there is"""
+        if not IS_DEVICE:
+            return self.start_swtpm()
+        device = Device()
+        self.addCleanup(device.stop)
+        return device
+
     def start_bus(self, **keywords):
         self.bus = Bus(self.folder, **keywords)
         self.addCleanup(self.bus.stop)
@@ -281,8 +292,8 @@ class TestCase(unittest.TestCase):
             self.assertEqual(daemon.stop(), 0, "the daemon's exit status on SIGTERM")
 
     def start_subject(self, **keywords):
-        """Makes self.tpm, a software TPM; self.proxy, which counts in front of it; self.daemon, the one under test."""
-        self.tpm = self.start_swtpm()
+        """Makes self.tpm, a TPM; self.proxy, which counts in front of it; self.daemon, the one under test."""
+        self.tpm = self.start_tpm()
         self.proxy = self.tpm.proxy
         if IS_PEER:
             keywords.setdefault("bus", self.start_bus())
@@ -300,12 +311,19 @@ class TestCase(unittest.TestCase):
         except TimeoutError:
             self.assertEqual(self.proxy.holdings(), ([], [], []), "transient, loaded and saved handles left in the TPM")
 
-    def assertIdle(self, seconds=1.0, share=0.2):
-        """The daemon does not spin."""
+    def cpu_share(self, seconds):
         before = self.daemon.process.cpu_ticks()
         time.sleep(seconds)
-        used = (self.daemon.process.cpu_ticks() - before) / TICKS
-        self.assertLess(used, seconds * share, "CPU seconds of the daemon")
+        return (self.daemon.process.cpu_ticks() - before) / TICKS / seconds
+
+    def assertIdle(self, seconds=1.0, share=0.2):
+        """The daemon does not spin."""
+        used = self.cpu_share(seconds)
+        for _ in range(20 * IS_DEVICE):  # what was asked of it before takes its time, emulated
+            if used < share:
+                break
+            used = self.cpu_share(seconds)
+        self.assertLess(used, share, "share of a CPU that the daemon takes")
 
     def assertServes(self, client=None):
         client = client or self.connect()

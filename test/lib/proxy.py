@@ -21,9 +21,24 @@ def code_of(command):
     return struct.unpack(">I", command[6:10])[0]
 
 
-class Proxy:
-    """commands: the codes that passed, in their order."""
+class Counter:
+    """commands: the codes that passed, in their order; ask(): past everybody, straight to the TPM, uncounted."""
 
+    def count(self):
+        return len(self.commands)
+
+    def by_code(self):
+        return collections.Counter("0x%x" % c for c in self.commands)
+
+    def handles(self, first):
+        return tpm.parse_handles(self.ask(tpm.get_capability(tpm.CAP_HANDLES, first, 254)))
+
+    def holdings(self):
+        """-> what lies in the TPM: transient objects, loaded sessions, saved sessions"""
+        return tuple(self.handles(t) for t in (tpm.HT_TRANSIENT, tpm.HT_LOADED_SESSION, tpm.HT_SAVED_SESSION))
+
+
+class Proxy(Counter):
     def __init__(self, connect):
         self._connect = connect
         self._upstream = None
@@ -46,16 +61,8 @@ class Proxy:
         with self._lock:
             self._hang_up()
 
-    # Counting
-
     def reset(self):
         self.commands = []
-
-    def count(self):
-        return len(self.commands)
-
-    def by_code(self):
-        return collections.Counter("0x%x" % c for c in self.commands)
 
     # Holding a command back, so that something can happen while it runs
 
@@ -97,16 +104,8 @@ class Proxy:
         return answer
 
     def ask(self, command):
-        """Past everybody, straight to the TPM, uncounted. -> Response"""
         with self._lock:
             return tpm.Response(self._exchange(command))
-
-    def handles(self, first):
-        return tpm.parse_handles(self.ask(tpm.get_capability(tpm.CAP_HANDLES, first, 254)))
-
-    def holdings(self):
-        """-> what lies in the TPM: transient objects, loaded sessions, saved sessions"""
-        return tuple(self.handles(t) for t in (tpm.HT_TRANSIENT, tpm.HT_LOADED_SESSION, tpm.HT_SAVED_SESSION))
 
     # Doors
 

@@ -17,7 +17,9 @@ RS_PW = 0x40000009
 
 ALG_NULL, ALG_SHA256 = 0x0010, 0x000B
 
+CC_EVICT_CONTROL = 0x120
 CC_CLEAR = 0x126
+CC_HIERARCHY_CHANGE_AUTH = 0x129
 CC_CREATE_PRIMARY = 0x131
 CC_SEQUENCE_COMPLETE = 0x13E
 CC_FLUSH_CONTEXT = 0x165
@@ -40,7 +42,7 @@ CC_POLICY_GET_DIGEST = 0x189
 CAP_HANDLES, CAP_TPM_PROPERTIES = 1, 6
 HT_LOADED_SESSION, HT_SAVED_SESSION, HT_TRANSIENT = 0x02000000, 0x03000000, 0x80000000
 
-RC_SUCCESS = 0
+RC_SUCCESS, RC_RETRY = 0, 0x922
 RM = 0xB0000  # codes made by the resource manager itself: layer 11
 RC_COMMAND_SIZE, RC_COMMAND_CODE, RC_REFERENCE_H0, RC_REFERENCE_S0 = 0x142, 0x143, 0x910, 0x918
 RC_FLUSH_UNKNOWN = 0x1CB  # HANDLE, parameter 1
@@ -164,6 +166,14 @@ def pcr_extend(pcr, digest):
 
 def clear():
     return command(CC_CLEAR, [RH_LOCKOUT], auths=[PASSWORD])
+
+
+def hierarchy_change_auth(hierarchy, auth):
+    return command(CC_HIERARCHY_CHANGE_AUTH, [hierarchy], tpm2b(auth), [PASSWORD])
+
+
+def evict_control(key, persistent):
+    return command(CC_EVICT_CONTROL, [RH_OWNER, key], u32(persistent), [PASSWORD])
 
 
 class Response:

@@ -14,7 +14,7 @@ SECRET = b"a secret of no importance"
 class Workout:
     """The class it is mixed into says where the tools go: door() -> TCTI name, folder of its library, bus or None"""
 
-    workers, rounds = 6, 3
+    workers, rounds = (3, 1) if harness.IS_DEVICE else (6, 3)
 
     def make_tools(self):
         return harness.Tools(tempfile.mkdtemp(dir=self.folder), *self.door())
