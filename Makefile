@@ -22,6 +22,10 @@ check: all $(BUILD)/peer
 bench: all $(BUILD)/peer
 	TABRMD_BUILD=$(abspath $(BUILD)) PYTHONPATH=test/lib $(PYTHON) test/bench/bench.py
 
+# A real /dev/tpm0, in a virtual machine; some five minutes. Needs packages_vm of test/lib/deps.sh.
+check-vm: all $(BUILD)/peer
+	test/vm/check-vm.sh $(BUILD) build-vm
+
 # The simulation: `make sim SEEDS=100000`, without and with faults.
 SEEDS ?= 1000
 sim: all
@@ -48,7 +52,7 @@ lint:
 	@clang-format --dry-run -Werror $(SOURCES)
 	$(PYTHON) test/lib/layers.py
 	$(PYTHON) test/lib/coverage.py
-	shellcheck -x run check .ci/run test/lib/*.sh test/fuzz/*.sh
+	shellcheck -x run check .ci/run test/lib/*.sh test/fuzz/*.sh test/vm/*.sh test/vm/init
 	if command -v cppcheck; then cppcheck -q --error-exitcode=1 --library=gtk --suppress=unknownMacro -Isrc $(shell find src -name "*.c" ! -name "test-*"); fi
 
 # The prefix is compiled in: the daemon looks for its helper below it.
@@ -57,6 +61,6 @@ install: all
 	meson install -C $(BUILD) --no-rebuild $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))
 
 clean:
-	rm -rf $(BUILD) build-run build-check build-mutants build-coverage build-fuzz
+	rm -rf $(BUILD) build-run build-check build-mutants build-coverage build-fuzz build-vm
 
-.PHONY: all check bench sim mutants fuzz coverage format lint install clean
+.PHONY: all check check-vm bench sim mutants fuzz coverage format lint install clean

@@ -9,6 +9,9 @@ packages_run=(gcc libc6-dev meson ninja-build pkg-config libglib2.0-dev libtss2-
 packages_check=("${packages_run[@]}" binutils clang clang-format dbus-daemon libclang-rt-14-dev libcmocka-dev libssl-dev
         libtss2-tcti-cmd0 openssl shellcheck socat valgrind)
 
+# shellcheck disable=SC2034
+packages_vm=(busybox-static cpio gcc kmod libc6-dev make qemu-system-x86 swtpm tpm2-tools xz-utils)
+
 is_installed() {
         [ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null)" = "ii " ]
 }

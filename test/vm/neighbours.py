@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""
+The kernel and its clients use the TPM past a daemon that is kept busy: trusted keys below a persistent parent, a key that is
+loaded and used over /dev/tpmrm0, and the same with tpm2-tools. They must not fail more often beside ours than beside
+tpm2-abrmd 3.0, and the daemon's clients must not fail at all.
+"""
+
+import collections
+import multiprocessing
+import threading
+
+import device
+import harness
+import keyring
+import tcti
+import tpm
+
+PARENT = 0x81000001
+CLIENTS, KEYS, SESSIONS = 4, 4, 2
+TURNS, TOOL_TURNS = 80, 8
+
+
+def work(client, keys, sessions, stop, results):
+    """Uses what the client has, in turn. results: how often that went well, and how often not"""
+    commands = [tpm.sign(key, bytes(32)) for key in keys] + [tpm.policy_pcr(session) for session in sessions]
+    good = bad = 0
+    while not stop.is_set():
+        for command in commands:
+            if client.ask(command).rc:
+                bad += 1
+            else:
+                good += 1
+    results.put((good, bad))
+
+
+def be_busy(clients, stop, results):
+    threads = [threading.Thread(target=work, args=(*client, stop, results)) for client in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+class Users:
+    """What uses the TPM past the daemon. failures, done: by kind"""
+
+    def __init__(self, tools):
+        self.done, self.failures = collections.Counter(), collections.Counter()
+        self.tools = tools
+        self.key = tools.path("key.pub").read_bytes(), tools.path("key.priv").read_bytes()
+        self.kernel = device.connect("/dev/tpmrm0")
+
+    def attempt(self, kind, function):
+        self.done[kind] += 1
+        try:
+            return function()
+        except (OSError, tpm.TpmError, AssertionError) as error:
+            self.failures[kind] += 1
+            self.failures["%s: %s" % (kind, str(error).replace("\n", " ")[-100:])] += 0
+            return None
+
+    def trusted_key(self, turn):
+        options = "keyhandle=0x%x" % PARENT
+        key = self.attempt("trusted key, seal", lambda: keyring.add("new%d" % turn, "new 32 " + options))
+        if key is None:
+            return
+        blob = keyring.read(key)
+        keyring.forget(key)
+        key = self.attempt("trusted key, unseal", lambda: keyring.add("old%d" % turn, "load %s %s" % (blob, options)))
+        if key is not None:
+            keyring.forget(key)
+
+    def load_and_sign(self):
+        public, private = self.key
+        handle = self.attempt("/dev/tpmrm0, load", lambda: self.kernel.run(
+            tpm.command(tpm.CC_LOAD, [PARENT], private + public, [tpm.PASSWORD])).handle)
+        if handle is not None:
+            self.attempt("/dev/tpmrm0, sign", lambda: self.kernel.run(tpm.sign(handle, bytes(32))))
+            self.attempt("/dev/tpmrm0, flush", lambda: self.kernel.run(tpm.flush_context(handle)))
+
+    def load_and_sign_with_tools(self):
+        self.tools.path("key.ctx").unlink(missing_ok=True)
+        self.attempt("tpm2_load", lambda: self.tools("tpm2_load", "-Q", "-C", "0x%x" % PARENT, "-u", "key.pub", "-r",
+                                                     "key.priv", "-c", "key.ctx"))
+        if self.tools.path("key.ctx").exists():
+            self.attempt("tpm2_sign", lambda: self.tools("tpm2_sign", "-Q", "-c", "key.ctx", "-g", "sha256", "-o",
+                                                         "signature", "key.pub"))
+
+    def run(self):
+        for turn in range(TURNS):
+            self.trusted_key(turn)
+            self.load_and_sign()
+            if turn % (TURNS // TOOL_TURNS) == 0:
+                self.load_and_sign_with_tools()
+        self.kernel.close()
+
+
+class Neighbours(harness.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.bus = self.start_bus()
+
+    def make_parent(self):
+        """-> tools over /dev/tpmrm0, and below the parent key.pub and key.priv"""
+        chip = device.Device().proxy
+        key = chip.ask(tpm.create_primary(tpm.PUBLIC_ECC_PARENT)).handle
+        self.assertEqual(chip.ask(tpm.evict_control(key, PARENT)).rc, 0)
+        chip.ask(tpm.flush_context(key))
+        tools = harness.Tools(self.folder / "tools", "device:/dev/tpmrm0")
+        tools("tpm2_create", "-Q", "-C", "0x%x" % PARENT, "-G", "ecc:ecdsa", "-u", "key.pub", "-r", "key.priv")
+        return tools
+
+    def connect_to(self, daemon):
+        if isinstance(daemon, harness.Ours):
+            return daemon.client()
+        return tpm.Client(tcti.connect_bus(daemon.library, self.bus.address))
+
+    def beside(self, subject):
+        """-> Users, and how many commands of the daemon's clients went well, and how many did not"""
+        users = Users(self.make_parent())
+        daemon = self.start_daemon(device.CONF, subject, bus=self.bus)
+        clients = []
+        for _ in range(CLIENTS):
+            client = self.connect_to(daemon)
+            clients.append((client, [client.create_primary(tpm.PUBLIC_ECC_SIGN) for _ in range(KEYS)],
+                            [client.start_session(tpm.SE_POLICY) for _ in range(SESSIONS)]))
+        stop, results = multiprocessing.Event(), multiprocessing.Queue()
+        busy = multiprocessing.Process(target=be_busy, args=(clients, stop, results), daemon=True)
+        busy.start()
+        try:
+            users.run()
+        finally:
+            stop.set()
+            done = [results.get(timeout=harness.HANG) for _ in clients]
+            busy.join()
+        for client, _, _ in clients:
+            client.close()
+        self.assertEqual(daemon.stop(), 0)
+        return users, [sum(n) for n in zip(*done)]
+
+    def test_beside_a_busy_daemon(self):
+        theirs, their_clients = self.beside(harness.Peer)
+        ours, our_clients = self.beside(harness.Ours)
+        print("# %-28s%24s%24s" % ("failures of", "beside tpm2-abrmd 3.0", "beside ours"))
+        for kind in theirs.done:
+            print("# %-28s%24s%24s" % (kind, *("%d of %d" % (users.failures[kind], users.done[kind])
+                                               for users in (theirs, ours))))
+        print("# %-28s%24s%24s" % ("the daemon's clients", *("%d of %d" % (bad, good + bad)
+                                                             for good, bad in (their_clients, our_clients))))
+        for name, users in (("tpm2-abrmd 3.0", theirs), ("ours", ours)):
+            for kind in users.failures:
+                if ": " in kind:
+                    print("# beside %s: %s" % (name, kind))
+        self.assertEqual(our_clients[1], 0)
+        for kind in theirs.done:
+            with self.subTest(kind):
+                self.assertLessEqual(ours.failures[kind], theirs.failures[kind])
+
+
+if __name__ == "__main__":
+    harness.main()
