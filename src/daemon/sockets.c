@@ -17,9 +17,12 @@ static size_t n_handed_over(void) {
         guint64 number;
 
         if (!pid || !fds || !g_ascii_string_to_unsigned(pid, 10, 1, G_MAXINT, &number, NULL) ||
-            (pid_t)number != getpid() || !g_ascii_string_to_unsigned(fds, 10, 0, LISTEN_FDS_MAX, &number, NULL))
+            (pid_t)number != getpid())
                 return 0;
-        return number;
+        if (g_ascii_string_to_unsigned(fds, 10, 0, LISTEN_FDS_MAX, &number, NULL))
+                return number;
+        log_warning("LISTEN_FDS is \"%s\", which is no number up to %d: no socket is taken over", fds, LISTEN_FDS_MAX);
+        return 0;
 }
 
 static void frontend_free(gpointer frontend) {

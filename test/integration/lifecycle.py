@@ -126,6 +126,13 @@ class Starts(Starter):
             with self.subTest(conf):
                 print("#", self.assertRefuses(EX_UNAVAILABLE, *root, "--tcti", conf))
 
+    if harness.IS_DEVICE:
+
+        def test_device_that_somebody_has(self):
+            self.start_subject()
+            line = self.assertRefuses(EX_UNAVAILABLE, *harness.Ours.root_option(), "--tcti", "device:/dev/tpm0")
+            self.assertIn("busy, by tpm2-abrmd (pid %d)" % self.daemon.process.pid, line)
+
     def test_bad_options(self):
         root = harness.Ours.root_option()
         for bad in (["--nonsense"], ["--max-connections", "0"], ["--max-connections", "x"], ["--logger", "paper"],
