@@ -41,6 +41,12 @@ suite tools
 # As the service runs: without any rights but those of the device's group.
 if id tss >/dev/null 2>&1; then
         chown tss /dev/tpm0 /dev/vport0p1
+        for folder in "$PWD" "${TABRMD_BUILD:?}"; do
+                while [ "$folder" != / ]; do
+                        chmod o+rx "$folder"
+                        folder=$(dirname "$folder")
+                done
+        done
         run 60 setpriv --reuid=tss --regid=tss --clear-groups /usr/bin/python3 test/integration/counts.py
 fi
 
