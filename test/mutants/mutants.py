@@ -104,6 +104,13 @@ MUTANTS = [
      "if (rm_push_due(rm, job)) {", "if (0) {"),
     ("half-list", "that half a list is none", "resmgr/reconcile.c",
      "tpm_reader_left(reader) == ret_list->n * n_entry", "true"),
+    ("reserve", "that others find slots free", "resmgr/residency.c", "if (rm->reserve == 0)", "if (1)"),
+    ("reserve-between", "... between any two commands", "broker/chores.c",
+     "chores_begin_if(chores, true, RM_CHORE_RESERVE, ret_chore)", "NULL"),
+    ("opening", "that a TPM may take its time to open", "broker/runner.c",
+     "broker->backend->state >= BACKEND_READY", "broker->backend->state != BACKEND_CLOSED"),
+    ("locality-gone", "that a TPM may have lost its localities", "backend/backend.c",
+     "if (locality != 0 && !backend->localities)", "if (0)"),
 ]
 
 
