@@ -2,7 +2,6 @@
 """How the daemon starts, ends, and starts again."""
 
 import os
-import re
 import signal
 import subprocess
 
@@ -107,9 +106,7 @@ class Starter(harness.TestCase):
         argv = [harness.Ours.binary, *options, "--no-dbus", "--socket", str(self.folder / "tpm.sock")]
         env = harness.clean_env(TABRMD_HELPER=str(harness.HELPER))
         done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=harness.HANG, check=False)
-        # LeakSanitizer says so when a thread of the helper ends while it looks; a leak would be another line.
-        noise = re.compile(r"==\d+==Unable to get registers from thread")
-        return done.returncode, [line for line in (done.stdout + done.stderr).splitlines() if not noise.match(line)]
+        return done.returncode, [line for line in (done.stdout + done.stderr).splitlines() if not harness.SANITIZER_NOISE.match(line)]
 
 
 class Starts(Starter):

@@ -102,7 +102,8 @@ class TestCase(harness.TestCase):
 
     def only_line(self, process):
         """-> the only one that is a complaint"""
-        lines = [line for line in process.output().splitlines() if not PROGRESS.fullmatch(line)]
+        lines = [line for line in process.output().splitlines()
+                 if not PROGRESS.fullmatch(line) and not harness.SANITIZER_NOISE.match(line)]
         self.assertEqual(len(lines), 1, lines)
         return lines[0]
 
