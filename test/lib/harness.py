@@ -55,7 +55,7 @@ BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Config
 <busconfig>
   <type>session</type>
   <listen>unix:path=%s</listen>
-  <servicedir>%s</servicedir>
+  %s
   <auth>EXTERNAL</auth>
   <limit name="max_completed_connections">4096</limit>
   <limit name="max_connections_per_user">4096</limit>
@@ -71,9 +71,11 @@ class Bus:
         """services: {name: the command that is to be started for it}"""
         path = str(pathlib.Path(folder) / "bus")
         config = pathlib.Path(folder) / "bus.conf"
-        config.write_text(BUS_CONFIG % (path, folder))
+        activated = pathlib.Path(folder) / "services"
+        config.write_text(BUS_CONFIG % (path, "<servicedir>%s</servicedir>" % activated if services else ""))
         for name, command in (services or {}).items():
-            (pathlib.Path(folder) / (name + ".service")).write_text("[D-BUS Service]\nName=%s\nExec=%s\n" % (name, command))
+            activated.mkdir(exist_ok=True)
+            (activated / (name + ".service")).write_text("[D-BUS Service]\nName=%s\nExec=%s\n" % (name, command))
         self.address = "unix:path=" + path
         self.process = Process("dbus-daemon", ["dbus-daemon", "--nofork", "--config-file", config],
                                pathlib.Path(folder) / "bus.log")
