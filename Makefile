@@ -52,7 +52,7 @@ lint:
 	@clang-format --dry-run -Werror $(SOURCES)
 	$(PYTHON) test/lib/layers.py
 	$(PYTHON) test/lib/coverage.py
-	shellcheck -x run check .ci/run test/lib/*.sh test/fuzz/*.sh test/vm/*.sh test/vm/init
+	shellcheck -x run check .ci/run test/lib/*.sh test/fuzz/*.sh test/vm/*.sh test/vm/init debian/make-deb.sh
 	if command -v cppcheck; then cppcheck -q --error-exitcode=1 --library=gtk --suppress=unknownMacro -Isrc $(shell find src -name "*.c" ! -name "test-*"); fi
 
 # The prefix is compiled in: the daemon looks for its helper below it.
@@ -60,7 +60,11 @@ install: all
 	meson configure $(BUILD) --prefix=$(prefix) && meson compile -C $(BUILD)
 	meson install -C $(BUILD) --no-rebuild $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))
 
-clean:
-	rm -rf $(BUILD) build-run build-check build-mutants build-coverage build-fuzz build-vm
+# Packages of Debian, source and binary, in build-deb/, of the files that git knows. Needs packages_deb of test/lib/deps.sh.
+deb:
+	debian/make-deb.sh build-deb
 
-.PHONY: all check check-vm bench sim mutants fuzz coverage format lint install clean
+clean:
+	rm -rf $(BUILD) build-run build-check build-mutants build-coverage build-fuzz build-vm build-deb
+
+.PHONY: all check check-vm bench sim mutants fuzz coverage format lint install deb clean

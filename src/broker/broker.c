@@ -13,7 +13,7 @@ static const BrokerTimes times_default = {
         .tick = 1000,
         .reopen_min = 200,
         .reopen_max = 10 * 1000,
-        .stop = 10 * 1000,
+        .stop = 8 * 1000,
 };
 
 /*

@@ -48,10 +48,15 @@ class Install(harness.TestCase):
     def test_files(self):
         for pattern in (r"sbin/tpm2-abrmd", r"libexec/tpm2-abrmd/tpm2-abrmd-helper",
                         r"lib(64)?/(\S+/)?libtss2-tcti-tabrmd\.so\.0",
-                        r"lib(64)?/(\S+/)?libtss2-tcti-tabrmd\.so", r"include/tss2/tss2-tcti-tabrmd\.h",
+                        r"lib(64)?/(\S+/)?libtss2-tcti-tabrmd\.so",
+                        r"lib(64)?/(\S+/)?libtss2-tcti-tabrmd\.a", r"include/tss2/tss2-tcti-tabrmd\.h",
                         r"lib(64)?/(\S+/)?pkgconfig/tss2-tcti-tabrmd\.pc", r"share/dbus-1/system\.d/tpm2-abrmd\.conf",
                         r"share/dbus-1/system-services/com\.intel\.tss2\.Tabrmd\.service",
-                        r"lib/systemd/system/tpm2-abrmd\.service"):
+                        r"share/dbus-1/system\.d/tpm2-abrmd-tpm1\.conf",
+                        r"share/dbus-1/system-services/com\.intel\.tss2\.Tabrmd\.tpm1\.service",
+                        r"lib/systemd/system/tpm2-abrmd\.service", r"lib/systemd/system/tpm2-abrmd\.socket",
+                        r"lib/systemd/system/tpm2-abrmd@\.service", r"lib/systemd/system/tpm2-abrmd@\.socket",
+                        r"lib/sysusers\.d/tpm2-abrmd\.conf", r"lib/tmpfiles\.d/tpm2-abrmd\.conf"):
             with self.subTest(pattern):
                 self.find(pattern)
 
