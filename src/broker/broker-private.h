@@ -40,7 +40,7 @@ struct Broker {
         BrokerPhase phase;
         bool wait;
         bool opening; /* the back end is, for the first time or again */
-        bool waited;  /* the log says so */
+        bool waited;  /* @started was told so */
         BrokerTimes times;
 
         Rm *rm;

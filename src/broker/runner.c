@@ -77,17 +77,13 @@ static void broker_log_losses(Broker *broker) {
 /* The TPM cannot be used, or not yet. */
 static void broker_not_started(Broker *broker, TSS2_RC rc, const char *detail) {
         backend_close(broker->backend);
-        if (!broker->wait) {
+        if (!broker->wait)
                 broker->phase = BROKER_NEW;
-                broker->started(broker->started_userdata, rc, detail);
-                return;
-        }
-        if (detail)
-                log_line(broker->waited ? LOG_DEBUG : LOG_NOTICE, "waiting for a TPM: %s", detail);
         else
-                log_line(broker->waited ? LOG_DEBUG : LOG_NOTICE, "waiting for a TPM that works: 0x%x", rc);
-        broker->waited = true;
-        broker_schedule_reopen(broker);
+                broker_schedule_reopen(broker);
+        if (!broker->waited)
+                broker->started(broker->started_userdata, rc, detail);
+        broker->waited = broker->wait;
 }
 
 static void broker_start_ended(Broker *broker, TSS2_RC rc) {

@@ -12,6 +12,8 @@
 #include <string.h>
 #include <sysexits.h>
 
+/* For a TPM that does not say whether it is there: so long the doors stay shut, should they open without one. */
+#define SETTLE_S 5
 #define SHARED_RESERVE 2
 #define SHARED_IDLE_EVICT_MS 100
 
@@ -27,6 +29,7 @@ typedef struct Daemon {
         const Options *options;
         DaemonState state;
         int exit_status;
+        guint settle_timer;
         Loop *loop;
         Backend *backend;
         Broker *broker;
@@ -35,6 +38,7 @@ typedef struct Daemon {
 } Daemon;
 
 static void daemon_clear(Daemon *daemon) {
+        g_clear_handle_id(&daemon->settle_timer, g_source_remove);
         daemon->frontend_dbus = frontend_dbus_free(daemon->frontend_dbus);
         sockets_close(&daemon->sockets);
         daemon->broker = broker_free(daemon->broker);
@@ -55,6 +59,7 @@ static void daemon_stop(Daemon *daemon, int exit_status) {
                 return;
         daemon->state = DAEMON_STOPPING;
         daemon->exit_status = exit_status;
+        g_clear_handle_id(&daemon->settle_timer, g_source_remove);
         notify("STOPPING=1");
 
         daemon->frontend_dbus = frontend_dbus_free(daemon->frontend_dbus);
@@ -113,6 +118,7 @@ static void open_doors(Daemon *daemon) {
         g_autoptr(GError) error = NULL;
 
         daemon->state = DAEMON_OPENING;
+        g_clear_handle_id(&daemon->settle_timer, g_source_remove);
         if (!sockets_open(&daemon->sockets, daemon->loop, daemon->broker, daemon->options, &error)) {
                 log_error("no socket: %s", error->message);
                 daemon_stop(daemon, EX_UNAVAILABLE);
@@ -125,20 +131,31 @@ static void open_doors(Daemon *daemon) {
 
 static void on_started(void *userdata, TSS2_RC rc, const char *detail) {
         Daemon *daemon = userdata;
+        const char *tcti = daemon->options->tcti, *waiting = daemon->options->wait ? "waiting for a TPM: " : "";
+        int level = daemon->options->wait ? LOG_NOTICE : LOG_ERR;
 
         if (daemon->state >= DAEMON_STOPPING)
                 return;
-        if (rc != TSS2_RC_SUCCESS) {
-                if (detail)
-                        log_error("TPM at %s: %s", daemon->options->tcti, detail);
-                else
-                        log_error("the TPM at %s cannot be used: 0x%x", daemon->options->tcti, rc);
+        if (rc == TSS2_RC_SUCCESS)
+                log_info("the TPM at %s is there", tcti);
+        else if (detail)
+                log_line(level, "%sTPM at %s: %s", waiting, tcti, detail);
+        else
+                log_line(level, "%sthe TPM at %s cannot be used: 0x%x", waiting, tcti, rc);
+
+        if (rc != TSS2_RC_SUCCESS && !daemon->options->wait)
                 daemon_stop(daemon, EX_UNAVAILABLE);
-                return;
-        }
-        log_info("the TPM at %s is there", daemon->options->tcti);
-        if (daemon->state == DAEMON_STARTING)
+        else if (daemon->state == DAEMON_STARTING)
                 open_doors(daemon);
+}
+
+static gboolean on_settled(gpointer userdata) {
+        Daemon *daemon = userdata;
+
+        daemon->settle_timer = 0;
+        log_notice("waiting for a TPM: that at %s has said nothing so far", daemon->options->tcti);
+        open_doors(daemon);
+        return G_SOURCE_REMOVE;
 }
 
 /* Return: EX_OK, or the exit status. */
@@ -217,7 +234,7 @@ int daemon_run(const Options *options) {
         sources[1] = g_unix_signal_add(SIGINT, on_signal, &daemon);
         broker_start(daemon.broker, on_started, &daemon);
         if (options->wait && daemon.state == DAEMON_STARTING)
-                open_doors(&daemon);
+                daemon.settle_timer = g_timeout_add_seconds(SETTLE_S, on_settled, &daemon);
         while (daemon.state != DAEMON_STOPPED)
                 g_main_context_iteration(NULL, TRUE);
         for (size_t i = 0; i < G_N_ELEMENTS(sources); i++)

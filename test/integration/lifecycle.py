@@ -92,6 +92,33 @@ class Waits(harness.TestCase):
         self.assertEqual(self.create_connection(bus).returncode, 0)
         client.create_primary(tpm.public_hmac_key(b"x"))
 
+    @harness.by_socket_only
+    def test_tpm_that_is_slow_to_say_whether_it_is_there(self):
+        """Who comes first must not be told that there is none, only because it is not yet known."""
+        swtpm = self.start_swtpm()
+        for patient in (True, False):
+            swtpm.proxy.hold()
+            self.daemon = self.start_daemon(swtpm.conf, options=["--wait"], ready=False)
+            self.assertTrue(swtpm.proxy.held.wait(harness.HANG))
+            self.assertFalse(harness.can_connect(self.daemon.socket))
+            if patient:
+                swtpm.proxy.release()
+            harness.wait_until(lambda: harness.can_connect(self.daemon.socket), "the doors open",
+                               self.daemon.process.popen)
+            client = self.connect()
+            self.assertEqual(client.ask(tpm.get_random()).rc, 0 if patient else 0xB0100)
+            swtpm.proxy.release()
+            harness.wait_until(lambda: client.ask(tpm.get_random()).rc == 0, "the TPM is found")
+            self.assertEqual(self.daemon.stop(), 0)
+
+    @harness.by_socket_only
+    def test_signal_before_the_doors_are_open(self):
+        swtpm = self.start_swtpm()
+        swtpm.proxy.hold()
+        self.daemon = self.start_daemon(swtpm.conf, options=["--wait"], ready=False)
+        self.assertTrue(swtpm.proxy.held.wait(harness.HANG))
+        self.assertEqual(self.daemon.stop(), 0)
+
     def test_signal_while_it_waits(self):
         self.daemon = self.start_daemon("device:/nonexistent", options=["--wait"])
         client = self.connect()

@@ -373,8 +373,9 @@ def main():
         traceback.print_exc()
         print("Bail out!")
         sys.exit(1)
-    other = len([1 for test, _ in result.errors if not isinstance(test, unittest.TestCase)])
-    for n in range(other):
+    others = [text for test, text in result.errors if not isinstance(test, unittest.TestCase)]
+    for n, text in enumerate(others):
         print("not ok %d - set-up of the module" % (result.number + n + 1))
-    print("1..%d" % (result.number + other))
+        print(text, file=sys.stderr)
+    print("1..%d" % (result.number + len(others)))
     sys.exit(0 if result.wasSuccessful() and result.number else 1)

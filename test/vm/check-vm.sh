@@ -3,13 +3,17 @@
 # Boots a kernel of the distribution in a virtual machine with a software TPM as its chip, and runs a script inside, as root,
 # on the host's root. What is written there is lost with the machine; what it says goes to standard output.
 #
-#     check-vm.sh BUILD DIR [SCRIPT]    DIR: where kernel and initramfs are kept between runs
+#     check-vm.sh BUILD DIR [SCRIPT [ROOT]]    DIR: where kernel and initramfs are kept between runs
+#
+# ROOT: a folder with a system of its own, which is booted with its systemd; the host's root is /host there.
 set -uo pipefail
 
 here=$(realpath "$(dirname "$0")")
 build=$(realpath "${1:?usage: check-vm.sh BUILD DIR [SCRIPT]}")
 dir=$(realpath -m "${2:?usage: check-vm.sh BUILD DIR [SCRIPT]}")
 script=$(realpath "${3:-$here/inside.sh}")
+root=${4:+$(realpath "$4")}
+host=${root:+/host}
 seconds=${TABRMD_VM_SECONDS:-900}
 
 for program in qemu-system-x86_64 swtpm busybox cpio depmod make; do
@@ -26,8 +30,8 @@ fi
 run=$(mktemp -d /tmp/tabrmd-vm-XXXXXX)
 trap 'rm -rf "$run"' EXIT
 echo "exit 0" >"$run/nothing"
-printf 'export TABRMD_BUILD=%q TABRMD_VM=%q TABRMD_PEER=%q\nexec %q\n' "$build" "$dir" "${TABRMD_PEER:-$build/peer}" \
-        "$script" >"$run/script"
+printf 'export TABRMD_BUILD=%q TABRMD_VM=%q TABRMD_PEER=%q\nexec %q\n' "$host$build" "$host$dir" \
+        "$host${TABRMD_PEER:-$build/peer}" "$host$script" >"$run/script"
 
 # boot ACCELERATOR SECONDS SCRIPT: three serial lines for the console, what the script says, and its exit status. One CPU:
 # emulated, a process that is woken on another one waits for that one's timer.
@@ -36,7 +40,7 @@ boot() {
         TABRMD_VM_SECONDS=$2 setpriv --pdeathsig TERM /usr/bin/python3 "$here/chip.py" "$run" \
                 qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot -nic none -m 2048 \
                 -smp 1 -accel "$1" -kernel "$dir/vmlinuz" -initrd "$dir/initramfs" \
-                -append "console=ttyS0 loglevel=5 panic=-1 vm.run=$3" \
+                -append "console=ttyS0 loglevel=5 panic=-1 vm.run=$3${root:+ vm.root=$root}" \
                 -chardev "socket,id=chip,path=$run/chip" -tpmdev emulator,id=tpm,chardev=chip \
                 -device tpm-crb,tpmdev=tpm \
                 -chardev "socket,id=asker,path=$run/asker" -device virtio-serial \

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""
+The installed daemon under a real systemd, in a virtual machine whose root began with the distribution's tpm2-abrmd 3.0.
+
+TABRMD_DEBS: the folder with our packages. The chip of the machine is /dev/tpm0; further ones are made by the kernel's
+tpm_vtpm_proxy. What is done here goes with the machine.
+"""
+
+import contextlib
+import os
+import pathlib
+import pwd
+import re
+import signal
+import subprocess
+import threading
+import time
+
+import harness
+import tpm
+
+SERVICE, SOCKET = "tpm2-abrmd.service", "tpm2-abrmd.socket"
+PATH = "/run/tpm2-abrmd/tpm.sock"
+NAME, OBJECT, INTERFACE = "com.intel.tss2.Tabrmd", "/com/intel/tss2/Tabrmd/Tcti", "com.intel.tss2.TctiTabrmd"
+NO_TPM, LOST = 0xB0100, 0xB0101
+BY_SOCKET, BY_BUS = "tabrmd:socket=" + PATH, "tabrmd:bus_type=system"
+CHIP = "/dev/tpm0"
+BEFORE = {}
+
+
+def run(*argv, user=None, check=True, **env):
+    """-> CompletedProcess. user: with the groups of that user"""
+    keywords = {"env": {**os.environ, **env}}
+    if user:
+        argv = ["setpriv", "--reuid=" + user, "--regid=" + user, "--init-groups", *argv]
+    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=harness.HANG * 2, check=False,
+                          **keywords)
+    if check and done.returncode:
+        raise RuntimeError("%s: %d\n%s%s" % (" ".join(map(str, argv)), done.returncode, done.stdout, done.stderr))
+    return done
+
+
+def systemctl(*argv, check=True):
+    return run("systemctl", *argv, check=check).stdout.strip()
+
+
+def shown(unit, name):
+    return systemctl("show", "--value", "--property=" + name, unit)
+
+
+def state(unit):
+    return shown(unit, "ActiveState")
+
+
+def until_state(unit, wanted):
+    harness.wait_until(lambda: state(unit) == wanted, "%s is %s" % (unit, wanted))
+
+
+def journal(unit):
+    """-> what it said since it was started last"""
+    return run("journalctl", "--no-pager", "--output=cat", "_SYSTEMD_INVOCATION_ID=" + shown(unit, "InvocationID")).stdout
+
+
+def get_random(conf, user="alice", check=True):
+    return run("tpm2_getrandom", "--hex", "8", "-T", conf, user=user, check=check)
+
+
+def create_connection(name, check=True):
+    return run("busctl", "call", name, OBJECT, INTERFACE, "CreateConnection", check=check)
+
+
+def setUpModule():
+    for user, groups in (("alice", "tss"), ("bob", "tss"), ("eve", "")):
+        run("useradd", "--no-create-home", "--groups", groups, user)
+    # What an administrator of 3.0 has: the daemon runs, and a drop-in of his own.
+    until_state(SERVICE, "active")
+    BEFORE["random"] = get_random(BY_BUS, check=False)
+    BEFORE["version"] = run("tpm2-abrmd", "--version").stdout
+    debs = pathlib.Path(os.environ["TABRMD_DEBS"])
+    BEFORE["upgrade"] = run("dpkg", "--install", *debs.glob("tpm2-abrmd_*.deb"), *debs.glob("libtss2-tcti-tabrmd0_*.deb"),
+                            check=False)
+    os.makedirs("/lib/modules", exist_ok=True)
+    run("mount", "--bind", os.environ["TABRMD_VM"] + "/kernel/lib/modules", "/lib/modules")
+    run("modprobe", "tpm_vtpm_proxy")
+
+
+class Units(harness.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.addCleanup(self._show_journal)
+        self.start_clean()
+
+    def _show_journal(self):
+        result = getattr(self._outcome, "result", None)
+        if result and any(test is self for test, _ in result.failures + result.errors):
+            print(run("journalctl", "--no-pager", "--lines=60").stdout)
+
+    def start_clean(self):
+        systemctl("stop", SERVICE, SOCKET)
+        systemctl("reset-failed", SERVICE, SOCKET, check=False)
+        systemctl("start", SERVICE)
+
+    def drop_in(self, unit, text):
+        folder = pathlib.Path("/run/systemd/system/%s.d" % unit)
+        folder.mkdir(parents=True)
+        (folder / "test.conf").write_text(text)
+        systemctl("daemon-reload")
+
+        def remove():
+            (folder / "test.conf").unlink()
+            folder.rmdir()
+            systemctl("daemon-reload")
+
+        self.addCleanup(remove)
+
+    def client(self, path=PATH):
+        client = tpm.Client(tpm.connect_unix(path))
+        self.addCleanup(client.close)
+        return client
+
+    def start_vtpm(self, number):
+        """A further TPM: /dev/tpm<number>, which must be the next that is free."""
+        device = pathlib.Path("/dev/tpm%d" % number)
+        self.assertFalse(device.exists())
+        folder = self.folder / device.name
+        folder.mkdir()
+        swtpm = harness.Process("swtpm", ["swtpm", "chardev", "--tpm2", "--vtpm-proxy", "--tpmstate", "dir=%s" % folder],
+                                folder / "swtpm.log")
+        self.addCleanup(swtpm.end, signal.SIGKILL)
+        harness.wait_until(device.exists, "%s is there" % device, swtpm.popen)
+
+    # From 3.0 to ours
+
+    def test_upgrade_over_a_running_tpm2_abrmd_3(self):
+        self.assertIn("3.0", BEFORE["version"])
+        self.assertEqual(BEFORE["random"].returncode, 0, BEFORE["random"].stderr)
+        self.assertEqual(BEFORE["upgrade"].returncode, 0, BEFORE["upgrade"].stdout + BEFORE["upgrade"].stderr)
+        self.assertIn("4.0", run("tpm2-abrmd", "--version").stdout)
+        self.assertEqual(systemctl("is-enabled", SERVICE, SOCKET).split(), ["enabled", "enabled"])
+        self.assertEqual(systemctl("--failed", "--plain", "--no-legend"), "")
+        self.assertFalse(os.path.exists("/etc/dbus-1/system.d/tpm2-abrmd.conf"))
+
+    # By whom and under what it runs
+
+    def test_both_doors_for_those_of_the_group(self):
+        for conf in (BY_SOCKET, BY_BUS, "tabrmd"):
+            with self.subTest(conf):
+                self.assertEqual(len(get_random(conf).stdout.strip()), 16)
+                self.assertNotEqual(get_random(conf, "eve", check=False).returncode, 0)
+
+    def test_sandbox(self):
+        pid = int(shown(SERVICE, "MainPID"))
+        status = dict(line.split(":\t", 1) for line in pathlib.Path("/proc/%d/status" % pid).read_text().splitlines()
+                      if ":\t" in line)
+        self.assertEqual({int(uid) for uid in status["Uid"].split()}, {pwd.getpwnam("tss").pw_uid})
+        for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+            self.assertEqual(int(status[name], 16), 0, name)
+        self.assertEqual((status["NoNewPrivs"], status["Seccomp"]), ("1", "2"))
+        self.assertNotEqual(os.readlink("/proc/%d/ns/net" % pid), os.readlink("/proc/1/ns/net"))
+        self.assertEqual(os.readlink("/proc/%d/ns/user" % pid), os.readlink("/proc/1/ns/user"))
+        for path in ("/etc", "/usr", "/var", "/run"):
+            touched = run("nsenter", "-t", pid, "-m", "touch", path + "/tabrmd-test", check=False)
+            self.assertIn("Read-only", touched.stderr, "%s of %s" % (
+                path, run("nsenter", "-t", pid, "-m", "cat", "/proc/self/mountinfo").stdout))
+        exposure = run("systemd-analyze", "security", "--no-pager", SERVICE).stdout
+        self.assertLessEqual(float(re.search(r"exposure level for \S+ ([\d.]+)", exposure).group(1)), 1.5)
+
+    def test_tells_two_users_apart(self):
+        self.drop_in(SERVICE, "[Service]\nExecStart=\nExecStart=/usr/sbin/tpm2-abrmd --wait --max-connections=8\n")
+        self.start_clean()
+        hold = "import socket, sys\nall = [socket.socket(socket.AF_UNIX) for _ in range(7)]\n" \
+               "[s.connect('%s') for s in all]\nprint(all[-1].recv(1), flush=True)\nsys.stdin.read()\n" % PATH
+        with contextlib.ExitStack() as stack:
+            for user in ("alice", "bob"):
+                holder = subprocess.Popen(["setpriv", "--reuid=" + user, "--regid=" + user, "--init-groups",
+                                           "python3", "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                stack.callback(holder.communicate)
+                self.assertEqual(holder.stdout.readline(), b"b''\n", "the seventh of %s is let out again" % user)
+                if user == "alice":
+                    get_random(BY_SOCKET, "bob")
+        log = journal(SERVICE)
+        alice = pwd.getpwnam("alice").pw_uid
+        self.assertRegex(log, r"uid %d pid \d+ \(python3\) is refused: uid %d has its share" % (alice, alice))
+        self.assertRegex(log, r"uid %d pid \d+ \(python3\) is refused: the limit" % pwd.getpwnam("bob").pw_uid)
+
+    # Who starts it
+
+    def test_started_by_a_client_of_the_socket(self):
+        systemctl("stop", SERVICE)
+        self.assertEqual(state(SOCKET), "active")
+        get_random(BY_SOCKET)
+        self.assertEqual(state(SERVICE), "active")
+
+    def test_started_by_a_client_of_the_bus(self):
+        systemctl("stop", SERVICE, SOCKET)
+        get_random(BY_BUS)
+        self.assertEqual((state(SERVICE), state(SOCKET)), ("active", "active"))
+
+    def test_restarts_while_clients_come(self):
+        inode = os.stat(PATH).st_ino
+        done, results = threading.Event(), []
+
+        def work():
+            while not done.is_set():
+                results.append(get_random("tabrmd:socket=" + PATH, check=False).returncode)
+
+        worker = threading.Thread(target=work)
+        worker.start()
+        for _ in range(3):
+            systemctl("restart", SERVICE)
+            time.sleep(1)
+        done.set()
+        worker.join()
+        # Who is at work when it is restarted loses that connection; whoever comes meanwhile waits at the socket.
+        self.assertLessEqual(len([rc for rc in results if rc]), 3, results)
+        self.assertEqual(os.stat(PATH).st_ino, inode)
+        get_random(BY_SOCKET)
+
+    def test_killed_it_comes_back(self):
+        pid = shown(SERVICE, "MainPID")
+        systemctl("kill", "--signal=KILL", "--kill-whom=main", SERVICE)
+        harness.wait_until(lambda: state(SERVICE) == "active" and shown(SERVICE, "MainPID") not in (pid, "0"),
+                           "the service is started anew")
+        get_random(BY_SOCKET)
+
+    # Start and end without fuss
+
+    def test_tpm_that_comes_after_the_daemon(self):
+        systemctl("stop", SERVICE)
+        node = os.stat(CHIP)
+        os.unlink(CHIP)
+        try:
+            systemctl("start", SERVICE)
+            self.assertEqual(state(SERVICE), "active")
+            self.assertIn(NAME, run("busctl", "list", "--acquired").stdout)
+            self.assertEqual(self.client().ask(tpm.get_random()).rc, NO_TPM)
+            refused = create_connection(NAME, check=False)
+            self.assertNotEqual(refused.returncode, 0)
+            self.assertNotRegex(refused.stderr, "(?i)timed out|timeout")
+        finally:
+            os.mknod(CHIP, node.st_mode, node.st_rdev)
+            os.chown(CHIP, node.st_uid, node.st_gid)
+        client = self.client()
+        harness.wait_until(lambda: client.ask(tpm.get_random()).rc == 0, "the TPM is found, once there is one")
+        create_connection(NAME)
+        self.assertEqual(shown(SERVICE, "NRestarts"), "0")
+
+    def test_ends_in_time_while_a_command_runs(self):
+        simulator = pathlib.Path("/usr/share/doc/tpm2-abrmd/examples/simulator.conf").read_text()
+        self.drop_in(SERVICE, simulator)
+        swtpm = harness.Process("swtpm", [
+            "swtpm", "socket", "--tpm2", "--tpmstate", "dir=%s" % self.folder, "--flags", "not-need-init,startup-clear",
+            "--server", "type=tcp,port=2321,bindaddr=127.0.0.1", "--ctrl", "type=tcp,port=2322,bindaddr=127.0.0.1"],
+            self.folder / "swtpm.log")
+        self.addCleanup(swtpm.end, signal.SIGKILL)
+        self.start_clean()
+        client = self.client()
+        harness.wait_until(lambda: client.ask(tpm.get_random()).rc == 0, "the simulator is found")
+        swtpm.popen.send_signal(signal.SIGSTOP)
+        client.send(tpm.get_random())
+        systemctl("stop", SERVICE)
+        self.assertEqual(shown(SERVICE, "Result"), "success", "not killed, and not out of time")
+        self.assertEqual(shown(SERVICE, "ExecMainStatus"), "0")
+
+    def test_sandbox_keeps_it_off_the_network(self):
+        self.drop_in(SERVICE, "[Service]\nExecStart=\n"
+                              "ExecStart=/usr/sbin/tpm2-abrmd --tcti=swtpm:host=127.0.0.1,port=2321\n")
+        systemctl("stop", SERVICE)
+        self.assertNotEqual(run("systemctl", "start", SERVICE, check=False).returncode, 0)
+        self.assertIn("Address family not supported", journal(SERVICE))
+        systemctl("stop", SERVICE)
+
+    # Several TPMs
+
+    def test_instances(self):
+        service, socket, path = "tpm2-abrmd@tpm1.service", "tpm2-abrmd@tpm1.socket", "/run/tpm2-abrmd-tpm1/tpm.sock"
+        self.addCleanup(systemctl, "disable", "--now", service, socket)
+        systemctl("enable", "--now", socket, service)
+        self.assertEqual(state(service), "active")
+        client = self.client(path)
+        self.assertEqual(client.ask(tpm.get_random()).rc, NO_TPM)
+        self.start_vtpm(1)
+        harness.wait_until(lambda: client.ask(tpm.get_random()).rc == 0, "its TPM is found")
+        self.assertEqual(shown(service, "NRestarts"), "0")
+
+        # Each has a TPM of its own, by either door.
+        further = {"tabrmd:socket=" + path, "tabrmd:bus_type=system,bus_name=%s.tpm1" % NAME}
+        run("tpm2_nvdefine", "-T", BY_SOCKET, "-C", "o", "-s", "8", "0x1500017", user="alice")
+        self.addCleanup(run, "tpm2_nvundefine", "-T", BY_SOCKET, "-C", "o", "0x1500017", user="alice")
+        for conf in {BY_SOCKET, BY_BUS} | further:
+            listed = run("tpm2_getcap", "-T", conf, "handles-nv-index", user="alice").stdout
+            self.assertEqual("0x1500017" in listed, conf not in further, conf)
+            self.assertNotEqual(get_random(conf, "eve", check=False).returncode, 0, conf)
+        systemctl("stop", service)
+        get_random("tabrmd:bus_type=system,bus_name=%s.tpm1" % NAME)
+        self.assertEqual(state(service), "active", "started by the bus")
+
+
+if __name__ == "__main__":
+    harness.main()
