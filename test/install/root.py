@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""
+A root of the distribution with tpm2-abrmd 3.0 and programs that use a TPM in it, and layers over it that are thrown
+away: in each, packages are installed and programs are run. Mounts and processes are in namespaces of our own, and end
+with us.
+"""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+import harness
+
+PEER_PACKAGES = ["libtss2-tcti-tabrmd-dev", "libtss2-tcti-tabrmd0", "tpm2-abrmd"]
+APPLICATIONS = ["clevis", "clevis-tpm2", "dbus", "libtpm2-pkcs11-1", "libtpm2-pkcs11-tools", "opensc", "openssl",
+                "python3-tpm2-pytss", "tpm2-openssl", "tpm2-tools"]
+APT_OPTIONS = ["Acquire::http", "Acquire::https", "Acquire::Check-Valid-Until", "Acquire::Check-Date"]
+DAY = 24 * 60 * 60
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+USERS = {"member": 1000, "outsider": 1001}  # the first is in group tss
+
+
+def enter_namespaces():
+    """Begins the program anew in its own: what it mounts is seen by nobody else, what it starts ends with it."""
+    if os.getpid() != 1:
+        os.execvp("unshare", ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable,
+                              *sys.argv])
+
+
+def run(*argv, **keywords):
+    """-> what it said. A command that fails raises."""
+    done = subprocess.run([str(a) for a in argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          errors="replace", timeout=harness.HANG * 10, check=False, **keywords)
+    if done.returncode:
+        raise AssertionError("%s: %d\n%s" % (" ".join(map(str, argv)), done.returncode, done.stdout))
+    return done.stdout
+
+
+def find_sources():
+    """-> the distribution's own sources, as this machine has them, as lines of a sources.list"""
+    ask = ["apt-get", "indextargets", "--format", "deb $(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages",
+           "Origin: Debian"]
+    lines = run(*ask)
+    if not lines:
+        run("apt-get", "-q", "update")
+        lines = run(*ask)
+    return "".join(sorted(set(lines.splitlines(True))))
+
+
+def make_base(folder):
+    """-> the root below the layers, which is never changed. It is made anew every day."""
+    base, stamp = folder / "base", folder / "base.made-of"
+    sources, packages = find_sources(), ",".join(PEER_PACKAGES + APPLICATIONS)
+    if stamp.exists() and stamp.read_text() == sources + packages and time.time() - stamp.stat().st_mtime < DAY:
+        return base
+    stamp.unlink(missing_ok=True)
+    shutil.rmtree(base, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    options = [line for line in run("apt-config", "dump", *APT_OPTIONS).splitlines() if not line.endswith(' "";')]
+    run("mmdebstrap", "--mode=root", "--variant=minbase", "--skip=cleanup/apt/lists", "--dpkgopt=force-unsafe-io",
+        *("--aptopt=" + option for option in options), "--include=" + packages, "", base, "-", input=sources)
+    stamp.write_text(sources + packages)
+    return base
+
+
+@contextlib.contextmanager
+def make_layers():
+    """-> a folder in memory for them"""
+    with tempfile.TemporaryDirectory(prefix="tabrmd-") as folder:
+        run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", folder)
+        try:
+            yield pathlib.Path(folder)
+        finally:
+            run("umount", "--lazy", folder)  # with all that is mounted below
+
+
+class Root:
+    """A layer over the base."""
+
+    def __init__(self, base, layers):
+        folder = pathlib.Path(tempfile.mkdtemp(dir=layers))
+        self.path, upper, work = folder / "root", folder / "upper", folder / "work"
+        for path in (self.path, upper, work):
+            path.mkdir()
+        options = "lowerdir=%s,upperdir=%s,workdir=%s" % (base, upper, work)
+        run("mount", "-t", "overlay", "-o", options, "overlay", self.path)
+        run("mount", "-t", "proc", "proc", self.path / "proc")
+        policy = self.path / "usr/sbin/policy-rc.d"
+        policy.write_text("#!/bin/sh\nexit 101\n")  # packages start no services
+        policy.chmod(0o755)
+        for user, uid in USERS.items():
+            self("useradd", "--uid", uid, "--create-home", user)
+        self("adduser", "--quiet", "member", "tss")
+
+    def argv(self, *argv, user="root", cwd="/", env=()):
+        """-> the command that runs it in there, by that user, with nothing of our environment"""
+        env = {"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": "/root" if user == "root" else "/home/" + user, **dict(env)}
+        identity = [] if user == "root" else ["setpriv", "--reuid=" + user, "--regid=" + user, "--init-groups", "--"]
+        return ["chroot", self.path, "env", "-i", "--chdir=%s" % cwd, *("%s=%s" % pair for pair in env.items()),
+                *identity, *argv]
+
+    def __call__(self, *argv):
+        """Runs it as root. -> what it said"""
+        return run(*self.argv(*argv, env={"DEBIAN_FRONTEND": "noninteractive"}), stdin=subprocess.DEVNULL)
+
+    def succeeds(self, *argv):
+        return subprocess.run(self.argv(*argv), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                              timeout=harness.HANG, check=False).returncode == 0
+
+    def install(self, debs):
+        """As one does with packages that one has as files."""
+        folder = self.path / "tmp/debs"
+        folder.mkdir()
+        for deb in debs:
+            shutil.copy(deb, folder)
+        self("apt-get", "-q", "install", "-y", "--no-install-recommends", *("/tmp/debs/" + deb.name for deb in debs))
+        shutil.rmtree(folder)
+
+    def files_of(self, *packages):
+        """-> paths of the files, not folders, that belong to them"""
+        names = {name for name in self("dpkg", "-L", *packages).splitlines() if name.startswith("/")}
+        return {name for name in names if not (self.path / name[1:]).is_dir()}
+
+    def has(self, name):
+        return os.path.lexists(self.path / name[1:])
+
+    def find(self, *conditions):
+        """-> paths"""
+        return set(self("find", "/", "-xdev", *conditions).splitlines())
+
+
+class Bus:
+    """The system bus of a root, with the policies that are installed there."""
+
+    def __init__(self, folder, root):
+        self.root = root
+        path = root.path / "run/dbus/system_bus_socket"
+        path.parent.mkdir(exist_ok=True)
+        path.unlink(missing_ok=True)
+        self.process = harness.Process("dbus-daemon", root.argv("dbus-daemon", "--system", "--nofork", "--nopidfile",
+                                                                "--nosyslog"), folder / "bus.log")
+        harness.wait_until(lambda: harness.can_connect(str(path)), "the system bus starts", self.process.popen)
+
+    def has_owner(self, name):
+        return self.root.succeeds("dbus-send", "--system", "--print-reply", "--dest=org.freedesktop.DBus", "/",
+                                  "org.freedesktop.DBus.GetNameOwner", "string:" + name)
+
+    def stop(self):
+        self.process.end()
+
+
+class Installed(harness.Broker):
+    """The daemon of a root, as its service would be: user tss, and all but the TPM as it is by default."""
+
+    name = "tpm2-abrmd"
+
+    def __init__(self, folder, conf, root, system_bus=None):
+        self.root = root
+        self.system_bus = system_bus
+        self.socket_path = root.path / "run/tpm2-abrmd/tpm.sock"
+        root("install", "-d", "-o", "tss", "-g", "tss", "/run/tpm2-abrmd")
+        super().__init__(folder, conf, options=[] if system_bus else ["--no-dbus"])
+
+    def argv(self, conf, unix, options):
+        return self.root.argv("tpm2-abrmd", "--tcti=" + conf, *options, user="tss")
+
+    def is_ready(self):
+        return (harness.IS_PEER or harness.can_connect(str(self.socket_path))) and \
+            (not self.system_bus or self.system_bus.has_owner(harness.BUS_NAME))
+
+
+class Tools(harness.Tools):
+    """Programs in a root, run by one of its users in a folder of their own. conf is for all that ask for a TCTI."""
+
+    def __init__(self, root, user, conf):
+        super().__init__(tempfile.mkdtemp(dir=root.path / "home" / user), conf)
+        os.chown(self.folder, USERS[user], USERS[user])
+        self.root, self.user = root, user
+        self.cwd = "/home/%s/%s" % (user, self.folder.name)
+        self.variables = {name: conf for name in ("TPM2TOOLS_TCTI", "TPM2OPENSSL_TCTI", "TPM2_PKCS11_TCTI")}
+
+    def argv(self, *argv):
+        return self.root.argv(*argv, user=self.user, cwd=self.cwd, env=self.variables)
+
+    def attempt(self, *argv, **keywords):
+        return super().attempt(*self.argv(*argv), **keywords)
