@@ -64,7 +64,11 @@ install: all
 deb:
 	debian/make-deb.sh build-deb
 
-clean:
-	rm -rf $(BUILD) build-run build-check build-mutants build-coverage build-fuzz build-vm build-deb
+# The packages in a root of the distribution, and its programs with them; as root.
+check-deb: deb
+	PYTHONPATH=test/lib PYTHONDONTWRITEBYTECODE=1 $(PYTHON) test/install/packages.py build-deb build-roots
 
-.PHONY: all check check-vm bench sim mutants fuzz coverage format lint install deb clean
+clean:
+	rm -rf $(BUILD) build-run build-check build-mutants build-coverage build-fuzz build-vm build-deb build-roots
+
+.PHONY: all check check-vm bench sim mutants fuzz coverage format lint install deb check-deb clean
