@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <unistd.h>
 
 /*
  * A character device of the kernel's
@@ -107,24 +108,51 @@ static void device_on_answer(LoopFd *source, uint32_t events) {
                 explicit_bzero(answer, (size_t)n);
 }
 
+/* Behind what the system says: what whoever reads it may do. */
+static char *open_hint(const Device *device, int error) {
+        g_autofree char *holder = NULL;
+
+        switch (error) {
+        case ENOENT:
+        case ENXIO:
+        case ENODEV:
+                return g_strdup("; the kernel has no such TPM: it is off in the firmware, or its driver is missing");
+        case EACCES:
+                return g_strdup_printf("; uid %u may not open it", (unsigned)geteuid());
+        case EBUSY:
+                if (device->told_busy)
+                        break;
+                holder = backend_device_holder(device->path);
+                return holder ? g_strdup_printf(", by %s; end that one, or have it use this daemon", holder)
+                              : g_strdup_printf("; fuser %s, as root, says by whom", device->path);
+        default:
+                break;
+        }
+        return g_strdup("");
+}
+
 static void device_open(Backend *backend) {
         Device *device = (Device *)backend;
-        g_autofree char *holder = NULL;
+        g_autofree char *hint = NULL;
         int r;
 
         device->source.fd = open(device->path, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
         r = device->source.fd < 0 ? -errno : 0;
-        if (r == 0)
+        if (r == 0) {
                 r = loop_add(backend->loop, &device->source, device->source.fd, EPOLLIN, device_on_answer);
+                if (r == -EPERM) { /* a file, a folder, /dev/null */
+                        backend_lose(backend, "%s: it is no TPM", device->path);
+                        return;
+                }
+        }
         if (r == 0) {
                 device->told_busy = false;
                 backend_opened(backend);
                 return;
         }
-        if (r == -EBUSY && !device->told_busy)
-                holder = backend_device_holder(device->path);
+        hint = open_hint(device, -r);
         device->told_busy = r == -EBUSY;
-        backend_lose(backend, "%s: %s%s%s", device->path, g_strerror(-r), holder ? ", by " : "", holder ? holder : "");
+        backend_lose(backend, "%s: %s%s", device->path, g_strerror(-r), hint);
 }
 
 static bool device_transmit(Backend *backend, const uint8_t *command, size_t n_command, uint8_t locality,

@@ -66,7 +66,7 @@ static void ctrl_failed(Swtpm *swtpm, int error) {
         if (swtpm->backend.state == BACKEND_OPENING && (error == -ECONNREFUSED || error == -ENOENT))
                 swtpm_opened(swtpm, false);
         else
-                backend_lose(&swtpm->backend, "swtpm's control channel: %s", link_reason(error));
+                backend_lose(&swtpm->backend, "swtpm at %s, control channel: %s", swtpm->name, link_reason(error));
 }
 
 static void ctrl_answered(Swtpm *swtpm) {
@@ -82,7 +82,7 @@ static void ctrl_answered(Swtpm *swtpm) {
         } else {
                 r = link_release(&swtpm->link);
                 if (r < 0)
-                        backend_lose(&swtpm->backend, "swtpm: %s", link_reason(r));
+                        backend_lose(&swtpm->backend, "swtpm at %s: %s", swtpm->name, link_reason(r));
         }
 }
 
@@ -135,7 +135,7 @@ static void swtpm_on_data(LoopFd *source, uint32_t events) {
 
         n = link_ready(link, events, swtpm->backend.state == BACKEND_BUSY && link->n_held == 0);
         if (n < 0)
-                backend_lose(&swtpm->backend, "swtpm: %s", link_reason(n));
+                backend_lose(&swtpm->backend, "swtpm at %s: %s", swtpm->name, link_reason(n));
         else if (n > 0)
                 link_answered(link, &swtpm->backend, (size_t)n);
 }
@@ -204,7 +204,8 @@ static gboolean swtpm_on_timeout(gpointer userdata) {
         Swtpm *swtpm = userdata;
 
         swtpm->timer = 0;
-        backend_lose(&swtpm->backend, "swtpm at %s does not answer", swtpm->name);
+        backend_lose(&swtpm->backend, "swtpm at %s does not answer; has somebody else a connection to it?",
+                     swtpm->name);
         return G_SOURCE_REMOVE;
 }
 
@@ -241,7 +242,7 @@ static bool swtpm_transmit(Backend *backend, const uint8_t *command, size_t n_co
                 r = ctrl_start(swtpm);
         }
         if (r < 0)
-                g_set_error(error, BACKEND_ERROR, BACKEND_ERROR_LOST, "swtpm: %s", link_reason(r));
+                g_set_error(error, BACKEND_ERROR, BACKEND_ERROR_LOST, "swtpm at %s: %s", swtpm->name, link_reason(r));
         return r >= 0;
 }
 
@@ -310,7 +311,7 @@ static bool settings_check(const Settings *settings, guint64 *ret_port, GError *
         else if (settings->host && !settings->host[0])
                 reason = "the host has no name";
         else if (settings->port && !g_ascii_string_to_unsigned(settings->port, 10, 1, UINT16_MAX - 1, ret_port, NULL))
-                reason = "that is no port";
+                reason = "a port is a number from 1 to 65534";
         if (reason)
                 g_set_error(error, BACKEND_ERROR, BACKEND_ERROR_CONF, "swtpm: %s", reason);
         return !reason;

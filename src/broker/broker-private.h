@@ -40,7 +40,7 @@ struct Broker {
         BrokerPhase phase;
         bool wait;
         bool opening; /* the back end is, for the first time or again */
-        bool waited;  /* @started was told so */
+        char *told;   /* why there is no TPM, as the log says; NULL: there is one, or nothing was said yet */
         BrokerTimes times;
 
         Rm *rm;
@@ -58,7 +58,9 @@ struct Broker {
         unsigned depth;    /* of entries; what is next is decided when the last one leaves */
         bool slots_full;   /* no job can begin until one has ended */
         RmCounters logged; /* losses that the log has */
-        gint64 deadline;   /* of the answer that is awaited, monotonic, in us */
+        TPM2_CC code;      /* of the command whose answer is awaited ... */
+        unsigned limit_ms; /* ... for so long ... */
+        gint64 deadline;   /* ... until then, monotonic, in us */
         guint tick_timer;
         guint reopen_timer;
         unsigned reopen_ms;
@@ -82,6 +84,7 @@ struct Connection {
         QuotaUser *charge;
         uint32_t space; /* RM_NONE: closed when the broker stopped */
         bool closed;    /* by its client; waits for its job */
+        uint8_t told;   /* a bit for each refusal that the log has */
         Request request;
 };
 

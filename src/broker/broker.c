@@ -108,6 +108,7 @@ Broker *broker_free(Broker *broker) {
         g_clear_handle_id(&broker->more, g_source_remove);
         chores_clear(&broker->chores);
         quota_clear(&broker->quota);
+        g_free(broker->told);
         munmap(broker->rm, broker->n_rm);
         fd_close(broker->rm_fd);
         g_free(broker);
@@ -135,7 +136,7 @@ static gboolean broker_stop_late(gpointer userdata) {
         Broker *broker = userdata;
 
         broker->stop_timer = 0;
-        log_warning("the TPM does not answer; what clients left in it stays there");
+        log_warning("the TPM does not answer: what clients left in it stays there until the next start");
         broker_finish_stop(broker);
         return G_SOURCE_REMOVE;
 }

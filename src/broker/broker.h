@@ -48,10 +48,11 @@ Broker *broker_new(Loop *loop, Backend *backend, const BrokerConfig *config, GEr
 Broker *broker_free(Broker *broker); /* takes NULL, returns NULL; every connection must be closed */
 
 /*
- * Opens the back end, starts the TPM and reads what it can do. Calls @started: with TSS2_RC_SUCCESS, or the reason why it
- * cannot be used, as a response code (the TPM's, or RM_RC(TPM2_RC_FAILURE) when no answer came, with @detail); that may
- * be before this returns. After a failure it may be tried again; with config->wait that is done here, until it succeeds,
- * and @started is called once more then. Commands that come meanwhile are answered RM_RC(TPM2_RC_INITIALIZE).
+ * Opens the back end, starts the TPM and reads what it can do. Calls @started: with TSS2_RC_SUCCESS, or the reason why
+ * it cannot be used, as a response code (the TPM's, or RM_RC(TPM2_RC_FAILURE) when no answer came) and as @detail, a
+ * text; that may be before this returns. After a failure it may be tried again; with config->wait that is done here,
+ * until it succeeds, and @started is called each time. Commands that come meanwhile are answered
+ * RM_RC(TPM2_RC_INITIALIZE).
  */
 void broker_start(Broker *broker, void (*started)(void *userdata, TSS2_RC rc, const char *detail), void *userdata);
 

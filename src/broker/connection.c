@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "broker/broker-private.h"
 #include "broker/policy.h"
+#include "broker/tell.h"
 #include "tpm/protocol.h"
 #include "tpm/writer.h"
 #include "util/log.h"
@@ -148,8 +149,10 @@ TSS2_RC connection_cancel(Connection *connection) {
 TSS2_RC connection_set_locality(Connection *connection, uint8_t locality) {
         TSS2_RC rc = policy_locality(connection->localities, locality);
 
-        if (rc != TSS2_RC_SUCCESS)
+        if (rc != TSS2_RC_SUCCESS) {
+                tell_locality(connection, locality);
                 return rc;
+        }
         if (locality != 0 && !connection->broker->backend->localities)
                 return RM_RC_NOT_IMPLEMENTED;
         connection->locality = locality;

@@ -28,14 +28,16 @@ QuotaUser *quota_charge(Quota *quota, uid_t uid, GError **error) {
         QuotaUser *user;
 
         if (quota->n_connections >= quota->max_connections) {
-                g_set_error(error, domain, 0, "the limit of %u connections is reached", quota->max_connections);
+                g_set_error(error, domain, 0, "the limit of %u connections is reached (--max-connections)",
+                            quota->max_connections);
                 return NULL;
         }
 
         user = g_hash_table_lookup(quota->users, GUINT_TO_POINTER(uid));
         if (user && user->n_connections >= quota_share(quota, uid)) {
-                g_set_error(error, domain, 0, "uid %u has its share of %u connections", (unsigned)uid,
-                            user->n_connections);
+                g_set_error(error, domain, 0,
+                            "uid %u has its share of %u connections, three quarters of --max-connections",
+                            (unsigned)uid, user->n_connections);
                 return NULL;
         }
         if (!user) {

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "broker/broker-private.h"
+#include "broker/tell.h"
 #include "tpm/protocol.h"
 #include "util/log.h"
-
-#include <inttypes.h>
 
 /*
  * The runner: moves the one job that has the TPM, decides what is next, and minds the back end
@@ -13,6 +11,7 @@ static void broker_lost(Broker *broker, const char *reason);
 static void broker_schedule_reopen(Broker *broker);
 
 static gboolean broker_tick(gpointer userdata) {
+        g_autofree char *reason = NULL;
         Broker *broker = userdata;
 
         if (broker->backend->state != BACKEND_BUSY) {
@@ -23,9 +22,10 @@ static gboolean broker_tick(gpointer userdata) {
                 return G_SOURCE_CONTINUE;
 
         broker->tick_timer = 0;
+        reason = tell_why_late(broker);
         broker_enter(broker);
         backend_close(broker->backend);
-        broker_lost(broker, "no answer within the time limit");
+        broker_lost(broker, reason);
         broker_leave(broker);
         return G_SOURCE_REMOVE;
 }
@@ -46,52 +46,35 @@ static unsigned broker_limit_ms(const Broker *broker, TPM2_CC code) {
 /* The limit is looked at by a slow tick that ends by itself: a timer for each command would cost more than the rest
  * here. */
 static void broker_watch(Broker *broker, TPM2_CC code) {
-        broker->deadline = g_get_monotonic_time() + (gint64)broker_limit_ms(broker, code) * 1000;
+        broker->code = code;
+        broker->limit_ms = broker_limit_ms(broker, code);
+        broker->deadline = g_get_monotonic_time() + (gint64)broker->limit_ms * 1000;
         if (!broker->tick_timer)
                 broker->tick_timer = g_timeout_add(broker->times.tick, broker_tick, broker);
-}
-
-/* Somebody may miss what was taken to make room, and this is where they can learn why. */
-static void broker_log_losses(Broker *broker) {
-        const RmCounters *now = rm_counters(broker->rm);
-        RmCounters *then = &broker->logged;
-
-        if (now->abandoned_flushed != then->abandoned_flushed)
-                log_limited(LOG_NOTICE,
-                            "to make room, a saved session of a client that is gone was flushed: %" PRIu64 " so far",
-                            now->abandoned_flushed);
-        if (now->left_over_flushed != then->left_over_flushed)
-                log_limited(LOG_NOTICE,
-                            "to make room, a saved session from before the start was flushed: %" PRIu64 " so far",
-                            now->left_over_flushed);
-        if (now->client_saved_flushed != then->client_saved_flushed)
-                log_limited(LOG_WARNING, "to make room, a saved session of a client was flushed: %" PRIu64 " so far",
-                            now->client_saved_flushed);
-        if (now->foreign_flushed != then->foreign_flushed)
-                log_limited(LOG_NOTICE,
-                            "something that belongs to no client was flushed from the TPM: %" PRIu64 " so far",
-                            now->foreign_flushed);
-        *then = *now;
 }
 
 /* The TPM cannot be used, or not yet. */
 static void broker_not_started(Broker *broker, TSS2_RC rc, const char *detail) {
         backend_close(broker->backend);
-        if (!broker->wait)
+        if (!broker->wait) {
                 broker->phase = BROKER_NEW;
-        else
+        } else {
+                tell_absent(broker, detail);
                 broker_schedule_reopen(broker);
-        if (!broker->waited)
-                broker->started(broker->started_userdata, rc, detail);
-        broker->waited = broker->wait;
+        }
+        broker->started(broker->started_userdata, rc, detail);
 }
 
 static void broker_start_ended(Broker *broker, TSS2_RC rc) {
+        g_autofree char *reason = NULL;
+
         if (rc != TSS2_RC_SUCCESS) {
-                broker_not_started(broker, rc, NULL);
+                reason = tell_why_unusable(rc);
+                broker_not_started(broker, rc, reason);
                 return;
         }
         broker->phase = BROKER_RUNNING;
+        tell_present(broker);
         chores_wake(&broker->chores, true);
         broker->started(broker->started_userdata, rc, NULL);
 }
@@ -108,11 +91,12 @@ static void broker_end(Broker *broker, Request *request, const RmOutput *output)
                 Connection *connection = request->connection;
 
                 chores_wake(&broker->chores, true);
+                tell_quota(connection, output->rc);
                 connection_answer(connection, output->bytes, output->n_bytes);
-                broker_log_losses(broker);
+                tell_losses(broker);
                 return;
         }
-        broker_log_losses(broker);
+        tell_losses(broker);
 
         chores_ended(&broker->chores, request->chore, output->rc);
         if (request->chore == RM_CHORE_START && broker->phase == BROKER_STARTING)
@@ -337,6 +321,7 @@ static void broker_opened_event(void *userdata) {
         broker->opening = false;
         if (broker->phase == BROKER_RUNNING) {
                 log_notice("the TPM is back");
+                tell_present(broker);
                 rm_forget_residents(broker->rm);
                 chores_wake(&broker->chores, true);
         } else if (broker->phase == BROKER_STARTING &&
@@ -365,10 +350,7 @@ static void broker_lost(Broker *broker, const char *reason) {
         struct list *link;
 
         if (broker->phase == BROKER_RUNNING) {
-                if (broker->opening)
-                        log_debug("the TPM is not back: %s", reason);
-                else
-                        log_error("the TPM is lost: %s", reason);
+                tell_absent(broker, reason);
                 broker_schedule_reopen(broker);
         }
         broker->opening = false;

@@ -131,17 +131,13 @@ static void open_doors(Daemon *daemon) {
 
 static void on_started(void *userdata, TSS2_RC rc, const char *detail) {
         Daemon *daemon = userdata;
-        const char *tcti = daemon->options->tcti, *waiting = daemon->options->wait ? "waiting for a TPM: " : "";
-        int level = daemon->options->wait ? LOG_NOTICE : LOG_ERR;
 
         if (daemon->state >= DAEMON_STOPPING)
                 return;
         if (rc == TSS2_RC_SUCCESS)
-                log_info("the TPM at %s is there", tcti);
-        else if (detail)
-                log_line(level, "%sTPM at %s: %s", waiting, tcti, detail);
-        else
-                log_line(level, "%sthe TPM at %s cannot be used: 0x%x", waiting, tcti, rc);
+                log_info("the TPM at %s is there", daemon->options->tcti);
+        else if (!daemon->options->wait)
+                log_error("no TPM: %s (--tcti=%s; --wait waits for one)", detail, daemon->options->tcti);
 
         if (rc != TSS2_RC_SUCCESS && !daemon->options->wait)
                 daemon_stop(daemon, EX_UNAVAILABLE);
@@ -153,7 +149,7 @@ static gboolean on_settled(gpointer userdata) {
         Daemon *daemon = userdata;
 
         daemon->settle_timer = 0;
-        log_notice("waiting for a TPM: that at %s has said nothing so far", daemon->options->tcti);
+        log_notice("waiting for a TPM: the one at %s has not answered so far", daemon->options->tcti);
         open_doors(daemon);
         return G_SOURCE_REMOVE;
 }
@@ -165,7 +161,7 @@ static int new_backend(Daemon *daemon) {
 
         daemon->backend = backend_new(daemon->loop, options->tcti, &error);
         if (!daemon->backend) {
-                log_error("TPM \"%s\": %s", options->tcti, error->message);
+                log_error("--tcti=%s: %s", options->tcti, error->message);
                 return g_error_matches(error, BACKEND_ERROR, BACKEND_ERROR_CONF) ? EX_USAGE : EX_UNAVAILABLE;
         }
         return EX_OK;

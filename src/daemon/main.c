@@ -37,7 +37,7 @@ int main(int argc, char **argv) {
         setlocale(LC_ALL, "");
         arguments = g_strdupv(argv);
         if (!options_parse(&arguments, raise_file_limit(), &options, &error)) {
-                fprintf(stderr, "tpm2-abrmd: %s\n", error->message);
+                fprintf(stderr, "tpm2-abrmd: %s; see --help\n", error->message);
                 return EX_USAGE;
         }
         if (options.version) {
@@ -45,7 +45,7 @@ int main(int argc, char **argv) {
                 return EX_OK;
         }
         if (geteuid() == 0 && !options.allow_root) {
-                fprintf(stderr, "tpm2-abrmd: refusing to run as root; --allow-root makes it\n");
+                fprintf(stderr, "tpm2-abrmd: refusing to run as root; start it as user tss, or with --allow-root\n");
                 return EXIT_FAILURE;
         }
 

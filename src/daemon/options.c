@@ -116,10 +116,11 @@ static bool check_range(const char *name, int value, int min, int max, GError **
         return false;
 }
 
-static bool check_text(const char *name, bool good, const char *value, GError **error) {
+static bool check_text(const char *name, bool good, const char *value, const char *wanted, GError **error) {
         if (good)
                 return true;
-        g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, "--%s cannot be \"%s\"", name, value);
+        g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, "--%s must be %s, not \"%s\"", name, wanted,
+                    value);
         return false;
 }
 
@@ -136,13 +137,13 @@ static bool check(const Raw *raw, int connections_max, GError **error) {
         }
         if (raw->dbus_name &&
             !check_text("dbus-name", g_dbus_is_name(raw->dbus_name) && !g_dbus_is_unique_name(raw->dbus_name),
-                        raw->dbus_name, error))
+                        raw->dbus_name, "a name like " TABRMD_DBUS_NAME, error))
                 return false;
         if (raw->logger &&
             !check_text("logger", g_str_equal(raw->logger, "stdout") || g_str_equal(raw->logger, "syslog"), raw->logger,
-                        error))
+                        "stdout or syslog", error))
                 return false;
-        if (raw->tcti && !check_text("tcti", *raw->tcti, raw->tcti, error))
+        if (raw->tcti && !check_text("tcti", *raw->tcti, raw->tcti, "a TCTI like " DEFAULT_TCTI, error))
                 return false;
 
         return check_range("max-connections", raw->max_connections, 1, connections_max, error) &&

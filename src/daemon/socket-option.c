@@ -59,7 +59,8 @@ bool socket_option_parse(const char *text, SocketOption *ret_socket, GError **er
                 if (count_twins(parts, i) > 0 || !parse_right(parts[i], &socket))
                         bad = parts[i];
         if (bad) {
-                g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, "--socket \"%s\": cannot be \"%s\"", text,
+                g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+                            "--socket=%s: \"%s\" is neither mode=0660, group=NAME nor locality=0+3, each once", text,
                             bad);
                 socket_option_clear(&socket);
                 return false;

@@ -13,6 +13,7 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <tss2/tss2_tpm2_types.h>
+#include <unistd.h>
 
 #define ERROR_GENERAL TABRMD_DBUS_ERROR ".General"
 #define ERROR_INIT TABRMD_DBUS_ERROR ".Init"
@@ -151,7 +152,7 @@ static void create_connection(FrontendDbus *frontend, GDBusMethodInvocation *inv
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0) {
                 const char *reason = g_strerror(errno);
 
-                log_limited(LOG_WARNING, "a client on the bus is refused: socketpair: %s", reason);
+                log_limited(LOG_WARNING, "a client on the bus is refused: no socket for it: %s", reason);
                 return_error(invocation, ERROR_GENERAL, reason);
                 return;
         }
@@ -186,6 +187,9 @@ static void on_credentials(GObject *source, GAsyncResult *result, gpointer userd
         if (reply)
                 credentials = g_variant_get_child_value(reply, 0);
         if (!credentials || !g_variant_lookup(credentials, "UnixUserID", "u", &uid)) {
+                log_limited(LOG_WARNING, "%s on the bus is refused: the bus does not tell who it is%s%s",
+                            g_dbus_method_invocation_get_sender(request->invocation), error ? ": " : "",
+                            error ? error->message : "");
                 return_error(request->invocation, ERROR_GENERAL, "the bus does not tell who is asking");
                 return;
         }
@@ -217,11 +221,11 @@ static void method_create_connection(FrontendDbus *frontend, const char *sender,
         Request *request;
 
         if (!broker_has_started(frontend->config.broker)) {
-                return_error(invocation, ERROR_INIT, "there is no TPM yet");
+                return_error(invocation, ERROR_INIT, "there is no TPM yet; the log of the daemon says why");
                 return;
         }
         if (!may_ask(frontend, sender)) {
-                log_limited(LOG_WARNING, "%s asks for too many connections at once", sender);
+                log_limited(LOG_WARNING, "%s on the bus is refused: it asks for too many connections at once", sender);
                 return_error(invocation, ERROR_GENERAL, "busy: too many connections are being made, try again later");
                 return;
         }
@@ -258,16 +262,19 @@ static void return_rc(GDBusMethodInvocation *invocation, TSS2_RC rc) {
                 g_dbus_method_invocation_return_value(invocation, g_variant_new("(u)", rc));
                 return;
         case RM_RC_NOT_IMPLEMENTED:
-                return_error(invocation, ERROR_NOT_IMPLEMENTED, "The TPM's driver cannot do it.");
+                return_error(invocation, ERROR_NOT_IMPLEMENTED, "the way to the TPM cannot do that");
                 return;
         case RM_RC(TPM2_RC_LOCALITY):
-                return_error(invocation, ERROR_NOT_PERMITTED, "The locality is not allowed for this connection.");
+                return_error(invocation, ERROR_NOT_PERMITTED,
+                             "this connection may not use that locality; --allow-locality of the daemon makes it");
                 return;
         default:
-                message = g_strdup_printf("Failed with 0x%x.", rc);
+                message = g_strdup_printf("failed with 0x%x", rc);
                 return_error(invocation, ERROR_INTERNAL, message);
         }
 }
+
+#define NO_CONNECTION "no connection of this caller has that id"
 
 static void method_cancel(FrontendDbus *frontend, const char *sender, GVariant *parameters,
                           GDBusMethodInvocation *invocation) {
@@ -277,7 +284,7 @@ static void method_cancel(FrontendDbus *frontend, const char *sender, GVariant *
         g_variant_get(parameters, "(t)", &id);
         connection = find_connection(frontend, sender, id);
         if (!connection)
-                return_error(invocation, ERROR_NOT_PERMITTED, "No connection.");
+                return_error(invocation, ERROR_NOT_PERMITTED, NO_CONNECTION);
         else
                 return_rc(invocation, connection_cancel(connection));
 }
@@ -291,7 +298,7 @@ static void method_set_locality(FrontendDbus *frontend, const char *sender, GVar
         g_variant_get(parameters, "(ty)", &id, &locality);
         connection = find_connection(frontend, sender, id);
         if (!connection)
-                return_error(invocation, ERROR_NOT_PERMITTED, "No connection.");
+                return_error(invocation, ERROR_NOT_PERMITTED, NO_CONNECTION);
         else
                 return_rc(invocation, connection_set_locality(connection, locality));
 }
@@ -318,6 +325,31 @@ static void lose(FrontendDbus *frontend, const char *reason) {
         frontend->config.lost(frontend->config.userdata, reason);
 }
 
+/* Who has the name that was to be ours. */
+static void on_owner(GObject *source, GAsyncResult *result, gpointer userdata) {
+        g_autoptr(GVariant) reply = NULL;
+        g_autoptr(GVariant) credentials = NULL;
+        g_autoptr(GError) error = NULL;
+        g_autofree char *reason = NULL;
+        FrontendDbus *frontend = userdata;
+        guint32 uid = 0, pid = 0;
+        Peer peer;
+
+        reply = g_dbus_connection_call_finish(G_DBUS_CONNECTION(source), result, &error);
+        if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
+                return;
+        if (reply) {
+                credentials = g_variant_get_child_value(reply, 0);
+                (void)g_variant_lookup(credentials, "UnixUserID", "u", &uid);
+                (void)g_variant_lookup(credentials, "ProcessID", "u", &pid);
+        }
+        peer = peer_make(uid, (pid_t)pid);
+        reason =
+                g_strdup_printf("the name %s is taken by uid %u pid %d (%s); end that one, or give another --dbus-name",
+                                frontend->name, (unsigned)peer.uid, (int)peer.pid, peer.name);
+        lose(frontend, reason);
+}
+
 static void on_name(GObject *source, GAsyncResult *result, gpointer userdata) {
         g_autoptr(GVariant) reply = NULL;
         g_autoptr(GError) error = NULL;
@@ -330,13 +362,15 @@ static void on_name(GObject *source, GAsyncResult *result, gpointer userdata) {
                 return;
         if (!reply) {
                 (void)g_dbus_error_strip_remote_error(error);
-                lose(frontend, error->message);
+                reason = g_strdup_printf("uid %u may not have the name %s: %s", (unsigned)geteuid(), frontend->name,
+                                         error->message);
+                lose(frontend, reason);
                 return;
         }
         g_variant_get(reply, "(u)", &answer);
         if (answer != NAME_PRIMARY_OWNER) {
-                reason = g_strdup_printf("the name %s is taken", frontend->name);
-                lose(frontend, reason);
+                call_bus(frontend, "GetConnectionCredentials", g_variant_new("(s)", frontend->name), "(a{sv})",
+                         on_owner, frontend);
                 return;
         }
         g_clear_handle_id(&frontend->timer, g_source_remove);
@@ -344,7 +378,7 @@ static void on_name(GObject *source, GAsyncResult *result, gpointer userdata) {
 }
 
 static void on_closed(GDBusConnection *bus, gboolean by_peer, GError *error, gpointer userdata) {
-        lose(userdata, "the bus is gone");
+        lose(userdata, "it is gone, and so are the clients who came by it");
 }
 
 static bool export_object(FrontendDbus *frontend, GError **error) {
@@ -359,16 +393,22 @@ static bool export_object(FrontendDbus *frontend, GError **error) {
         return frontend->object != 0;
 }
 
+static char *no_bus(const char *why) {
+        return g_strdup_printf("%s; --no-dbus does without one", why);
+}
+
 static void on_bus(GObject *source, GAsyncResult *result, gpointer userdata) {
         g_autoptr(GDBusConnection) bus = NULL;
         g_autoptr(GError) error = NULL;
+        g_autofree char *reason = NULL;
         FrontendDbus *frontend = userdata;
 
         bus = g_dbus_connection_new_for_address_finish(result, &error);
         if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
                 return;
         if (!bus) {
-                lose(frontend, error->message);
+                reason = no_bus(error->message);
+                lose(frontend, reason);
                 return;
         }
         g_dbus_connection_set_exit_on_close(bus, FALSE);
@@ -389,7 +429,7 @@ static gboolean on_timeout(gpointer userdata) {
         FrontendDbus *frontend = userdata;
 
         frontend->timer = 0;
-        lose(frontend, "the bus does not answer");
+        lose(frontend, "it does not answer; --no-dbus does without one");
         return G_SOURCE_REMOVE;
 }
 
@@ -416,7 +456,7 @@ FrontendDbus *frontend_dbus_new(const FrontendDbusConfig *config) {
 
         address = g_dbus_address_get_for_bus_sync(config->bus, NULL, &error);
         if (!address) {
-                frontend->no_address = g_strdup(error->message);
+                frontend->no_address = no_bus(error->message);
                 frontend->timer = g_idle_add(on_no_address, frontend);
                 return frontend;
         }

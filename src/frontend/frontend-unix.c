@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #define SOCKET_GROUP "tss"
 #define FOLDER_MODE 0755
@@ -72,7 +73,7 @@ static void frontend_serve(FrontendUnix *frontend, int fd_taken) {
         Peer peer;
 
         if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &n) < 0) {
-                log_limited(LOG_WARNING, "a client is refused: who it is: %s", g_strerror(errno));
+                log_limited(LOG_WARNING, "a client is refused: who it is cannot be told: %s", g_strerror(errno));
                 return;
         }
         peer = peer_make(credentials.uid, credentials.pid);
@@ -127,7 +128,8 @@ static bool frontend_turn_away(FrontendUnix *frontend) {
         errno = saved;
         if (fd < 0)
                 return false;
-        log_limited(LOG_WARNING, "a client is refused: %s", g_strerror(EMFILE));
+        log_limited(LOG_WARNING, "a client is refused: %s; raise the limit of open files (LimitNOFILE=, ulimit -n)",
+                    g_strerror(EMFILE));
         return true;
 }
 
@@ -151,7 +153,7 @@ static void listener_event(LoopFd *self, uint32_t events) {
                         continue;
                 if (errno == EAGAIN)
                         return;
-                log_limited(LOG_WARNING, "clients cannot be accepted: %s", g_strerror(errno));
+                log_limited(LOG_WARNING, "clients cannot be accepted, and wait: %s", g_strerror(errno));
                 frontend_pause(frontend);
                 return;
         }
@@ -159,9 +161,18 @@ static void listener_event(LoopFd *self, uint32_t events) {
 
 static bool fail(GError **error, const char *path, const char *what) {
         int saved = errno;
+        g_autofree char *who = NULL;
 
-        g_set_error(error, G_FILE_ERROR, (gint)g_file_error_from_errno(saved), "%s: %s: %s", path, what,
-                    g_strerror(saved));
+        if (saved == EACCES || saved == EPERM)
+                who = g_strdup_printf(" (the daemon is uid %u)", (unsigned)geteuid());
+        g_set_error(error, G_FILE_ERROR, (gint)g_file_error_from_errno(saved), "%s: %s: %s%s", path, what,
+                    g_strerror(saved), who ? who : "");
+        return false;
+}
+
+/* For what the system has no good word. */
+static bool refuse(GError **error, const char *path, const char *what) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED, "%s: %s", path, what);
         return false;
 }
 
@@ -183,7 +194,10 @@ static int lock_take(const char *path, GError **error) {
         }
         /* The file stays when we go: to remove it would let two others lock one each. */
         if (flock(lock, LOCK_EX | LOCK_NB) < 0) {
-                fail(error, lock_path, "is held by another daemon");
+                if (errno == EWOULDBLOCK)
+                        refuse(error, path, "another daemon has it; end that one, or give another --socket");
+                else
+                        fail(error, lock_path, "cannot be locked");
                 return -1;
         }
         return fd_steal(&lock);
@@ -198,15 +212,13 @@ static bool stale_remove(const struct sockaddr_un *address, GError **error) {
                 return fail(error, address->sun_path, "cannot be tried");
         if (lstat(address->sun_path, &st) < 0)
                 return errno == ENOENT || fail(error, address->sun_path, "cannot be looked at");
-        if (!S_ISSOCK(st.st_mode)) {
-                errno = EEXIST;
-                return fail(error, address->sun_path, "is no socket");
-        }
+        if (!S_ISSOCK(st.st_mode))
+                return refuse(error, address->sun_path,
+                              "it is there, and is no socket; remove it, or give another --socket");
         /* The lock tells only of our own kind. */
-        if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno != ECONNREFUSED) {
-                errno = EADDRINUSE;
-                return fail(error, address->sun_path, "somebody listens there");
-        }
+        if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno != ECONNREFUSED)
+                return refuse(error, address->sun_path,
+                              "another program listens there; end that one, or give another --socket");
         if (unlink(address->sun_path) < 0 && errno != ENOENT)
                 return fail(error, address->sun_path, "cannot be replaced");
         return true;
@@ -233,8 +245,9 @@ static bool group_give(const FrontendUnixConfig *config, GError **error) {
         gid_t gid;
 
         if (!group_find(config->group ? config->group : SOCKET_GROUP, &gid)) {
-                errno = ENOENT;
-                return !config->group || fail(error, config->path, what);
+                g_autofree char *none = g_strdup_printf("there is no group %s to give it to", config->group);
+
+                return !config->group || refuse(error, config->path, none);
         }
         if (lchown(config->path, (uid_t)-1, gid) == 0)
                 return true;
@@ -277,8 +290,7 @@ static int path_take(const FrontendUnixConfig *config, int *ret_lock, GError **e
         int fd;
 
         if (g_strlcpy(address.sun_path, config->path, sizeof(address.sun_path)) >= sizeof(address.sun_path)) {
-                errno = ENAMETOOLONG;
-                fail(error, config->path, "cannot be bound");
+                refuse(error, config->path, "the path of a socket has at most 107 bytes");
                 return -1;
         }
         if (!folder_make(config->path, error))

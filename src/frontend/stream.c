@@ -6,6 +6,7 @@
 #include "tpm/writer.h"
 #include "util/fd.h"
 #include "util/list.h"
+#include "util/log.h"
 
 #include <errno.h>
 #include <string.h>
@@ -43,6 +44,7 @@ struct Stream {
         StreamConfig config;
         LoopFd io;
         Connection *connection;
+        Peer peer;
         StreamState state;
 
         uint8_t header[TPM_HEADER_SIZE]; /* of the next command; an idle client holds no more than this */
@@ -169,8 +171,13 @@ static void stream_submit(Stream *stream) {
 }
 
 /* Where the next command begins is unknown once a size makes no sense. */
-static void stream_refuse(Stream *stream) {
+static void stream_refuse(Stream *stream, uint32_t size) {
+        const Peer *peer = &stream->peer;
         uint8_t bytes[DRAIN_BYTES];
+
+        log_limited(LOG_NOTICE,
+                    "uid %u pid %d (%s) sent what is no TPM command (of %u bytes): its connection is closed",
+                    (unsigned)peer->uid, (int)peer->pid, peer->name, size);
 
         for (unsigned i = 0; i < DRAIN_TURNS; i++) {
                 if (recv(stream->io.fd, bytes, sizeof(bytes), MSG_DONTWAIT) <= 0)
@@ -250,7 +257,7 @@ static bool stream_read_some(Stream *stream) {
 
         if (header.size < TPM_HEADER_SIZE ||
             header.size > MIN(broker_max_command(stream->config.broker), TPM_MESSAGE_MAX)) {
-                stream_refuse(stream);
+                stream_refuse(stream, header.size);
                 return false;
         }
         stream->message = g_malloc(header.size);
@@ -318,7 +325,7 @@ Stream *stream_new(const StreamConfig *config, int fd, const Peer *peer, void (*
         Stream *stream = g_new0(Stream, 1);
         int r;
 
-        *stream = (Stream){ .config = *config, .closed = closed, .userdata = userdata };
+        *stream = (Stream){ .config = *config, .peer = *peer, .closed = closed, .userdata = userdata };
         stream->connection =
                 connection_new(config->broker, peer, config->localities, &stream_connection_ops, stream, error);
         if (!stream->connection) {

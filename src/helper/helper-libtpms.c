@@ -124,6 +124,15 @@ static bool write_file(int fd, const unsigned char *bytes, size_t n) {
         return fsync(fd) == 0;
 }
 
+/* libtpms goes into failure mode; why, is for the log of the daemon, which has our standard error. */
+static void store_failed(const char *name) {
+        static bool told;
+
+        if (!told)
+                (void)fprintf(stderr, "the TPM fails: its state (%s) cannot be written: %s\n", name, strerror(errno));
+        told = true;
+}
+
 static TPM_RESULT nvram_store(const unsigned char *data, uint32_t length, uint32_t tpm_number, const char *name) {
         char temporary[NAME_MAX];
         fd_auto fd = -1;
@@ -133,8 +142,10 @@ static TPM_RESULT nvram_store(const unsigned char *data, uint32_t length, uint32
         (void)snprintf(temporary, sizeof(temporary), "%s.new", name);
         fd = openat(state_dir, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (fd < 0 || !write_file(fd, data, length) || renameat(state_dir, temporary, state_dir, name) < 0 ||
-            fsync(state_dir) < 0)
+            fsync(state_dir) < 0) {
+                store_failed(name);
                 return TPM_FAIL;
+        }
         return TPM_SUCCESS;
 }
 
@@ -216,7 +227,7 @@ static bool open_state(const char *path, HelperReason *reason) {
                         return true;
                 (void)nanosleep(&(struct timespec){ .tv_nsec = LOCK_PAUSE_NS }, NULL);
         }
-        helper_reason(reason, "cannot lock the directory: %s", strerror(errno));
+        helper_reason(reason, "cannot lock the directory, which another TPM has: %s", strerror(errno));
         return false;
 }
 

@@ -46,7 +46,8 @@ bool helper_tcti_open(const char *conf, HelperTpm *ret_tpm, HelperReason *reason
 
         rc = Tss2_TctiLdr_Initialize(conf, &tcti);
         if (rc != TSS2_RC_SUCCESS) {
-                helper_reason(reason, "%s (0x%08x)", Tss2_RC_Decode(rc), rc);
+                helper_reason(reason, "%s (0x%08x)%s", Tss2_RC_Decode(rc), rc,
+                              rc == TSS2_TCTI_RC_NOT_SUPPORTED ? "; is there a TCTI library of that name?" : "");
                 return false;
         }
         *ret_tpm = (HelperTpm){
