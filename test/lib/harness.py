@@ -60,19 +60,19 @@ BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Config
   <limit name="max_completed_connections">4096</limit>
   <limit name="max_connections_per_user">4096</limit>
   <policy context="default">
-    <allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/>
+    <allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="%s"/>
   </policy>
 </busconfig>
 """
 
 
 class Bus:
-    def __init__(self, folder, services=None):
-        """services: {name: the command that is to be started for it}"""
+    def __init__(self, folder, services=None, own="*"):
+        """services: {name: the command that is to be started for it}; own: the name that may be had"""
         path = str(pathlib.Path(folder) / "bus")
         config = pathlib.Path(folder) / "bus.conf"
         activated = pathlib.Path(folder) / "services"
-        config.write_text(BUS_CONFIG % (path, "<servicedir>%s</servicedir>" % activated if services else ""))
+        config.write_text(BUS_CONFIG % (path, "<servicedir>%s</servicedir>" % activated if services else "", own))
         for name, command in (services or {}).items():
             activated.mkdir(exist_ok=True)
             (activated / (name + ".service")).write_text("[D-BUS Service]\nName=%s\nExec=%s\n" % (name, command))

@@ -17,12 +17,13 @@ BUILD = pathlib.Path(os.environ.get("TABRMD_BUILD", "build")).absolute()
 class Swtpm:
     """A software TPM behind a counting proxy: .proxy, .conf (a TCTI name). Or with nobody in between."""
 
-    def __init__(self, folder, started=True, proxied=True):
+    def __init__(self, folder, started=True, proxied=True, version="2.0"):
         self.folder = pathlib.Path(folder)
         self.state = self.folder / "tpm"
         self.state.mkdir(parents=True, exist_ok=True)
         self.data, self.ctrl = str(self.folder / "data"), str(self.folder / "data.ctrl")
         self.process = None
+        self.version = version
         self.start(started)
         self.proxy = proxy.SwtpmProxy(self.data, self.ctrl) if proxied else None
         self.conf = "swtpm:host=127.0.0.1,port=%d" % self.proxy.port if proxied else "swtpm:path=" + self.data
@@ -33,7 +34,7 @@ class Swtpm:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
         self.process = Process("swtpm", [
-            "swtpm", "socket", "--tpm2", "--tpmstate", "dir=%s" % self.state,
+            "swtpm", "socket", *["--tpm2"] * (self.version == "2.0"), "--tpmstate", "dir=%s" % self.state,
             "--server", "type=unixio,path=" + self.data, "--ctrl", "type=unixio,path=" + self.ctrl, "--flags",
             "not-need-init" + ",startup-clear" * started,
         ], self.folder / "swtpm.log")

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the daemon says: what happened, to whom, and what can be done about it; once."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+
+import harness
+import lifecycle
+import tpm
+
+EX_USAGE, EX_UNAVAILABLE = 64, 69
+SET_LOCALITY = tpm.command(0x20001000, parameters=b"\3", tag=0x8001)
+PROGRESS = re.compile("the TPM at .* is there|ready: .*|stopped")
+
+
+class TestCase(lifecycle.Starter):
+    def complaints(self, daemon=None):
+        """-> lines of the log that are more than progress"""
+        lines = (daemon or self.daemon).process.output().splitlines()
+        return [line for line in lines if not PROGRESS.fullmatch(line) and not harness.SANITIZER_NOISE.match(line)]
+
+    def assertSays(self, *patterns, daemon=None):
+        """These, in this order, and nothing else."""
+        harness.wait_until(lambda: len(self.complaints(daemon)) >= len(patterns), "a line of the log")
+        lines = self.complaints(daemon)
+        self.assertEqual(len(lines), len(patterns), lines)
+        for line, pattern in zip(lines, patterns):
+            print("#", line)
+            self.assertRegex(line, pattern)
+
+    def assertEnds(self, status, pattern, daemon):
+        self.assertEqual(daemon.wait(), status)
+        self.assertSays(pattern, daemon=daemon)
+
+    def second(self, conf="libtpms", **keywords):
+        folder = self.folder / "second"
+        folder.mkdir()
+        daemon = harness.Ours(folder, conf, ready=False, **keywords)
+        self.addCleanup(daemon.stop)
+        return daemon
+
+    def me(self):
+        return r"uid %d pid %d \(python3?[\d.]*\) " % (os.geteuid(), os.getpid())
+
+
+@harness.by_socket_only
+class Starts(TestCase):
+    def assertRefuses(self, status, pattern, *options):
+        code, lines = self.run_daemon(*harness.Ours.root_option(), *options)
+        lines = [line for line in lines if not PROGRESS.fullmatch(line)]
+        self.assertEqual((code, len(lines)), (status, 1), lines)
+        print("#", lines[0])
+        self.assertRegex(lines[0], pattern)
+
+    def test_options(self):
+        for option, pattern in (("--nonsense", "--nonsense.*--help"), ("stray", "stray.*--help"),
+                                ("--logger=paper", "stdout or syslog.*paper"),
+                                ("--dbus-name=no name", "com.intel.tss2.Tabrmd.*no name"),
+                                ("--tcti=tabrmd", "--tcti=tabrmd: .*itself"),
+                                ("--tcti=swtpm:port=0", "--tcti=swtpm:port=0: .*1 to 65534"),
+                                ("--max-connections=0", "--max-connections.* from 1 to .* 0"),
+                                ("--socket=/x,mode=9", "/x,mode=9.*mode=0660, group=NAME nor locality="),
+                                ("--no-socket", "--no-socket")):
+            with self.subTest(option):
+                self.assertRefuses(EX_USAGE, pattern, option)
+
+    def test_no_tpm(self):
+        gone = str(self.folder / "gone")
+        for conf, pattern in (("device:" + gone, gone + ": No such file.*firmware.*driver.*--wait"),
+                              ("device:/dev/null", "/dev/null: it is no TPM"),
+                              ("swtpm:path=" + gone, "swtpm at %s: .*No such file" % gone),
+                              ("nonsense", "cannot open nonsense: .*library of that name"),
+                              ("libtpms:%s/state" % gone, "cannot make the directory")):
+            with self.subTest(conf):
+                self.assertRefuses(EX_UNAVAILABLE, pattern, "--tcti=" + conf)
+
+    def test_sockets(self):
+        """run_daemon() has one that can be opened, too."""
+        taken = self.folder / "taken"
+        taken.write_text("mine")
+        for name, pattern in (("taken", "is no socket; remove it, or"), ("a/b/c", "/a/b: cannot be made: No such file"),
+                              ("x" * 110, "at most 107 bytes"), ("s,group=nosuch", "there is no group nosuch")):
+            with self.subTest(name):
+                self.assertRefuses(EX_UNAVAILABLE, "no socket: .*" + pattern, "--tcti=libtpms",
+                                   "--socket=%s/%s" % (self.folder, name))
+        self.assertEqual(taken.read_text(), "mine")
+
+    def test_socket_that_another_daemon_has(self):
+        self.start_subject()
+        self.assertRefuses(EX_UNAVAILABLE, "%s: another daemon has it; .*--socket" % self.daemon.socket, "--tcti=libtpms")
+
+    def test_bus(self):
+        bus = self.start_bus()
+        self.start_subject(bus=bus)
+        pattern = r"session bus: the name %s is taken by uid %d pid %d \(tpm2-abrmd\); .*--dbus-name" % (
+            harness.BUS_NAME, os.geteuid(), self.daemon.process.pid)
+        self.assertEnds(EX_UNAVAILABLE, pattern, self.second(bus=bus))
+        bus.stop()
+        self.assertEnds(EX_UNAVAILABLE, "session bus: it is gone", self.daemon)
+
+    def test_bus_that_is_not_there(self):
+        argv = [harness.Ours.binary, *harness.Ours.root_option(), "--tcti=libtpms", "--session", "--no-socket"]
+        done = subprocess.run(argv, env=harness.clean_env(TABRMD_HELPER=str(harness.HELPER)), stdout=subprocess.PIPE,
+                              text=True, timeout=harness.HANG, check=False)
+        self.assertEqual(done.returncode, EX_UNAVAILABLE)
+        self.assertRegex(done.stdout, "session bus: Could not connect: .*--no-dbus does without")
+
+    def test_name_that_may_not_be_had(self):
+        bus = self.start_bus(own="com.example.Other")
+        self.assertEnds(EX_UNAVAILABLE, "uid %d may not have the name %s: " % (os.geteuid(), harness.BUS_NAME),
+                        self.second(bus=bus))
+
+    def test_tpm_1_2(self):
+        old = self.start_swtpm(proxied=False, version="1.2")
+        self.assertRefuses(EX_UNAVAILABLE, "it is a TPM 1.2 .*TPM 2.0 is needed", "--tcti=" + old.conf)
+
+    def test_failure_mode(self):
+        chip = harness.FakeTpm(self.folder)
+        self.addCleanup(chip.stop)
+        chip.option("fail")
+        self.assertRefuses(EX_UNAVAILABLE, "failure mode .*0x101.*switched off and on", "--tcti=" + chip.conf)
+
+    def test_reasons_to_wait(self):
+        """Each is told when it comes, and not again."""
+        chip = self.folder / "chip"
+        self.daemon = self.start_daemon("device:%s" % chip, options=["--wait"])
+        self.assertSays("waiting for a TPM: .*No such file")
+        chip.mkdir()
+        self.assertSays("No such file", "waiting for a TPM: .*directory")
+        time.sleep(1)
+        self.assertSays("No such file", "waiting for a TPM: .*directory")
+
+
+@harness.by_socket_only
+class Runs(TestCase):
+    def test_quotas(self):
+        self.start_subject(options=["--max-transients=1", "--max-sessions=1"])
+        for _ in range(2):
+            client = self.connect()
+            for make, rc in ((tpm.create_primary(tpm.public_hmac_key(b"x")), 0xB0902),
+                             (tpm.start_auth_session(tpm.SE_HMAC), 0xB0903)):
+                client.run(make)
+                for _ in range(3):
+                    self.assertEqual(client.ask(make).rc, rc)
+        once = [self.me() + "is answered 0xb0902: .*--max-transients", self.me() + "is answered 0xb0903: .*--max-sessions"]
+        self.assertSays(*once, *once)
+
+    def test_connections(self):
+        self.start_subject(options=["--max-connections=1"])
+        self.assertServes()
+        for _ in range(30):
+            self.assertEqual(self.daemon.stream().recv(1), b"")
+        self.assertSays(*[self.me() + "is refused: the limit of 1 connections is reached .--max-connections"] * 10)
+
+    def test_locality(self):
+        bus = self.start_bus()
+        self.start_subject(bus=bus)
+        client = self.connect()
+        for _ in range(3):
+            self.assertEqual(client.ask(SET_LOCALITY).rc, 0xB0907)
+        self.assertServes(client)
+        self.assertSays(self.me() + "may not use locality 3; .*locality=.*--allow-locality")
+
+    def test_what_is_no_command(self):
+        self.start_subject()
+        with self.daemon.stream() as stream:
+            stream.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            self.assertEqual(tpm.Response(tpm.read_message(stream)).rc, 0xB0142)
+        self.assertSays(self.me() + "sent what is no TPM command .*closed")
+
+    def test_tpm_that_is_slow(self):
+        self.tpm = self.start_swtpm(proxied=False)
+        self.daemon = self.start_daemon(self.tpm.conf, options=["--time-limit=1"])
+        client = self.connect()
+        self.assertServes(client)
+        os.kill(self.tpm.process.pid, signal.SIGSTOP)
+        self.assertEqual(client.ask(tpm.get_random()).rc, 0xB0101)
+        os.kill(self.tpm.process.pid, signal.SIGCONT)
+        harness.wait_until(lambda: client.ask(tpm.get_random()).rc == 0, "it is back")
+        self.assertSays("is lost: no answer to command 0x17b of %swithin 1 s .--time-limit.; .*0xb0100" % self.me(),
+                        "the TPM is back")
+
+    def test_tpm_that_is_gone(self):
+        self.tpm = self.start_swtpm(proxied=False)
+        self.daemon = self.start_daemon(self.tpm.conf)
+        client = self.connect()
+        for _ in range(2):
+            self.assertServes(client)
+            self.tpm.process.end(signal.SIGKILL)
+            time.sleep(1)
+            self.tpm.start()
+            harness.wait_until(lambda: client.ask(tpm.get_random()).rc == 0, "it is back")
+        lines = [line for line in self.complaints() if "No such file" not in line]  # while it starts
+        self.assertEqual(len(lines), 6, lines)
+        for line, pattern in zip(lines, 2 * ["the TPM is lost: swtpm at %s: .*closed" % self.tpm.data,
+                                             "the TPM is not back: .*refused", "the TPM is back"]):
+            self.assertRegex(line, pattern)
+
+    def test_helper_that_crashes(self):
+        self.daemon = self.start_daemon("libtpms")
+        client = self.connect()
+        with open("/proc/%d/task/%d/children" % (self.daemon.process.pid, self.daemon.process.pid), encoding="ascii") as file:
+            os.kill(int(file.read()), signal.SIGABRT)
+        harness.wait_until(lambda: client.ask(tpm.get_random()).rc == 0, "it is back")
+        self.assertSays("the TPM is lost: the helper program ended: signal 6 ", "the TPM is back")
+
+    if os.geteuid() == 0:
+
+        def test_full_disk(self):
+            """The TPM's state cannot be written: libtpms says more than one line, the helper one."""
+            full = self.folder / "full"
+            full.mkdir()
+            wrap = ["unshare", "-m", "--propagation", "private", "sh", "-ec",
+                    'mount -t tmpfs -o size=4k tmpfs "$0"; exec "$@"', full]
+            daemon = self.second("libtpms:%s/state" % full, wrap=wrap)
+            self.assertEqual(daemon.wait(), EX_UNAVAILABLE)
+            lines = [line for line in self.complaints(daemon) if "No space left" in line]
+            self.assertEqual(len(lines), 1, daemon.process.output())
+            self.assertRegex(lines[0], "cannot be written")
+
+
+if __name__ == "__main__":
+    harness.main()
