@@ -130,18 +130,20 @@ static void test_wait(void **state) {
         client_submit(0, FAKE_SLOW);
         assert_int_equal(clients[0].rc, RM_RC(TPM2_RC_INITIALIZE));
         bench_until(bench.fake.n_opens == 3);
+        assert_int_equal(bench.n_started, 3);
+        assert_int_equal(bench.started, RM_RC(TPM2_RC_FAILURE));
 
         bench.fake.refuse_open = false;
         bench_until(fake_waits(&bench.fake));
         fake_answer(&bench.fake, TPM2_RC_FAILURE);
         bench_until(fake_waits(&bench.fake));
         fake_lose(&bench.fake);
-        assert_int_equal(bench.n_started, 0);
+        assert_int_not_equal(bench.started, TSS2_RC_SUCCESS);
         client_submit(0, FAKE_SLOW);
         assert_int_equal(clients[0].rc, RM_RC(TPM2_RC_INITIALIZE));
 
         bench.fake.mute = false;
-        bench_until(bench.n_started == 1);
+        bench_until(bench.started == TSS2_RC_SUCCESS);
         assert_int_equal(bench.started, TSS2_RC_SUCCESS);
         assert_true(broker_has_started(bench.broker));
         client_submit(0, FAKE_SLOW);

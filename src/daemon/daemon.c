@@ -134,14 +134,14 @@ static void on_started(void *userdata, TSS2_RC rc, const char *detail) {
 
         if (daemon->state >= DAEMON_STOPPING)
                 return;
-        if (rc == TSS2_RC_SUCCESS)
+        if (rc == TSS2_RC_SUCCESS) {
                 log_info("the TPM at %s is there", daemon->options->tcti);
-        else if (!daemon->options->wait)
+        } else if (!daemon->options->wait) {
                 log_error("no TPM: %s (--tcti=%s; --wait waits for one)", detail, daemon->options->tcti);
-
-        if (rc != TSS2_RC_SUCCESS && !daemon->options->wait)
                 daemon_stop(daemon, EX_UNAVAILABLE);
-        else if (daemon->state == DAEMON_STARTING)
+                return;
+        }
+        if (daemon->state == DAEMON_STARTING)
                 open_doors(daemon);
 }
 

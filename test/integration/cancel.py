@@ -8,7 +8,6 @@ import time
 import harness
 import tpm
 
-CANCEL = struct.pack(">HII", 0x8001, 10, 0x20001001)
 CANCELED = 0x909
 NOT_IMPLEMENTED = 0xB0002
 TRIES, ENOUGH = 10, 0.8
@@ -23,7 +22,7 @@ class Code:
         self.close = self.client.close
 
     def cancel(self):
-        self.send(CANCEL)
+        self.send(tpm.CANCEL)
         return 0
 
     def receive(self):
@@ -120,7 +119,7 @@ class Cancel(harness.TestCase):
         client = self.connect()
         self.assertServes(client)
         self.proxy.hold()
-        client.send(tpm.get_random(20) + tpm.get_random(21) + CANCEL + tpm.get_random(22))
+        client.send(tpm.get_random(20) + tpm.get_random(21) + tpm.CANCEL + tpm.get_random(22))
         self.assertTrue(self.proxy.held.wait(harness.HANG))
         self.proxy.release()
         self.assertEqual(random_size(client.receive()), (0, 20))

@@ -2,20 +2,12 @@
 """A TPM that does not answer is given up after its time, and opened again."""
 
 import os
-import pathlib
 import signal
 
 import harness
 import tpm
 
 LIMITS = ["--time-limit=1", "--time-limit-long=2"]
-LOST = 0xB0101
-NO_TPM = 0xB0100
-
-
-def children(pid):
-    path = pathlib.Path("/proc/%d/task/%d/children" % (pid, pid))
-    return [int(child) for child in path.read_text().split()]
 
 
 class Hangs(harness.TestCase):
@@ -27,8 +19,8 @@ class Hangs(harness.TestCase):
         stop()
         first.send(tpm.get_random(20))
         second.send(tpm.get_random(21))
-        self.assertEqual([first.receive().rc, second.receive().rc], [LOST, LOST])
-        self.assertIn(first.ask(tpm.get_random()).rc, (NO_TPM, LOST))
+        self.assertEqual([first.receive().rc, second.receive().rc], [tpm.LOST, tpm.LOST])
+        self.assertIn(first.ask(tpm.get_random()).rc, (tpm.NO_TPM, tpm.LOST))
         self.assertIdle()
         return first, second
 
@@ -48,11 +40,11 @@ class Hangs(harness.TestCase):
 
     def test_helper_that_hangs_is_replaced(self):
         self.daemon = self.start_daemon("libtpms", options=LIMITS)
-        helper, = children(self.daemon.process.pid)
+        helper, = harness.children(self.daemon.process.pid)
         clients = self.assertGivenUp(lambda: os.kill(helper, signal.SIGSTOP))
         self.assertBack(*clients)
-        harness.wait_until(lambda: helper not in children(self.daemon.process.pid), "the helper that hung is gone")
-        self.assertEqual(len(children(self.daemon.process.pid)), 1)
+        harness.wait_until(lambda: helper not in harness.children(self.daemon.process.pid), "the helper that hung is gone")
+        self.assertEqual(len(harness.children(self.daemon.process.pid)), 1)
 
     if harness.IS_DEVICE:
 
@@ -60,7 +52,7 @@ class Hangs(harness.TestCase):
             """It cannot even be closed as long as it does not."""
             self.start_subject(options=LIMITS)
             clients = self.assertGivenUp(self.proxy.hold)
-            self.assertEqual(clients[0].ask(tpm.get_random()).rc, NO_TPM)
+            self.assertEqual(clients[0].ask(tpm.get_random()).rc, tpm.NO_TPM)
             self.proxy.release()
             self.assertBack(*clients)
 

@@ -299,9 +299,7 @@ class Backends(harness.TestCase):
 
     def test_helper_ends_with_the_daemon(self):
         self.check("libtpms")
-        children = "/proc/%d/task/%d/children" % (self.daemon.process.pid, self.daemon.process.pid)
-        with open(children, encoding="ascii") as file:
-            helpers = [int(pid) for pid in file.read().split()]
+        helpers = harness.children(self.daemon.process.pid)
         self.assertTrue(helpers)
         self.assertEqual(self.daemon.stop(signal.SIGKILL), -signal.SIGKILL)
         harness.wait_until(lambda: not any(harness.runs(pid) for pid in helpers), "the helper ends", timeout=20)

@@ -14,7 +14,6 @@ import tpm
 NV_DEFINE_SPACE, NV_INCREMENT, NV_READ = 0x12A, 0x134, 0x14E
 COUNTER_ATTRIBUTES = 0x02060016  # a counter, read and written with its own authorization, which no attack locks
 FIRST_INDEX = 0x01500010
-LOST, NO_TPM = 0xB0101, 0xB0100
 CLIENTS = 4
 
 
@@ -53,7 +52,7 @@ class Incrementer(threading.Thread):
             while not self.stopping:
                 rc = self.client.ask(increment(self.index)).rc
                 self.answers[rc] += 1
-                if rc == NO_TPM:
+                if rc == tpm.NO_TPM:
                     time.sleep(0.01)
         except (OSError, EOFError) as error:
             self.failure = error
@@ -85,11 +84,11 @@ class Outage(harness.TestCase):
             incrementer.join(harness.HANG)
             self.assertIsNone(incrementer.failure)
             answers = incrementer.answers
-            self.assertLessEqual(set(answers), {0, LOST, NO_TPM}, answers)
+            self.assertLessEqual(set(answers), {0, tpm.LOST, tpm.NO_TPM}, answers)
             # Of a command that was lost nobody knows whether it was executed; of all others everybody does.
             counted = incrementer.value() - incrementer.first
             self.assertGreaterEqual(counted, answers[0])
-            self.assertLessEqual(counted, answers[0] + answers[LOST])
+            self.assertLessEqual(counted, answers[0] + answers[tpm.LOST])
             all_answers += answers
         print("#", ", ".join("0x%x: %d" % pair for pair in sorted(all_answers.items())))
         return all_answers
@@ -109,13 +108,13 @@ class Outage(harness.TestCase):
         for _ in range(2):
             self.assertProgress()
             os.kill(self.tpm.process.pid, signal.SIGSTOP)
-            harness.wait_until(lambda: any(i.answers[NO_TPM] for i in self.incrementers), "it is given up")
+            harness.wait_until(lambda: any(i.answers[tpm.NO_TPM] for i in self.incrementers), "it is given up")
             os.kill(self.tpm.process.pid, signal.SIGCONT)
             self.assertProgress()
             for incrementer in self.incrementers:
-                del incrementer.answers[NO_TPM]
+                del incrementer.answers[tpm.NO_TPM]
         answers = self.finish()
-        self.assertGreater(answers[LOST], 0)
+        self.assertGreater(answers[tpm.LOST], 0)
 
     def test_killed_and_started_again(self):
         self.start()
@@ -124,7 +123,7 @@ class Outage(harness.TestCase):
             self.tpm.restart()
         answers = self.finish()
         # Each time everybody has at most one command under way.
-        self.assertLessEqual(answers[LOST], 4 * CLIENTS)
+        self.assertLessEqual(answers[tpm.LOST], 4 * CLIENTS)
 
 
 if __name__ == "__main__":

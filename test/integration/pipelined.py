@@ -4,15 +4,12 @@
 import contextlib
 import random
 import socket
-import struct
 import threading
 import time
 
 import harness
 import tpm
 
-CANCEL = struct.pack(">HII", 0x8001, 10, 0x20001001)
-SET_LOCALITY_0 = struct.pack(">HIIB", 0x8001, 11, 0x20001000, 0)
 
 
 class Pipelined(harness.TestCase):
@@ -46,7 +43,7 @@ class Pipelined(harness.TestCase):
                 data += tpm.get_random(n)
                 sizes.append(12 + n)
                 if rnd.random() < 0.1:
-                    data += SET_LOCALITY_0
+                    data += tpm.set_locality(0)
                     sizes.append(10)
             self.exchange(data, sizes, rnd, half_close=seed % 2)
 
@@ -118,7 +115,7 @@ class Cancels(harness.TestCase):
             rnd = random.Random(seed)
             data, n_commands = b"", rnd.choice([1, 5, 80])
             for _ in range(n_commands):
-                data += CANCEL * rnd.randrange(3) + tpm.get_random(4) + CANCEL * rnd.randrange(3)
+                data += tpm.CANCEL * rnd.randrange(3) + tpm.get_random(4) + tpm.CANCEL * rnd.randrange(3)
             with self.daemon.stream() as sock:
                 sock.settimeout(harness.HANG)
                 at = 0
@@ -140,7 +137,7 @@ class Cancels(harness.TestCase):
         for n in range(120):
             with self.daemon.stream() as sock:
                 sock.settimeout(harness.HANG)
-                sock.sendall(CANCEL * n + read_clock)
+                sock.sendall(tpm.CANCEL * n + read_clock)
                 self.assertEqual(tpm.Response(tpm.read_message(sock)).rc, 0)
 
     def test_flood_of_cancels_does_not_cost_the_tpm(self):
@@ -148,7 +145,7 @@ class Cancels(harness.TestCase):
         client, other = self.connect(), self.connect()
         key = other.create_primary(tpm.public_hmac_key(b"other"))
         for _ in range(5):
-            client.send(tpm.create_primary(tpm.PUBLIC_RSA_SIGN) + CANCEL * 5000)
+            client.send(tpm.create_primary(tpm.PUBLIC_RSA_SIGN) + tpm.CANCEL * 5000)
             self.assertIn(client.receive().rc, (0, 0x909))
         other.run(tpm.read_public(key))
         self.assertNotIn("lost", self.daemon.process.output())

@@ -108,20 +108,12 @@ class TestCase(harness.TestCase):
         return lines[0]
 
 
-def children_of(pid):
-    return [int(child) for child in pathlib.Path("/proc/%d/task/%d/children" % (pid, pid)).read_text().split()]
-
-
-def set_locality(locality):
-    return tpm.command(0x20001000, parameters=bytes([locality]), tag=0x8001)
-
-
 class Rights(TestCase):
     def assertLocalities(self, path, allowed):
         client = self.to(path)
         for locality in (*range(6), 32, 255):
             wanted = 0 if locality in allowed else RC_LOCALITY
-            self.assertEqual(client.ask(set_locality(locality)).rc, wanted, (path, locality))
+            self.assertEqual(client.ask(tpm.set_locality(locality)).rc, wanted, (path, locality))
         self.assertServes(client)
 
     def test_localities(self):
@@ -178,7 +170,7 @@ class Inherited(TestCase):
         clients = [self.to(path) for path in paths]
         for client in clients:
             self.assertServes(client)
-            self.assertEqual(client.ask(set_locality(1)).rc, RC_LOCALITY)
+            self.assertEqual(client.ask(tpm.set_locality(1)).rc, RC_LOCALITY)
         ready = [line for line in self.daemon.process.output().splitlines() if line.startswith("ready")]
         self.assertEqual(len(ready), 1)
         self.assertNotIn("/run/tpm2-abrmd", ready[0])
@@ -192,14 +184,14 @@ class Inherited(TestCase):
         theirs, ours, other = map(self.path, ("theirs", "ours", "other"))
         self.start_inherited(theirs, other, options=["--socket", ours, "--socket", theirs + ",locality=3"])
         for path, rc in ((theirs, 0), (ours, RC_LOCALITY), (other, RC_LOCALITY)):
-            self.assertEqual(self.to(path).ask(set_locality(3)).rc, rc, path)
+            self.assertEqual(self.to(path).ask(tpm.set_locality(3)).rc, rc, path)
         self.assertTrue(os.path.exists(ours + ".lock"))
         self.assertEqual(self.daemon.stop(), 0)
         self.assertEqual([os.path.exists(path) for path in (theirs, ours, other)], [True, False, True])
 
     def test_nothing_of_it_gets_to_the_helper(self):
         self.start_inherited(self.path("a"), self.path("b"))
-        helpers = children_of(self.daemon.process.pid)
+        helpers = harness.children(self.daemon.process.pid)
         self.assertTrue(helpers)
         with open("/proc/net/unix", encoding="ascii") as table:
             names = [line.split() for line in table]
@@ -328,7 +320,7 @@ class Namespaces(TestCase):
         self.assertServesInside(inside, path)
         holder = harness.wait_until(lambda: self.let_in(path), "the client inside is gone")
         self.addCleanup(holder.close)
-        pid, = children_of(inside.pid)
+        pid, = harness.children(inside.pid)
         self.assertEqual(self.ask_inside(inside, path), "refused")
         self.assertRegex(self.refusals()[-1], r"\bpid %d\b.*python" % pid)
 
@@ -345,7 +337,7 @@ class Namespaces(TestCase):
                 line, = self.refusals()
                 self.assertRegex(line, r"\bpid (unknown|0)\b")
                 self.assertNotRegex(line, "python")
-                os.kill(children_of(self.daemon.process.pid)[0], signal.SIGTERM)
+                os.kill(harness.children(self.daemon.process.pid)[0], signal.SIGTERM)
                 self.assertEqual(self.daemon.wait(), 0)
                 self.daemon.process.log.unlink()
 

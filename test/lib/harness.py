@@ -31,7 +31,7 @@ import tcti
 import tpm
 from device import IS_DEVICE, Device
 # Some of these are for those who import this.
-from process import HANG, TICKS, Process, can_connect, clean_env, runs, wait_until  # noqa: F401
+from process import HANG, TICKS, Process, can_connect, children, clean_env, runs, wait_until  # noqa: F401
 from tpms import BUILD, FakeTpm, Swtpm, TcpSwtpm  # noqa: F401
 LIBRARY = pathlib.Path(os.environ.get("TABRMD_LIBRARY", BUILD / "src/tcti")).absolute()
 PEER = pathlib.Path(os.environ.get("TABRMD_PEER", BUILD / "peer")).absolute()

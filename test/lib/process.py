@@ -34,6 +34,11 @@ def runs(pid):
     return False
 
 
+def children(pid):
+    """-> process ids"""
+    return [int(child) for child in pathlib.Path("/proc/%d/task/%d/children" % (pid, pid)).read_text().split()]
+
+
 class Process:
     """A child with its output in a file. It ends with us, however we end, but not on a Ctrl-C that is meant for us."""
 

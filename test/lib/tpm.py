@@ -82,6 +82,15 @@ def get_random(n=8):
     return command(CC_GET_RANDOM, parameters=u16(n))
 
 
+def set_locality(locality):
+    """A reserved code of the socket: see docs/PROTOCOL.md."""
+    return command(0x20001000, parameters=bytes([locality]), tag=ST_NO_SESSIONS)
+
+
+CANCEL = command(0x20001001, tag=ST_NO_SESSIONS)  # the other one
+NO_TPM, LOST = 0xB0100, 0xB0101  # there is no TPM; it went away with the command
+
+
 def get_capability(capability, prop, count):
     return command(CC_GET_CAPABILITY, parameters=u32(capability) + u32(prop) + u32(count))
 

@@ -22,7 +22,6 @@ import tpm
 SERVICE, SOCKET = "tpm2-abrmd.service", "tpm2-abrmd.socket"
 PATH = "/run/tpm2-abrmd/tpm.sock"
 NAME, OBJECT, INTERFACE = "com.intel.tss2.Tabrmd", "/com/intel/tss2/Tabrmd/Tcti", "com.intel.tss2.TctiTabrmd"
-NO_TPM, LOST = 0xB0100, 0xB0101
 BY_SOCKET, BY_BUS = "tabrmd:socket=" + PATH, "tabrmd:bus_type=system"
 CHIP = "/dev/tpm0"
 BEFORE = {}
@@ -233,7 +232,7 @@ class Units(harness.TestCase):
             systemctl("start", SERVICE)
             self.assertEqual(state(SERVICE), "active")
             self.assertIn(NAME, run("busctl", "list", "--acquired").stdout)
-            self.assertEqual(self.client().ask(tpm.get_random()).rc, NO_TPM)
+            self.assertEqual(self.client().ask(tpm.get_random()).rc, tpm.NO_TPM)
             refused = create_connection(NAME, check=False)
             self.assertNotEqual(refused.returncode, 0)
             self.assertNotRegex(refused.stderr, "(?i)timed out|timeout")
@@ -278,7 +277,7 @@ class Units(harness.TestCase):
         systemctl("enable", "--now", socket, service)
         self.assertEqual(state(service), "active")
         client = self.client(path)
-        self.assertEqual(client.ask(tpm.get_random()).rc, NO_TPM)
+        self.assertEqual(client.ask(tpm.get_random()).rc, tpm.NO_TPM)
         self.start_vtpm(1)
         harness.wait_until(lambda: client.ask(tpm.get_random()).rc == 0, "its TPM is found")
         self.assertEqual(shown(service, "NRestarts"), "0")
