@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What is built for another libc, and talks to the daemon."""
+
+import os
+import pathlib
+import re
+import subprocess
+import threading
+
+import harness
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def run(*argv, **env):
+    done = subprocess.run([str(a) for a in argv], env={**os.environ, **env}, capture_output=True, text=True,
+                          timeout=harness.HANG * 5, check=False)
+    if done.returncode:
+        raise AssertionError("%s: %d\n%s%s" % (" ".join(map(str, argv)), done.returncode, done.stdout, done.stderr))
+    return done.stdout
+
+
+class Musl(harness.TestCase):
+    """The client library and a program that uses it, with no other header than those of musl and tpm2-tss."""
+
+    def setUp(self):
+        super().setUp()
+        self.build = self.folder / "build"
+        include = self.folder / "include"
+        include.mkdir()
+        (include / "tss2").symlink_to(run("pkg-config", "--variable=includedir", "tss2-mu").strip() + "/tss2")
+        flags = "-isystem%s" % include
+        run("meson", "setup", "--werror", "-Dclient_only=true", "-Dtests=disabled", "-Dc_args=" + flags, self.build, ROOT,
+            CC="musl-gcc")
+        run("meson", "compile", "-C", self.build)
+        self.library = self.build / "src/tcti/libtss2-tcti-tabrmd.so.0"
+        self.client = self.folder / "client"
+        (self.folder / "own").mkdir()
+        (self.folder / "own/tss2").symlink_to(ROOT / "src/tcti/tss2")
+        run("musl-gcc", "-Wall", "-Wextra", "-Werror", "-I%s" % (self.folder / "own"), flags,
+            ROOT / "test/install/client.c", self.library, "-o", self.client, "-Wl,-rpath," + str(self.library.parent))
+
+    def talk(self, conf):
+        """Does what the client says, which see."""
+        actions = {"hold": self.proxy.hold, "wait": lambda: self.proxy.held.wait(harness.HANG),
+                   "release": self.proxy.release}
+        env = harness.clean_env(DBUS_SESSION_BUS_ADDRESS=self.bus.address)
+        with subprocess.Popen([self.client, conf], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, bufsize=1) as client:
+            timer = threading.Timer(harness.HANG, client.kill)
+            timer.start()
+            for name, action in actions.items():
+                self.assertEqual(client.stdout.readline(), name + "\n")
+                action()
+                client.stdin.write("\n")
+            rest, _ = client.communicate()
+            timer.cancel()
+        self.assertEqual((client.returncode, rest), (0, ""))
+
+    def test_library_and_program(self):
+        for path in self.library, self.client:
+            needed = re.findall(r"\(NEEDED\).*\[(.*)\]", run("readelf", "--dynamic", path))
+            self.assertEqual(set(needed) - {self.library.name}, {"libc.so"}, path)
+        self.start_subject(bus=self.start_bus())
+        for conf in "socket=" + self.daemon.socket, "bus_type=session":
+            with self.subTest(conf):
+                self.talk(conf)
+        self.assertTpmEmpty()
+
+
+if __name__ == "__main__":
+    harness.main()
