@@ -52,7 +52,7 @@ lint:
 	@clang-format --dry-run -Werror $(SOURCES)
 	$(PYTHON) test/lib/layers.py
 	$(PYTHON) test/lib/coverage.py
-	shellcheck -x run check .ci/run test/lib/*.sh test/fuzz/*.sh test/vm/*.sh test/vm/init debian/make-deb.sh debian/tpm2-abrmd.init
+	shellcheck -x run check .ci/run test/lib/*.sh test/fuzz/*.sh test/vm/*.sh test/vm/init debian/make-deb.sh debian/tpm2-abrmd.init debian/tpm2-abrmd.postrm
 	if command -v cppcheck; then cppcheck -q --error-exitcode=1 --library=gtk --suppress=unknownMacro -Isrc $(shell find src -name "*.c" ! -name "test-*"); fi
 
 # The prefix is compiled in: the daemon looks for its helper below it.
@@ -68,7 +68,11 @@ deb:
 check-deb: deb
 	PYTHONPATH=test/lib PYTHONDONTWRITEBYTECODE=1 $(PYTHON) test/install/packages.py build-deb build-roots
 
+# The packages below a systemd, in a virtual machine whose root check-deb has made.
+check-units: all check-deb
+	TABRMD_DEBS=$(abspath build-deb) test/vm/check-vm.sh $(BUILD) build-vm test/vm/inside-systemd.sh build-roots/base
+
 clean:
 	rm -rf $(BUILD) build-run build-check build-mutants build-coverage build-fuzz build-vm build-deb build-roots
 
-.PHONY: all check check-vm bench sim mutants fuzz coverage format lint install deb check-deb clean
+.PHONY: all check check-vm bench sim mutants fuzz coverage format lint install deb check-deb check-units clean

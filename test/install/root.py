@@ -19,6 +19,7 @@ import harness
 PEER_PACKAGES = ["libtss2-tcti-tabrmd-dev", "libtss2-tcti-tabrmd0", "tpm2-abrmd"]
 APPLICATIONS = ["clevis", "clevis-tpm2", "dbus", "libtpm2-pkcs11-1", "libtpm2-pkcs11-tools", "opensc", "openssl",
                 "python3-tpm2-pytss", "tpm2-openssl", "tpm2-tools"]
+BOOTED = ["kmod", "swtpm", "systemd-sysv", "udev"]  # what test/vm/units.py needs besides, where it is a machine's root
 APT_OPTIONS = ["Acquire::http", "Acquire::https", "Acquire::Check-Valid-Until", "Acquire::Check-Date"]
 DAY = 24 * 60 * 60
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -55,7 +56,7 @@ def find_sources():
 def make_base(folder):
     """-> the root below the layers, which is never changed. It is made anew every day."""
     base, stamp = folder / "base", folder / "base.made-of"
-    sources, packages = find_sources(), ",".join(PEER_PACKAGES + APPLICATIONS)
+    sources, packages = find_sources(), ",".join(PEER_PACKAGES + APPLICATIONS + BOOTED)
     if stamp.exists() and stamp.read_text() == sources + packages and time.time() - stamp.stat().st_mtime < DAY:
         return base
     stamp.unlink(missing_ok=True)

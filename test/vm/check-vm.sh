@@ -30,8 +30,8 @@ fi
 run=$(mktemp -d /tmp/tabrmd-vm-XXXXXX)
 trap 'rm -rf "$run"' EXIT
 echo "exit 0" >"$run/nothing"
-printf 'export TABRMD_BUILD=%q TABRMD_VM=%q TABRMD_PEER=%q\nexec %q\n' "$host$build" "$host$dir" \
-        "$host${TABRMD_PEER:-$build/peer}" "$host$script" >"$run/script"
+printf 'export TABRMD_BUILD=%q TABRMD_VM=%q TABRMD_PEER=%q TABRMD_DEBS=%q\nexec %q\n' "$host$build" "$host$dir" \
+        "$host${TABRMD_PEER:-$build/peer}" "$host${TABRMD_DEBS:-}" "$host$script" >"$run/script"
 
 # boot ACCELERATOR SECONDS SCRIPT: three serial lines for the console, what the script says, and its exit status. One CPU:
 # emulated, a process that is woken on another one waits for that one's timer.

@@ -7,6 +7,8 @@ set -euo pipefail
 dir=$(realpath -m "${1:?usage: prepare.sh DIR}")
 here=$(realpath "$(dirname "$0")")
 mkdir -p "$dir"
+exec 9>"$dir/lock"
+flock 9
 
 # fetch PACKAGE...: downloads and unpacks below the current directory
 fetch() {
@@ -68,7 +70,10 @@ done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }' | while read -r path; do
         cp "$path" "$root/modules/"
         echo "/modules/${path##*/}" >>"$root/modules/order"
 done
-(cd "$root" && find . | cpio --quiet -o -H newc | gzip -1) >"$dir/initramfs"
+(cd "$root" && find . | cpio --quiet -o -H newc | gzip -1) >"$dir/initramfs.new"
 rm -rf "$root"
-cp "$dir/kernel/boot/vmlinuz-$version" "$dir/vmlinuz"
+cp "$dir/kernel/boot/vmlinuz-$version" "$dir/vmlinuz.new"
+# Another machine may be about to boot with those that are there.
+mv "$dir/initramfs.new" "$dir/initramfs"
+mv "$dir/vmlinuz.new" "$dir/vmlinuz"
 echo "$version" >"$dir/version"
