@@ -3,6 +3,7 @@
 #include "tpm/protocol.h"
 #include "util/fd.h"
 #include "util/log.h"
+#include "util/platform.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -40,7 +41,7 @@ static bool broker_map(Broker *broker, const RmLimits *limits, GError **error) {
                             g_strerror(errno));
                 return false;
         }
-        (void)madvise(block, size, MADV_DONTDUMP);
+        platform_hide_memory(block, size);
 
         broker->rm = rm_init(block, limits);
         if (!broker->rm) {

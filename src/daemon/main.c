@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "daemon/daemon.h"
+#include "util/platform.h"
 
 #include <locale.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -50,7 +50,7 @@ int main(int argc, char **argv) {
         }
 
         /* What passes through is secret: no core files, no debugger of the same user. */
-        (void)prctl(PR_SET_DUMPABLE, 0);
+        platform_hide_process();
         (void)signal(SIGPIPE, SIG_IGN);
         (void)signal(SIGHUP, SIG_IGN);
         log_open(options.logger, "tpm2-abrmd", LOG_INFO);

@@ -6,6 +6,7 @@
 #include "util/fd.h"
 #include "util/list.h"
 #include "util/log.h"
+#include "util/platform.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -67,16 +68,16 @@ static void frontend_serve(FrontendUnix *frontend, int fd_taken) {
         };
         fd_auto fd = fd_taken;
         g_autoptr(GError) error = NULL;
-        struct ucred credentials = { 0 };
-        socklen_t n = sizeof(credentials);
         Client *client;
         Peer peer;
+        uid_t uid;
+        pid_t pid;
 
-        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &n) < 0) {
+        if (!platform_peer(fd, &uid, &pid)) {
                 log_limited(LOG_WARNING, "a client is refused: who it is cannot be told: %s", g_strerror(errno));
                 return;
         }
-        peer = peer_make(credentials.uid, credentials.pid);
+        peer = peer_make(uid, pid);
 
         client = g_new0(Client, 1);
         client->stream = stream_new(&config, fd, &peer, client_closed, client, &error);
@@ -265,9 +266,7 @@ static int listener_open(const FrontendUnixConfig *config, const struct sockaddr
                 fail(error, path, "no socket");
                 return -1;
         }
-        /* What is bound gets the mode of the socket less the umask: at no moment is it open to more than it shall be.
-         */
-        if (fchmod(fd, config->mode) < 0 || bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0) {
+        if (platform_bind(fd, (const struct sockaddr *)address, sizeof(*address), config->mode) < 0) {
                 fail(error, path, "cannot be bound");
                 return -1;
         }

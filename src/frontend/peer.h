@@ -7,7 +7,7 @@
 /*
  * Who a client is
  *
- * Its command is read from /proc when it comes, since it may be gone by the time somebody asks. That is for people who
+ * Its name is asked for when it comes, since it may be gone by the time somebody asks. That is for people who
  * read logs, and decides nothing: a process may end, and its number be another's, between connect() and here. Its
  * unit is not read: that takes a lock of the kernel's which those who make and remove groups of processes may hold for
  * long.

@@ -2,6 +2,7 @@
 #include "helper/helper.h"
 #include "tpm/header.h"
 #include "tpm/writer.h"
+#include "util/platform.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sysexits.h>
 #include <tss2/tss2_tpm2_types.h>
@@ -190,7 +190,7 @@ static bool open_tpm(const char *conf, HelperReason *reason) {
 static void set_up_process(void) {
         sigset_t none;
 
-        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        platform_end_with_parent();
         (void)fcntl(HELPER_FD, F_SETFD, FD_CLOEXEC);
         sigemptyset(&none);
         (void)sigprocmask(SIG_SETMASK, &none, NULL);

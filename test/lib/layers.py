@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Fails on an #include that goes the wrong way: layers.py [ROOT]"""
+"""Fails on an #include that goes the wrong way, and on what is only for one system: layers.py [ROOT]"""
 
 import pathlib
 import re
@@ -13,7 +13,7 @@ LAYERS = {
     "resmgr": ["resmgr", "tpm"],
     "backend": ["backend", "util", "tpm"],
     "broker": ["broker", "resmgr", "tpm", "util", "backend/backend.h"],
-    "helper": ["helper", "tpm", "util/fd.h", "backend/helper-protocol.h"],
+    "helper": ["helper", "tpm", "util/fd.h", "util/platform.h", "backend/helper-protocol.h"],
     "frontend": ["frontend", "broker", "tpm", "util"],
     "daemon": ["daemon", "frontend", "broker", "backend", "resmgr", "tpm", "util"],
     "tcti": ["tcti", "tpm", "util/fd.h", "util/list.h"],
@@ -29,6 +29,10 @@ FORBIDDEN = {
 
 # other headers that need what FORBIDDEN says
 NEEDS_GLIB = {"util/log.h", "util/loop.h"}
+
+# the one file that is conditional on the system, and what is for it alone
+PLATFORM = "util/platform.c"
+OF_PLATFORM = re.compile(r"\s*#\s*(el)?if.*__(linux|FreeBSD)(__)?\b|\s*#\s*include\s*<sys/(prctl|procctl|sysctl|ucred)\.h>")
 
 # headers of one layer that another may use besides, for tests
 TESTS_TOO = {"test/lib"}
@@ -48,6 +52,8 @@ def check(path, root):
     is_test = path.name.startswith("test-")
     own = LAYERS[folder] + (TEST_LAYERS.get(folder, []) + list(TESTS_TOO) if is_test else [])
     for number, line in enumerate(path.read_text().splitlines(), 1):
+        if OF_PLATFORM.match(line) and not is_test and path != root / "src" / PLATFORM:
+            yield "%s:%d: what depends on the system is in %s" % (path.relative_to(root), number, PLATFORM)
         match = re.match(r'\s*#\s*include\s*([<"])([^>"]+)[>"]', line)
         if not match:
             continue
@@ -66,7 +72,7 @@ def main():
     root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parents[2]).resolve()
     files = sorted((root / "src").rglob("*.[ch]"))
     complaints = [complaint for path in files for complaint in check(path, root)]
-    print("\n".join(complaints + ["layers: %d files, %d wrong includes" % (len(files), len(complaints))]))
+    print("\n".join(complaints + ["layers: %d files, %d wrong lines" % (len(files), len(complaints))]))
     sys.exit(1 if complaints or not files else 0)
 
 

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "util/platform.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#if defined(__linux__)
+
+#include "util/fd.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+
+bool platform_peer(int fd, uid_t *ret_uid, pid_t *ret_pid) {
+        struct ucred credentials = { 0 };
+        socklen_t n = sizeof(credentials);
+
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &n) < 0)
+                return false;
+        *ret_uid = credentials.uid;
+        *ret_pid = credentials.pid;
+        return true;
+}
+
+/* That of another PID namespace would tell of other processes. */
+static bool proc_is_ours(void) {
+        char text[16];
+        ssize_t n = readlink("/proc/self", text, sizeof(text) - 1);
+
+        text[n > 0 ? n : 0] = '\0';
+        return strtol(text, NULL, 10) == getpid();
+}
+
+bool platform_process_name(pid_t pid, char *name, size_t size) {
+        char path[64];
+        ssize_t n;
+
+        if (!proc_is_ours())
+                return false;
+        snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+        fd_auto fd = open(path, O_RDONLY | O_CLOEXEC);
+        n = fd < 0 ? -1 : read(fd, name, size - 1);
+        if (n <= 0)
+                return false;
+        name[name[n - 1] == '\n' ? n - 1 : n] = '\0';
+        return true;
+}
+
+/* What is bound gets the mode of the socket less the umask. */
+int platform_bind(int fd, const struct sockaddr *address, socklen_t n_address, mode_t mode) {
+        return fchmod(fd, mode) < 0 ? -1 : bind(fd, address, n_address);
+}
+
+void platform_hide_process(void) {
+        (void)prctl(PR_SET_DUMPABLE, 0);
+}
+
+void platform_hide_memory(void *block, size_t size) {
+        (void)madvise(block, size, MADV_DONTDUMP);
+}
+
+void platform_end_with_parent(void) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+}
+
+#elif defined(__FreeBSD__)
+
+#include <sys/procctl.h>
+#include <sys/stat.h>
+#include <sys/sysctl.h>
+#include <sys/ucred.h>
+#include <sys/un.h>
+#include <sys/user.h>
+
+bool platform_peer(int fd, uid_t *ret_uid, pid_t *ret_pid) {
+        struct xucred credentials = { 0 };
+        socklen_t n = sizeof(credentials);
+
+        if (getsockopt(fd, SOL_LOCAL, LOCAL_PEERCRED, &credentials, &n) < 0)
+                return false;
+        if (credentials.cr_version != XUCRED_VERSION) {
+                errno = EPROTO;
+                return false;
+        }
+        *ret_uid = credentials.cr_uid;
+        *ret_pid = credentials.cr_pid;
+        return true;
+}
+
+bool platform_process_name(pid_t pid, char *name, size_t size) {
+        int mib[] = { CTL_KERN, KERN_PROC, KERN_PROC_PID, pid };
+        struct kinfo_proc process;
+        size_t n = sizeof(process);
+
+        if (sysctl(mib, sizeof(mib) / sizeof(mib[0]), &process, &n, NULL, 0) < 0 || n != sizeof(process))
+                return false;
+        n = strnlen(process.ki_comm, size - 1);
+        memcpy(name, process.ki_comm, n);
+        name[n] = '\0';
+        return true;
+}
+
+/* The mode of a socket cannot be set before it has a file. */
+int platform_bind(int fd, const struct sockaddr *address, socklen_t n_address, mode_t mode) {
+        mode_t before = umask(~mode & 0777);
+        int r = bind(fd, address, n_address);
+
+        (void)umask(before);
+        return r;
+}
+
+void platform_hide_process(void) {
+        (void)procctl(P_PID, 0, PROC_TRACE_CTL, &(int){ PROC_TRACE_CTL_DISABLE });
+}
+
+void platform_hide_memory(void *block, size_t size) {
+        (void)madvise(block, size, MADV_NOCORE);
+}
+
+void platform_end_with_parent(void) {
+        (void)procctl(P_PID, 0, PROC_PDEATHSIG_CTL, &(int){ SIGKILL });
+}
+
+#else
+#error "platform.c has nothing for this system"
+#endif

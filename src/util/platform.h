@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef UTIL_PLATFORM_H
+#define UTIL_PLATFORM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+/*
+ * Where Linux and FreeBSD differ
+ *
+ * All that is conditional on the system is platform.c. What is for FreeBSD there was written by its manual pages and
+ * never compiled, or run, on FreeBSD; see docs/PORTING.md.
+ */
+
+/* Who is at the other end of a Unix socket. A process that is not known is 0. Return: false: see errno. */
+bool platform_peer(int fd, uid_t *ret_uid, pid_t *ret_pid);
+
+/* What a process calls itself, which may be anything. Return: false: nobody knows. */
+bool platform_process_name(pid_t pid, char *name, size_t size);
+
+/* bind(), so that at no moment is the socket's file open to more than @mode. */
+int platform_bind(int fd, const struct sockaddr *address, socklen_t n_address, mode_t mode);
+
+void platform_hide_process(void);                    /* no core files, no debugger of the same user */
+void platform_hide_memory(void *block, size_t size); /* whole pages that stay out of core files */
+void platform_end_with_parent(void);                 /* a child is killed when its parent has ended */
+
+#endif
