@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+
+/* On Linux; see platform.h. */
+#include "util/platform.h"
+
+#include "util/fd.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define HANG_SECONDS 20
+
+static void test_peer(void **state) {
+        int pair[2], pipe_fds[2];
+        uid_t uid;
+        pid_t pid;
+
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+        assert_true(platform_peer(pair[0], &uid, &pid));
+        assert_int_equal(uid, getuid());
+        assert_int_equal(pid, getpid());
+        assert_int_equal(pipe(pipe_fds), 0);
+        assert_false(platform_peer(pipe_fds[0], &uid, &pid));
+        assert_int_equal(errno, ENOTSOCK);
+        for (unsigned i = 0; i < 2; i++) {
+                close(pair[i]);
+                close(pipe_fds[i]);
+        }
+}
+
+static void test_process_name(void **state) {
+        char name[32], little[5];
+
+        assert_true(platform_process_name(getpid(), name, sizeof(name)));
+        assert_string_equal(name, "test-platform");
+        assert_true(platform_process_name(getpid(), little, sizeof(little)));
+        assert_string_equal(little, "test");
+        assert_false(platform_process_name(0x7FFFFFFF, name, sizeof(name)));
+}
+
+/* A socket that is bound is open to nobody else until it is said otherwise, whatever the umask. */
+static void test_bind(void **state) {
+        struct sockaddr_un address = { .sun_family = AF_UNIX };
+        char folder[] = "/tmp/test-platform-XXXXXX";
+        mode_t before = umask(0);
+        struct stat st;
+        fd_auto fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+        assert_non_null(mkdtemp(folder));
+        snprintf(address.sun_path, sizeof(address.sun_path), "%s/socket", folder);
+        assert_int_equal(platform_bind(fd, (struct sockaddr *)&address, sizeof(address), 0600), 0);
+        assert_int_equal(stat(address.sun_path, &st), 0);
+        assert_int_equal(st.st_mode & 0777, 0600);
+        assert_int_equal(umask(before), 0);
+        unlink(address.sun_path);
+        rmdir(folder);
+}
+
+static void test_hidden_process(void **state) {
+        pid_t pid = fork();
+        int status;
+
+        if (pid == 0) {
+                platform_hide_process();
+                _exit(prctl(PR_GET_DUMPABLE));
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFEXITED(status));
+        assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+/* The flags that the kernel has for the pages at @block. */
+static void flags_of(const void *block, char flags[256]) {
+        FILE *file = fopen("/proc/self/smaps", "re");
+        char line[512], start[32];
+        bool found = false;
+
+        assert_non_null(file);
+        snprintf(start, sizeof(start), "%lx-", (unsigned long)block);
+        flags[0] = '\0';
+        while (flags[0] == '\0' && fgets(line, sizeof(line), file)) {
+                found = found || strncmp(line, start, strlen(start)) == 0;
+                if (found && strncmp(line, "VmFlags:", 8) == 0)
+                        snprintf(flags, 256, "%.255s", line);
+        }
+        fclose(file);
+}
+
+static void test_hidden_memory(void **state) {
+        size_t size = 16 * (size_t)sysconf(_SC_PAGESIZE);
+        void *block = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        char flags[256];
+
+        assert_true(block != MAP_FAILED);
+        flags_of(block, flags);
+        assert_null(strstr(flags, " dd"));
+        platform_hide_memory(block, size);
+        flags_of(block, flags);
+        assert_non_null(strstr(flags, " dd"));
+        munmap(block, size);
+}
+
+/* A pipe tells what becomes of a grandchild, which alone holds the other end. */
+static void test_end_with_parent(void **state) {
+        int pipe_fds[2];
+        char c;
+        pid_t pid;
+
+        assert_int_equal(pipe(pipe_fds), 0);
+        pid = fork();
+        if (pid == 0) {
+                if (fork() > 0)
+                        for (;;)
+                                pause();
+                platform_end_with_parent();
+                (void)!write(pipe_fds[1], "x", 1);
+                sleep(HANG_SECONDS);
+                (void)!write(pipe_fds[1], "x", 1);
+                _exit(0);
+        }
+        close(pipe_fds[1]);
+        assert_int_equal(read(pipe_fds[0], &c, 1), 1);
+        kill(pid, SIGKILL);
+        assert_int_equal(waitpid(pid, NULL, 0), pid);
+        assert_int_equal(read(pipe_fds[0], &c, 1), 0);
+        close(pipe_fds[0]);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_peer),          cmocka_unit_test(test_process_name),
+                cmocka_unit_test(test_bind),          cmocka_unit_test(test_hidden_process),
+                cmocka_unit_test(test_hidden_memory), cmocka_unit_test(test_end_with_parent),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
