@@ -27,6 +27,18 @@ class Counts(harness.TestCase):
             self.client.run(tpm.sign(key, hashlib.sha256(b"%d" % i).digest()))
         self.assertCost(100, 1.02)
 
+    if not harness.IS_DEVICE:  # where slots are left free for others
+
+        def test_sign_100_times_with_5_keys_in_turn(self):
+            """More keys than slots: at best every second signature has to flush another key and load its own."""
+            keys = [self.client.create_primary(tpm.PUBLIC_ECC_SIGN) for _ in range(5)]
+            for key in 2 * keys:
+                self.client.ask(tpm.sign(key, bytes(32)))
+            self.proxy.reset()
+            for i in range(100):
+                self.client.run(tpm.sign(keys[i % 5], hashlib.sha256(b"%d" % i).digest()))
+            self.assertCost(100, 2.2)
+
     def test_one_hmac_session_100_times(self):
         session = tpm.HmacSession(self.client)
         self.proxy.reset()
