@@ -114,7 +114,9 @@ static void test_c7_lists_keep_their_length(void **state) {
 }
 
 static void test_c3_other_lists_are_the_tpms(void **state) {
-        const uint32_t starts[] = { 0x00000000, 0x01000000, 0x40000000, 0x81000000, 0x90000000, 0x05000000, 0xFF000000 };
+        const uint32_t starts[] = {
+                0x00000000, 0x01000000, 0x40000000, 0x81000000, 0x90000000, 0x05000000, 0xFF000000
+        };
 
         for (unsigned i = 0; i < sizeof(starts) / sizeof(starts[0]); i++) {
                 Message bare = direct(cmd_get_capability(TPM2_CAP_HANDLES, starts[i], 20));

@@ -60,6 +60,23 @@ class Install(harness.TestCase):
             with self.subTest(pattern):
                 self.find(pattern)
 
+    def test_units_are_locked_down(self):
+        for name in ("tpm2-abrmd", "tpm2-abrmd@"):
+            with self.subTest(name):
+                unit = self.find(r"lib/systemd/system/%s\.service" % name)
+                done = run("systemd-analyze", "security", "--offline=true", "--threshold=15", "--no-pager", unit)
+                self.assertRegex(done, r"exposure level for \S+: \d")
+                for option in ("PrivateUsers", "ProtectProc"):
+                    self.assertNotRegex(unit.read_text(), "(?m)^%s=" % option, "it would hide who the clients are")
+
+    def test_bus_knows_each_instance(self):
+        for name, unit in (("", "tpm2-abrmd"), (".tpm1", "tpm2-abrmd@tpm1"), (".tpm3", "tpm2-abrmd@tpm3")):
+            with self.subTest(name):
+                service = self.find(r"share/dbus-1/system-services/com\.intel\.tss2\.Tabrmd%s\.service" % name)
+                self.assertIn("SystemdService=%s.service\n" % unit, service.read_text())
+                policy = self.find(r"share/dbus-1/system\.d/%s\.conf" % unit.replace("@", "-")).read_text()
+                self.assertEqual(set(re.findall(r'"(com\.\S+)"', policy)), {"com.intel.tss2.Tabrmd" + name})
+
     def test_installed_daemon_finds_its_version(self):
         self.assertIn("version", run(self.find("sbin/tpm2-abrmd"), "--version"))
 

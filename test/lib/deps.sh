@@ -6,7 +6,7 @@
 packages_run=(gcc libc6-dev meson ninja-build pkg-config libglib2.0-dev libtss2-dev libtpms-dev
         python3 swtpm tpm2-tools)
 # shellcheck disable=SC2034
-packages_check=("${packages_run[@]}" binutils clang clang-format dbus-daemon gcc-s390x-linux-gnu libc6-dev-s390x-cross
+packages_check=("${packages_run[@]}" systemd binutils clang clang-format dbus-daemon gcc-s390x-linux-gnu libc6-dev-s390x-cross
         libclang-rt-14-dev libcmocka-dev libssl-dev libtss2-tcti-cmd0 musl-tools openssl qemu-user shellcheck socat valgrind)
 
 # shellcheck disable=SC2034
