@@ -56,7 +56,11 @@ class Install(harness.TestCase):
                         r"share/dbus-1/system-services/com\.intel\.tss2\.Tabrmd\.tpm1\.service",
                         r"lib/systemd/system/tpm2-abrmd\.service", r"lib/systemd/system/tpm2-abrmd\.socket",
                         r"lib/systemd/system/tpm2-abrmd@\.service", r"lib/systemd/system/tpm2-abrmd@\.socket",
-                        r"lib/sysusers\.d/tpm2-abrmd\.conf", r"lib/tmpfiles\.d/tpm2-abrmd\.conf"):
+                        r"lib/sysusers\.d/tpm2-abrmd\.conf", r"lib/tmpfiles\.d/tpm2-abrmd\.conf",
+                        r"share/man/man8/tpm2-abrmd\.8", r"share/man/man7/tss2-tcti-tabrmd\.7",
+                        r"share/man/man3/Tss2_Tcti_Tabrmd_Init\.3",
+                        r"share/bash-completion/completions/tpm2-abrmd", r"share/zsh/site-functions/_tpm2-abrmd",
+                        r"share/fish/vendor_completions\.d/tpm2-abrmd\.fish"):
             with self.subTest(pattern):
                 self.find(pattern)
 

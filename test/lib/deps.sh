@@ -6,14 +6,15 @@
 packages_run=(gcc libc6-dev meson ninja-build pkg-config libglib2.0-dev libtss2-dev libtpms-dev
         python3 swtpm tpm2-tools)
 # shellcheck disable=SC2034
-packages_check=("${packages_run[@]}" systemd binutils clang clang-format dbus-daemon gcc-s390x-linux-gnu libc6-dev-s390x-cross
-        libclang-rt-14-dev libcmocka-dev libssl-dev libtss2-tcti-cmd0 musl-tools openssl qemu-user shellcheck socat valgrind)
+packages_check=("${packages_run[@]}" binutils clang clang-format dbus-daemon fish gcc-s390x-linux-gnu
+        libc6-dev-s390x-cross libclang-rt-14-dev libcmocka-dev libssl-dev libtss2-tcti-cmd0 man-db mandoc musl-tools openssl
+        qemu-user shellcheck socat systemd valgrind zsh)
 
 # shellcheck disable=SC2034
 packages_vm=(busybox-static cpio gcc kmod libc6-dev make qemu-system-x86 swtpm tpm2-tools xz-utils)
 
 # shellcheck disable=SC2034
-packages_deb=(codespell debhelper dpkg-dev lintian mmdebstrap systemd "${packages_check[@]}")
+packages_deb=(codespell debhelper dpkg-dev lintian mmdebstrap "${packages_check[@]}")
 
 is_installed() {
         [ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null)" = "ii " ]
