@@ -14,7 +14,7 @@ packages_check=("${packages_run[@]}" binutils clang clang-format dbus-daemon fis
 packages_vm=(busybox-static cpio gcc kmod libc6-dev make qemu-system-x86 swtpm tpm2-tools xz-utils)
 
 # shellcheck disable=SC2034
-packages_deb=(codespell debhelper dpkg-dev lintian mmdebstrap "${packages_check[@]}")
+packages_deb=(codespell debhelper dpkg-dev git lintian mmdebstrap "${packages_check[@]}")
 
 is_installed() {
         [ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null)" = "ii " ]
