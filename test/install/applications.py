@@ -47,21 +47,59 @@ class Applications:
         """Not TLS 1.2: tpm2-openssl 1.1.1 cannot, whatever the way to the TPM."""
         self.check_tls(["-tls1_3"], "-algorithm", "EC", "-pkeyopt", "group:P-256")
 
-    def test_pkcs11_signs(self):
-        tools = self.make_tools()
+    def make_tokens(self, tools, *algorithms):
+        """Each with a key in it, and named by its algorithm. -> the module's path"""
         tools.variables["TPM2_PKCS11_STORE"] = tools.cwd
-        module = next(iter(self.place.path.glob(MODULE))).relative_to(self.place.path)
         tools("tpm2_ptool", "init")
-        tools.path("message").write_bytes(MESSAGE)
-        for name, mechanism in (("ecc256", "ECDSA-SHA256"), ("rsa2048", "SHA256-RSA-PKCS")):
-            tool = ["pkcs11-tool", "--module", "/%s" % module, "--token-label", name]
+        for name in algorithms:
             tools("tpm2_ptool", "addtoken", "--pid", "1", "--label", name, "--sopin", PIN, "--userpin", PIN)
             tools("tpm2_ptool", "addkey", "--algorithm", name, "--label", name, "--key-label", name, "--userpin", PIN)
+        return "/%s" % next(iter(self.place.path.glob(MODULE))).relative_to(self.place.path)
+
+    def test_pkcs11_signs(self):
+        tools = self.make_tools()
+        module = self.make_tokens(tools, "ecc256", "rsa2048")
+        tools.path("message").write_bytes(MESSAGE)
+        for name, mechanism in (("ecc256", "ECDSA-SHA256"), ("rsa2048", "SHA256-RSA-PKCS")):
+            tool = ["pkcs11-tool", "--module", module, "--token-label", name]
             tools(*tool, "--login", "--pin", PIN, "--sign", "--mechanism", mechanism, "--signature-format", "openssl",
                   "--input-file", "message", "--output-file", "signature")
             tools(*tool, "--read-object", "--type", "pubkey", "--label", name, "--output-file", "key.der")
             tools("openssl", "dgst", "-sha256", "-verify", "key.der", "-keyform", "DER", "-signature", "signature",
                   "message")
+
+    def test_ssh_agent_signs(self):
+        tools = self.make_tools()
+        module = self.make_tokens(tools, "ecc256")
+        tools.path("message").write_bytes(MESSAGE)
+        tools.path("ask").write_text("#!/bin/sh\necho %s\n" % PIN)
+        tools.path("ask").chmod(0o755)
+        tools.variables.update(SSH_AUTH_SOCK=tools.cwd + "/agent", SSH_ASKPASS=tools.cwd + "/ask",
+                               SSH_ASKPASS_REQUIRE="force")
+        agent = harness.Process("ssh-agent", tools.argv("ssh-agent", "-D", "-a", "agent", "-P", "/usr/lib/*"),
+                                self.folder / (tools.folder.name + "-agent.log"))
+        self.addCleanup(agent.end)
+        harness.wait_until(lambda: harness.can_connect(str(tools.path("agent"))), "ssh-agent starts", agent.popen)
+        tools("ssh-add", "-s", module)
+        key = tools("ssh-add", "-L")
+        tools.path("key.pub").write_bytes(key)
+        tools.path("allowed").write_bytes(b"member " + key)
+        for _ in range(3):
+            tools.path("message.sig").unlink(missing_ok=True)
+            tools("ssh-keygen", "-Y", "sign", "-n", "file", "-f", "key.pub", "message")
+            tools("ssh-keygen", "-Y", "verify", "-f", "allowed", "-I", "member", "-n", "file", "-s", "message.sig",
+                  input=MESSAGE)
+
+    def test_systemd_creds_decrypts_while_the_pcr_is_as_it_was(self):
+        tools = self.make_tools()
+        tools.path("secret").write_bytes(MESSAGE)
+        device = "--tpm2-device=" + self.conf
+        tools("systemd-creds", "encrypt", "--with-key=tpm2", device, "--tpm2-pcrs=7", "--name=it", "secret", "sealed")
+        self.assertEqual(tools("systemd-creds", "decrypt", device, "--name=it", "sealed", "-"), MESSAGE)
+        tools("tpm2_pcrextend", "7:sha256=" + "77" * 32)
+        refused = tools.attempt("systemd-creds", "decrypt", device, "--name=it", "sealed", "-")
+        self.assertNotEqual(refused.returncode, 0)
+        self.assertEqual(refused.stdout, b"")
 
     def test_clevis_decrypts_while_the_pcr_is_as_it_was(self):
         tools = self.make_tools()

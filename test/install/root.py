@@ -17,8 +17,8 @@ import time
 import harness
 
 PEER_PACKAGES = ["libtss2-tcti-tabrmd-dev", "libtss2-tcti-tabrmd0", "tpm2-abrmd"]
-APPLICATIONS = ["clevis", "clevis-tpm2", "dbus", "libtpm2-pkcs11-1", "libtpm2-pkcs11-tools", "opensc", "openssl",
-                "python3-tpm2-pytss", "tpm2-openssl", "tpm2-tools"]
+APPLICATIONS = ["clevis", "clevis-tpm2", "dbus", "libtpm2-pkcs11-1", "libtpm2-pkcs11-tools", "opensc",
+                "openssh-client", "openssl", "python3-tpm2-pytss", "systemd", "tpm2-openssl", "tpm2-tools"]
 BOOTED = ["kmod", "swtpm", "systemd-sysv", "udev"]  # what test/vm/units.py needs besides, where it is a machine's root
 APT_OPTIONS = ["Acquire::http", "Acquire::https", "Acquire::Check-Valid-Until", "Acquire::Check-Date"]
 DAY = 24 * 60 * 60
