@@ -60,7 +60,9 @@ class Install(harness.TestCase):
                         r"share/man/man8/tpm2-abrmd\.8", r"share/man/man7/tss2-tcti-tabrmd\.7",
                         r"share/man/man3/Tss2_Tcti_Tabrmd_Init\.3",
                         r"share/bash-completion/completions/tpm2-abrmd", r"share/zsh/site-functions/_tpm2-abrmd",
-                        r"share/fish/vendor_completions\.d/tpm2-abrmd\.fish"):
+                        r"share/fish/vendor_completions\.d/tpm2-abrmd\.fish",
+                        r"share/doc/tpm2-abrmd/apparmor/usr\.sbin\.tpm2-abrmd",
+                        *(r"share/doc/tpm2-abrmd/selinux/tabrmd\.%s" % kind for kind in ("te", "fc", "if"))):
             with self.subTest(pattern):
                 self.find(pattern)
 
