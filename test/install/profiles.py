@@ -2,8 +2,8 @@
 """
 The profiles below data/: that they compile, and that what the daemon and its helper do is in them.
 
-Nothing is in force here, neither AppArmor nor SELinux. The daemon runs below strace, and what it opens, makes, executes and
-connects to is compared with the rules of the AppArmor profile, once it is called what it is called when it is installed.
+Nothing is in force here, neither AppArmor nor SELinux. The daemon runs below strace, and what it opens, makes, executes
+and connects to is compared with the rules of the AppArmor profile, by the names that all this has once it is installed.
 """
 
 import os
@@ -33,8 +33,8 @@ tabrmd_dbus_chat(client_t)
 
 def run(*argv, cwd=None):
     """-> all that it said"""
-    done = subprocess.run([str(a) for a in argv], env=ENV, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          timeout=harness.HANG * 2, check=False)
+    done = subprocess.run([str(a) for a in argv], env=ENV, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, timeout=harness.HANG * 2, check=False)
     if done.returncode:
         raise AssertionError("%s: %d\n%s" % (" ".join(map(str, argv)), done.returncode, done.stdout))
     return done.stdout
@@ -104,13 +104,14 @@ class Trace:
 
     CALL = re.compile(r"(\w+)\((.*)\)\s+= (-?\d+)(?:<(.*?)>)?(?: (E\w+).*)?")
     PATH = re.compile(r'(?:(?:AT_FDCWD|\d+)<([^>]*)>, )?"((?:[^"\\]|\\.)*)"')
-    CHANGES = {"chmod", "fchmodat", "chown", "lchown", "fchownat", "unlink", "unlinkat", "rename", "renameat", "renameat2"}
+    CHANGES = {"chmod", "fchmodat", "chown", "lchown", "fchownat", "unlink", "unlinkat", "rename", "renameat",
+               "renameat2"}
     NETWORKS = {"AF_INET": "inet", "AF_INET6": "inet6", "AF_NETLINK": "netlink"}
     TYPES = {"SOCK_STREAM": "stream", "SOCK_DGRAM": "dgram", "SOCK_RAW": "raw"}
 
     def __init__(self, prefix, rename):
-        """prefix: of files by process, as strace -ff -y makes them; rename: path -> the path that it has when installed"""
-        self.prefix, self.rename, self.needs, self.datagrams = prefix, rename, {}, set()
+        """prefix: of files by process, as strace -ff -y makes them; rename: path -> that when installed"""
+        self.prefix, self.rename, self.needs = prefix, rename, {}
         first = min(prefix.parent.glob(prefix.name + ".*"), key=lambda path: int(path.suffix[1:]))
         self._process(first, [])
 
@@ -149,11 +150,9 @@ class Trace:
         elif name in self.CHANGES and error != "ENOENT":
             for path in paths:
                 self._need(profiles, path, "w")
-        elif name in ("bind", "connect", "sendto") and (match := re.search(r'<(.*?)>.*sun_path="([^"]*)"', arguments)):
-            self._need(profiles, match[2], "rw" if name == "connect" and match[1] not in self.datagrams else "w")
-        elif name == "socket" and "SOCK_DGRAM" in words:
-            self.datagrams.add(opened)
-        if name == "socket" and words & self.NETWORKS.keys():
+        elif name in ("bind", "connect", "sendto") and (match := re.search(r'sun_path="([^"]*)"', arguments)):
+            self._need(profiles, match[1], "rw" if name == "connect" else "w")
+        elif name == "socket" and words & self.NETWORKS.keys():
             family, kind = (table[(words & table.keys()).pop()] for table in (self.NETWORKS, self.TYPES))
             self._need(profiles, "%s %s" % (family, kind), "c")
         return profiles
@@ -177,7 +176,8 @@ class Compile(harness.TestCase):
         for prefix in ("/usr", "/usr/local"):
             for path, wanted in ((prefix + "/sbin/tpm2-abrmd", "tabrmd_exec_t"),
                                  (prefix + "/libexec/tpm2-abrmd/tpm2-abrmd-helper", "tabrmd_helper_exec_t"),
-                                 ("/run/tpm2-abrmd", "tabrmd_var_run_t"), ("/run/tpm2-abrmd/tpm.sock", "tabrmd_var_run_t"),
+                                 ("/run/tpm2-abrmd", "tabrmd_var_run_t"),
+                                 ("/run/tpm2-abrmd/tpm.sock", "tabrmd_var_run_t"),
                                  ("/run/tpm2-abrmd-tpm1/tpm.sock", "tabrmd_var_run_t")):
                 self.assertEqual([label for pattern, label in contexts if re.fullmatch(pattern, path)], [wanted], path)
 
@@ -207,14 +207,16 @@ class Covers(harness.TestCase):
             with tcti.connect_bus(self.daemon.library, self.bus.address) as stream:
                 self.assertServes(tpm.Client(stream, harness.HANG))
         self.assertEqual(self.daemon.stop(), 0)
-        harness.wait_until(lambda: all("+++ " in path.read_text(errors="replace") for path in self.folder.glob("trace.*")),
+        files = list(self.folder.glob("trace.*"))
+        harness.wait_until(lambda: all("+++ " in path.read_text(errors="replace") for path in files),
                            "strace has seen all of it")
         trace = Trace(prefix, self.installed)
         self.assertIn((DAEMON, "/run/tpm2-abrmd/tpm.sock"), trace.needs)
         return trace
 
     def lacks(self, trace):
-        return {key: "".join(sorted(lacks)) for key, needs in trace.needs.items() if (lacks := self.rules.lacks(*key, needs))}
+        found = {key: "".join(sorted(self.rules.lacks(*key, needs))) for key, needs in trace.needs.items()}
+        return {key: lacks for key, lacks in found.items() if lacks}
 
     def test_profile_is_that_of_the_daemon(self):
         for prefix in ("/usr", "/usr/local"):
@@ -223,7 +225,7 @@ class Covers(harness.TestCase):
 
     def test_device(self):
         """A TPM that is not there, waited for."""
-        trace = self.trace("device:/dev/tpm99", "--wait", "--logger=syslog", clients=False)
+        trace = self.trace("device:/dev/tpm99", "--wait", clients=False)
         self.assertEqual(trace.needs[DAEMON, "/dev/tpm99"], set("rw"))
         self.assertEqual(self.lacks(trace), {})
 
