@@ -269,6 +269,45 @@ class Units(harness.TestCase):
         self.assertIn("Address family not supported", journal(SERVICE))
         systemctl("stop", SERVICE)
 
+    # The profile of AppArmor in force
+
+    def test_apparmor(self):
+        """The host has the tools."""
+        profile = pathlib.Path(__file__).parents[2] / "data/apparmor/usr.sbin.tpm2-abrmd"
+        for path in ("/usr/sbin/apparmor_parser", "/usr/share/apparmor-features", "/etc/apparmor", "/etc/apparmor.d"):
+            run("cp", "--archive", "--no-target-directory", "/host" + path, path)
+        local = pathlib.Path("/etc/apparmor.d/local", profile.name)
+        run("apparmor_parser", "--replace", "--skip-cache", profile)
+        self.addCleanup(run, "apparmor_parser", "--remove", profile)
+        conf = self.folder / "conf"
+        self.drop_in(SERVICE, "[Service]\nExecStart=\nExecStart=/usr/sbin/tpm2-abrmd --wait --tcti=${TCTI}\n"
+                              "EnvironmentFile=%s\n" % conf)
+
+        def labels(tcti):
+            conf.write_text("TCTI=%s\n" % tcti)
+            self.start_clean()
+            pid = int(shown(SERVICE, "MainPID"))
+            return [pathlib.Path("/proc/%d/attr/current" % one).read_text().strip() for one in
+                    [pid, *harness.children(pid)]]
+
+        # Not without being asked
+        self.assertEqual(labels("libtpms:/tmp/state")[0], "tpm2-abrmd (enforce)")
+        self.assertNotEqual(get_random(BY_SOCKET, check=False).returncode, 0)
+        self.assertIn("cannot make the directory: Permission denied", journal(SERVICE))
+
+        local.write_text("owner /tmp/state/{,**} rwk,\n")
+        run("apparmor_parser", "--replace", "--skip-cache", profile)
+        run("dmesg", "--clear")
+        helper = "tpm2-abrmd//&tpm2-abrmd-helper (enforce)"
+        for tcti, further in (("device:" + CHIP, []), ("libtss2-tcti-device.so.0:" + CHIP, [helper]),
+                              ("libtpms:/tmp/state", [helper])):
+            with self.subTest(tcti):
+                self.assertEqual(labels(tcti), ["tpm2-abrmd (enforce)", *further])
+                for door in (BY_SOCKET, BY_BUS):
+                    get_random(door)
+        systemctl("stop", SERVICE)
+        self.assertEqual([line for line in run("dmesg").stdout.splitlines() if 'apparmor="DENIED"' in line], [])
+
     # Several TPMs
 
     def test_instances(self):
