@@ -308,6 +308,14 @@ class Units(harness.TestCase):
         systemctl("stop", SERVICE)
         self.assertEqual([line for line in run("dmesg").stdout.splitlines() if 'apparmor="DENIED"' in line], [])
 
+    def test_helper_program_in_the_sandbox(self):
+        """As docs/HARDENING.md has it: a TPM in software, with a folder for its state."""
+        self.drop_in(SERVICE, "[Service]\nExecStart=\nStateDirectory=tpm2-abrmd\n"
+                              "ExecStart=/usr/sbin/tpm2-abrmd --wait --tcti=libtpms:/var/lib/tpm2-abrmd\n")
+        self.start_clean()
+        run("tpm2_createprimary", "-T", BY_SOCKET, "-c", "/dev/null", user="alice")
+        self.assertTrue(os.listdir("/var/lib/tpm2-abrmd"))
+
     # Several TPMs
 
     def test_instances(self):
