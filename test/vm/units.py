@@ -139,6 +139,13 @@ class Units(harness.TestCase):
         self.assertEqual(systemctl("--failed", "--plain", "--no-legend"), "")
         self.assertFalse(os.path.exists("/etc/dbus-1/system.d/tpm2-abrmd.conf"))
 
+    def test_installed_anew_the_socket_stays(self):
+        inode, pid = os.stat(PATH).st_ino, shown(SERVICE, "MainPID")
+        run("dpkg", "--install", *pathlib.Path(os.environ["TABRMD_DEBS"]).glob("tpm2-abrmd_*.deb"))
+        self.assertNotEqual(shown(SERVICE, "MainPID"), pid, "the daemon is the new one")
+        self.assertEqual(os.stat(PATH).st_ino, inode)
+        get_random(BY_SOCKET)
+
     # By whom and under what it runs
 
     def test_both_doors_for_those_of_the_group(self):
