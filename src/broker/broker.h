@@ -100,4 +100,24 @@ TSS2_RC connection_cancel(Connection *connection);
  * end. */
 TSS2_RC connection_set_locality(Connection *connection, uint8_t locality);
 
+/* A command that was answered, for whoever watches. Bytes are valid during the call only. */
+typedef struct BrokerRecord {
+        bool tpm;         /* by the TPM, whose command it is; else by us, to a client */
+        uint64_t client;  /* connection_id(); 0: the daemon's own */
+        const Peer *peer; /* NULL: the daemon's own */
+        uint8_t locality;
+        uint64_t wait_us;     /* a client's: until it began to run */
+        uint64_t took_us;     /* in all; it was answered now */
+        uint32_t n_transmits; /* a client's: what the TPM was sent for it */
+        const uint8_t *command;
+        size_t n_command;
+        const uint8_t *response; /* NULL: none came */
+        size_t n_response;
+} BrokerRecord;
+
+/* Have @record called for each. NULL: no more; it costs nothing then. */
+void broker_watch_commands(Broker *broker, void (*record)(void *userdata, const BrokerRecord *record), void *userdata);
+
+const Rm *broker_rm(const Broker *broker); /* for resmgr/report.h */
+
 #endif

@@ -3,7 +3,7 @@
 # What a bare Debian 12 lacks. Sourced by the scripts in the root.
 
 # shellcheck disable=SC2034
-packages_run=(gcc libc6-dev meson ninja-build pkg-config libglib2.0-dev libtss2-dev libtpms-dev
+packages_run=(gcc libc6-dev meson ninja-build pkg-config libglib2.0-dev libjson-glib-dev libncurses-dev libtss2-dev libtpms-dev
         python3 swtpm tpm2-tools)
 # shellcheck disable=SC2034
 packages_check=("${packages_run[@]}" apparmor binutils clang clang-format dbus-daemon fish gcc-s390x-linux-gnu

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "ctl/ctl.h"
+
+#include "manager/names.h"
+#include "tpm/protocol.h"
+
+#include <locale.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+static const Verb *const verbs[] = {
+        &verb_status, &verb_clients, &verb_top,     &verb_sessions,
+        &verb_flush,  &verb_trace,   &verb_metrics, &verb_log_level,
+};
+
+/* What every verb takes, before its name. */
+typedef struct Where {
+        gboolean bus;
+        gboolean session;
+        char *socket;
+        char *name;
+        gboolean json;
+        gboolean version;
+} Where;
+
+static void where_clear(Where *where) {
+        g_free(where->socket);
+        g_free(where->name);
+}
+
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Where, where_clear)
+
+static char *summary(void) {
+        GString *text =
+                g_string_new("Shows and manages a running tpm2-abrmd.\n\nVerbs; each has a --help of its own:\n");
+
+        for (size_t i = 0; i < G_N_ELEMENTS(verbs); i++) {
+                g_autofree char *usage = g_strdup_printf("%s %s", verbs[i]->name, verbs[i]->arguments);
+
+                g_string_append_printf(text, "  %-44s %s\n", usage, verbs[i]->summary);
+        }
+        return g_string_free(text, FALSE);
+}
+
+static bool parse_where(int *argc, char ***argv, Where *where, GError **error) {
+        const GOptionEntry entries[] = {
+                { "bus", 'b', 0, G_OPTION_ARG_NONE, &where->bus, "Ask on the system bus", NULL },
+                { "session", 's', 0, G_OPTION_ARG_NONE, &where->session, "Ask on the session bus", NULL },
+                { "dbus-name", 'n', 0, G_OPTION_ARG_STRING, &where->name,
+                  "The daemon's name on the bus (default: " TABRMD_DBUS_NAME ")", "NAME" },
+                { "socket", 'S', 0, G_OPTION_ARG_FILENAME, &where->socket,
+                  "Ask on this private socket (default: " MANAGER_SOCKET_PATH ", else the system bus)", "PATH" },
+                { "json", 'j', 0, G_OPTION_ARG_NONE, &where->json, "Print JSON", NULL },
+                { "version", 'V', 0, G_OPTION_ARG_NONE, &where->version, "Print the version", NULL },
+                { NULL },
+        };
+        GOptionContext *context = g_option_context_new("VERB [ARGUMENTS]");
+        g_autofree char *text = summary();
+        bool good;
+
+        g_option_context_set_summary(context, text);
+        g_option_context_set_strict_posix(context, TRUE);
+        g_option_context_add_main_entries(context, entries, NULL);
+        good = g_option_context_parse(context, argc, argv, error);
+        g_option_context_free(context);
+        if (good && where->bus + where->session + (where->socket != NULL) > 1) {
+                g_set_error_literal(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+                                    "--bus, --session and --socket exclude each other");
+                return false;
+        }
+        return good;
+}
+
+bool ctl_parse(const Verb *verb, const GOptionEntry *entries, int *argc, char ***argv, int *ret_code) {
+        g_autofree char *usage = g_strdup_printf("%s", verb->arguments);
+        GOptionContext *context = g_option_context_new(usage);
+        g_autofree char *name = g_strdup_printf("tabrmctl %s", verb->name);
+        g_autoptr(GError) error = NULL;
+        bool good;
+
+        g_set_prgname(name);
+        g_option_context_set_summary(context, verb->summary);
+        if (entries)
+                g_option_context_add_main_entries(context, entries, NULL);
+        good = g_option_context_parse(context, argc, argv, &error);
+        g_option_context_free(context);
+        if (good)
+                return true;
+        g_printerr("tabrmctl: %s; see tabrmctl %s --help\n", error->message, verb->name);
+        *ret_code = EX_USAGE;
+        return false;
+}
+
+static GDBusConnection *connect_socket(const char *path, GError **error) {
+        g_autofree char *escaped = g_dbus_address_escape_value(path);
+        g_autofree char *address = g_strdup_printf("unix:path=%s", escaped);
+
+        return g_dbus_connection_new_for_address_sync(address, G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_CLIENT, NULL,
+                                                      NULL, error);
+}
+
+static bool connect_to(const Where *where, Ctl *ctl, GError **error) {
+        bool anywhere = !where->bus && !where->session && !where->name;
+
+        if (where->socket || anywhere) {
+                ctl->connection = connect_socket(where->socket ?: MANAGER_SOCKET_PATH, anywhere ? NULL : error);
+                if (ctl->connection || where->socket)
+                        return ctl->connection != NULL;
+        }
+        ctl->name = where->name ?: TABRMD_DBUS_NAME;
+        ctl->connection = g_bus_get_sync(where->session ? G_BUS_TYPE_SESSION : G_BUS_TYPE_SYSTEM, NULL, error);
+        if (!ctl->connection)
+                return false;
+        g_dbus_connection_set_exit_on_close(ctl->connection, FALSE);
+        return true;
+}
+
+static const Verb *find_verb(const char *name) {
+        for (size_t i = 0; i < G_N_ELEMENTS(verbs); i++)
+                if (g_str_equal(verbs[i]->name, name))
+                        return verbs[i];
+        return NULL;
+}
+
+int main(int argc, char **argv) {
+        g_auto(Where) where = { 0 };
+        g_autoptr(GError) error = NULL;
+        const Verb *verb;
+        Ctl ctl = { 0 };
+        int code;
+
+        setlocale(LC_ALL, "");
+        if (!parse_where(&argc, &argv, &where, &error)) {
+                g_printerr("tabrmctl: %s; see --help\n", error->message);
+                return EX_USAGE;
+        }
+        if (where.version) {
+                g_print("tabrmctl version %s\n", TABRMD_VERSION);
+                return EXIT_SUCCESS;
+        }
+        verb = argc > 1 ? find_verb(argv[1]) : NULL;
+        if (!verb) {
+                g_printerr("tabrmctl: %s; see --help\n", argc > 1 ? "there is no such verb" : "which verb?");
+                return EX_USAGE;
+        }
+        ctl.json = where.json;
+        /* The help of a verb needs no daemon. */
+        if (argc > 2 && (g_str_equal(argv[2], "--help") || g_str_equal(argv[2], "-h")))
+                return verb->run(&ctl, argc - 1, argv + 1);
+        if (!connect_to(&where, &ctl, &error))
+                return ctl_fail(error);
+        code = verb->run(&ctl, argc - 1, argv + 1);
+        g_object_unref(ctl.connection);
+        return code;
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef TPM_REDACT_H
+#define TPM_REDACT_H
+
+#include "tpm/command.h"
+
+/*
+ * Take the secrets out of a command or response that is to be shown: what stays is header, handles, and of each
+ * authorization the session, its attributes and the sizes of its fields. All else becomes zero, parameters first of
+ * all, since those may be what was unsealed, decrypted, or read. What cannot be parsed keeps its header alone.
+ */
+void tpm_redact_command(const TpmCommand *command, uint8_t *bytes, size_t n_bytes);
+
+/* @command: what this is the response to. */
+void tpm_redact_response(const TpmCommand *command, uint8_t *bytes, size_t n_bytes);
+
+#endif
