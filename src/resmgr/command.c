@@ -195,6 +195,29 @@ static RmFlow refuse_foreign(Rm *rm, RmJob *job) {
         return RM_FLOW_SEND;
 }
 
+static RmFlow load_missing(RmJob *job, RmOp op, uint32_t at) {
+        job->n_missed++;
+        return rm_push(job, op, at);
+}
+
+/* What it names is in the TPM now: how much of it was before? One that had to be loaded twice was missed once. */
+static void count_hits(Rm *rm, RmJob *job) {
+        uint32_t n = 0;
+
+        if (job->counted)
+                return;
+        job->counted = true;
+        for (unsigned i = 0; i < job->command.n_handles; i++)
+                n += rm_command_object(rm, job, i) != RM_NONE ||
+                     rm_command_session(rm, job, job->command.handles[i]) != RM_NONE;
+        for (unsigned i = 0; i < job->command.n_auths; i++)
+                n += rm_command_session(rm, job, job->command.auths[i].session) != RM_NONE;
+        if (job->n_missed > n)
+                job->n_missed = n;
+        rm->counters.misses += job->n_missed;
+        rm->counters.hits += n - job->n_missed;
+}
+
 /* Put a physical handle in the place of handle i. Return: RM_FLOW_SEND when it is there. */
 static RmFlow map_handle(Rm *rm, RmJob *job, unsigned i, TPM2_HANDLE *ret_handle) {
         TPM2_HANDLE handle = job->command.handles[i];
@@ -202,14 +225,14 @@ static RmFlow map_handle(Rm *rm, RmJob *job, unsigned i, TPM2_HANDLE *ret_handle
 
         if (at != RM_NONE) {
                 if (rm_object(rm, at)->residency == RM_ABSENT)
-                        return rm_push(job, RM_OP_LOAD_OBJECT, at);
+                        return load_missing(job, RM_OP_LOAD_OBJECT, at);
                 if (rm_object(rm, at)->residency != RM_RESIDENT)
                         return rm_reply_rc(job, RM_RC(TPM2_RC_FAILURE));
                 handle = rm_object(rm, at)->phandle;
         }
         at = rm_command_session(rm, job, handle);
         if (at != RM_NONE && rm->sessions[at].residency == RM_ABSENT)
-                return rm_push(job, RM_OP_LOAD_SESSION, at);
+                return load_missing(job, RM_OP_LOAD_SESSION, at);
         *ret_handle = handle;
         return RM_FLOW_SEND;
 }
@@ -219,7 +242,7 @@ static RmFlow load_auths(Rm *rm, RmJob *job) {
                 uint32_t at = rm_command_session(rm, job, job->command.auths[i].session);
 
                 if (at != RM_NONE && rm->sessions[at].residency == RM_ABSENT)
-                        return rm_push(job, RM_OP_LOAD_SESSION, at);
+                        return load_missing(job, RM_OP_LOAD_SESSION, at);
         }
         return RM_FLOW_SEND;
 }
@@ -359,6 +382,7 @@ static RmFlow build_plain(Rm *rm, RmJob *job) {
         if (flow != RM_FLOW_SEND)
                 return flow;
 
+        count_hits(rm, job);
         mark_unknown(rm, job);
         send_original(job, job->n_original);
         for (unsigned i = 0; i < job->command.n_auths; i++)

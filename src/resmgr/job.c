@@ -98,7 +98,8 @@ RmJob *rm_job_new(Rm *rm, bool client) {
         job->client = client;
         job->waiting = false;
         job->space = job->pending_object = job->pending_session = RM_NONE;
-        job->settled = false;
+        job->settled = job->counted = false;
+        job->n_missed = 0;
         job->reloaded = 0;
         job->n_transmits = 0;
         job->paused_ms = 0;

@@ -20,6 +20,7 @@ uint32_t rm_object_new(Rm *rm, uint32_t space) {
                 .copy = RM_NO_COPY,
         };
         rm_space(rm, space)->n_objects++;
+        rm->n_objects++;
         return i;
 }
 
@@ -42,6 +43,7 @@ void rm_object_free(Rm *rm, uint32_t i) {
         rm_object_set_absent(rm, i);
         rm_copy_free(rm, &object->copy);
         object->state = RM_OBJECT_FREE;
+        rm->n_objects--;
         object->next = rm->free_object;
         rm->free_object = i;
 }

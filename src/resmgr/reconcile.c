@@ -84,6 +84,22 @@ static void take_property(Rm *rm, TPM2_PT property, uint32_t value) {
         case TPM2_PT_CONTEXT_GAP_MAX:
                 rm->gap = value;
                 break;
+        case TPM2_PT_MANUFACTURER:
+                rm->manufacturer = value;
+                break;
+        case TPM2_PT_VENDOR_STRING_1:
+        case TPM2_PT_VENDOR_STRING_2:
+        case TPM2_PT_VENDOR_STRING_3:
+        case TPM2_PT_VENDOR_STRING_4:
+                rm->vendor[property - TPM2_PT_VENDOR_STRING_1] = value;
+                break;
+        case TPM2_PT_FIRMWARE_VERSION_1:
+        case TPM2_PT_FIRMWARE_VERSION_2:
+                rm->firmware[property - TPM2_PT_FIRMWARE_VERSION_1] = value;
+                break;
+        case TPM2_PT_REVISION:
+                rm->revision = value;
+                break;
         case TPM2_PT_MAX_COMMAND_SIZE:
                 if (value >= TPM_HEADER_SIZE)
                         rm->max_command = value < TPM_MESSAGE_MAX ? value : TPM_MESSAGE_MAX;

@@ -124,6 +124,7 @@ static RmFlow settle_load_object(Rm *rm, RmJob *job, uint32_t i, const RmAnswer 
                         rm->due_reconcile = true;
                 }
                 rm_object_set_resident(rm, i, phandle);
+                rm->counters.loads++;
                 return rm_pop(job);
         }
         if (rm_repair(rm, job, answer->rc))
@@ -157,6 +158,7 @@ static RmFlow settle_save_object(Rm *rm, RmJob *job, uint32_t i, const RmAnswer 
         rm_object_settle(rm, i);
         if (answer->rc == TPM2_RC_SUCCESS && rm_object_keep_copy(rm, i, answer->bytes, answer->n_bytes)) {
                 object->probe = false;
+                rm->counters.saves++;
                 return rm_pop(job);
         }
         /* To a probe, this is no answer, and no proof that it is there. */
@@ -183,6 +185,7 @@ static RmFlow settle_flush_object(Rm *rm, RmJob *job, uint32_t i, const RmAnswer
         if (rm_is_transitory(answer->rc))
                 return RM_FLOW_PAUSE;
         if (answer->rc == TPM2_RC_SUCCESS || is_unknown_handle(answer->rc)) {
+                rm->counters.evictions += rm_object(rm, i)->state == RM_OBJECT_LIVE;
                 rm_object_lost(rm, i);
         } else if (rm_object(rm, i)->probe) {
                 rm->due_reconcile = true;
@@ -218,6 +221,7 @@ static RmFlow settle_load_session(Rm *rm, RmJob *job, uint32_t i, const RmAnswer
                 return RM_FLOW_PAUSE;
         if (is_loaded(&rm->sessions[i], answer)) {
                 rm_session_loaded(rm, i);
+                rm->counters.loads++;
                 return rm_pop(job);
         }
         if (rm_repair(rm, job, answer->rc))
@@ -244,6 +248,8 @@ static RmFlow settle_save_session(Rm *rm, RmJob *job, uint32_t i, const RmAnswer
         if (answer->rc == TPM2_RC_SUCCESS) {
                 if (!rm_session_keep_copy(rm, i, answer->bytes, answer->n_bytes))
                         rm_session_doom(rm, i);
+                rm->counters.saves++;
+                rm->counters.evictions++;
                 return rm_pop(job);
         }
         if (answer->rc == TPM2_RC_CONTEXT_GAP && rm_repair(rm, job, answer->rc))
@@ -324,12 +330,16 @@ static RmFlow settle_regap(Rm *rm, RmJob *job, RmFrame *frame, const RmAnswer *a
                 return rm_push(job, RM_OP_DROP_FOREIGN, RM_NONE);
         if (frame->phase == REGAP_LOAD && is_loaded(&rm->sessions[i], answer)) {
                 rm_session_loaded(rm, i);
+                rm->counters.loads++;
                 frame->phase = REGAP_SAVE;
                 return RM_FLOW_AGAIN;
         }
         if (frame->phase == REGAP_SAVE && answer->rc == TPM2_RC_SUCCESS &&
-            rm_session_keep_copy(rm, i, answer->bytes, answer->n_bytes))
+            rm_session_keep_copy(rm, i, answer->bytes, answer->n_bytes)) {
+                rm->counters.saves++;
+                rm->counters.renewals++;
                 return rm_pop(job);
+        }
         if (frame->phase == REGAP_LOAD && answer->rc == TPM2_RC_SESSION_MEMORY && rm_repair(rm, job, answer->rc))
                 return RM_FLOW_AGAIN;
         /* A slot for the oldest is always kept free by the TPM itself; if somebody else took it, the gap stays for now.

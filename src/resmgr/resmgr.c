@@ -69,6 +69,10 @@ void rm_set_flush_all(Rm *rm, bool flush_all) {
         rm->flush_all = flush_all;
 }
 
+void rm_set_time(Rm *rm, uint64_t now) {
+        rm->now = now;
+}
+
 uint32_t rm_max_command(const Rm *rm) {
         return rm->max_command;
 }

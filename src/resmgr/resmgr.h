@@ -70,9 +70,15 @@ typedef enum RmChore {
 
 /* What was taken from whom, and what it cost, since the beginning. */
 typedef struct RmCounters {
-        uint64_t commands;             /* of clients */
-        uint64_t transmits;            /* TPM commands */
-        uint64_t local;                /* commands of clients that were answered without the TPM */
+        uint64_t commands;  /* of clients */
+        uint64_t transmits; /* TPM commands */
+        uint64_t local;     /* commands of clients that were answered without the TPM */
+        uint64_t hits;      /* objects and sessions that were in the TPM when a command named them */
+        uint64_t misses;    /* ... that were not, and were loaded */
+        uint64_t loads;     /* of contexts */
+        uint64_t saves;
+        uint64_t evictions;            /* taken out of the TPM, and kept */
+        uint64_t renewals;             /* of sessions, because of the context gap */
         uint64_t abandoned_flushed;    /* saved sessions of clients that are gone, to make room */
         uint64_t left_over_flushed;    /* saved sessions from before we started, to make room */
         uint64_t client_saved_flushed; /* saved sessions of clients that are still there, to make room */
@@ -89,6 +95,9 @@ Rm *rm_init(void *block, const RmLimits *limits);
 
 /* Slots of each kind that stay free between two client commands; 0: none. */
 void rm_set_reserve(Rm *rm, uint32_t n_slots);
+
+/* The time, in any unit that the caller likes: sessions keep when they were seen first (resmgr/report.h). */
+void rm_set_time(Rm *rm, uint64_t now);
 
 /* RM_CHORE_START flushes saved sessions too, instead of keeping them as left over. */
 void rm_set_flush_all(Rm *rm, bool flush_all);
@@ -113,6 +122,14 @@ TSS2_RC rm_space_open(Rm *rm, uint32_t uid, uint32_t *ret_space);
  * kept as abandoned.
  */
 void rm_space_close(Rm *rm, uint32_t space);
+
+/*
+ * Take from a client what it has, or all sessions that are RM_SESSION_ABANDONED or RM_SESSION_LEFTOVER from everybody;
+ * RM_CHORE_CLEANUP flushes it. No job may be waiting for the TPM, or pausing without lending it.
+ */
+void rm_flush_space(Rm *rm, uint32_t space, uint32_t *ret_n_objects, uint32_t *ret_n_sessions);
+uint32_t rm_flush_abandoned(Rm *rm);
+uint32_t rm_flush_left_over(Rm *rm);
 
 /**
  * rm_job_begin() - begin a client's command

@@ -21,6 +21,7 @@ uint32_t rm_session_new(Rm *rm, uint32_t space) {
                 .residency = RM_ABSENT,
                 .copy = RM_NO_COPY,
                 .token = RM_NO_COPY,
+                .since = rm->now,
         };
         return i;
 }
@@ -117,6 +118,25 @@ void rm_session_spare(Rm *rm, uint32_t i) {
                 break;
         }
         rm_session_doom(rm, i);
+}
+
+static uint32_t flush_state(Rm *rm, RmSessionState state) {
+        uint32_t n = 0;
+
+        for (uint32_t i = 0; i < rm->n_sessions_used; i++)
+                if (rm->sessions[i].state == state) {
+                        rm_session_doom(rm, i);
+                        n++;
+                }
+        return n;
+}
+
+uint32_t rm_flush_abandoned(Rm *rm) {
+        return flush_state(rm, RM_SESSION_ABANDONED);
+}
+
+uint32_t rm_flush_left_over(Rm *rm) {
+        return flush_state(rm, RM_SESSION_LEFTOVER);
 }
 
 static uint32_t abandoned_max(const Rm *rm) {

@@ -29,6 +29,20 @@ void rm_space_close(Rm *rm, uint32_t i) {
         rm->free_space = i;
 }
 
+/* Those of a command that is not over are the command's. */
+void rm_flush_space(Rm *rm, uint32_t i, uint32_t *ret_n_objects, uint32_t *ret_n_sessions) {
+        *ret_n_objects = *ret_n_sessions = 0;
+        while (rm_space(rm, i)->first_object != RM_NONE) {
+                rm_object_doom(rm, rm_space(rm, i)->first_object);
+                (*ret_n_objects)++;
+        }
+        for (uint32_t s = 0; s < rm->n_sessions_used; s++)
+                if (rm->sessions[s].space == i && rm->sessions[s].state > RM_SESSION_PENDING) {
+                        rm_session_doom(rm, s);
+                        (*ret_n_sessions)++;
+                }
+}
+
 uint32_t rm_space_find(Rm *rm, uint32_t space, TPM2_HANDLE vhandle) {
         uint32_t i = rm_space(rm, space)->first_object;
 

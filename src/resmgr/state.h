@@ -105,6 +105,7 @@ typedef struct RmSession {
         uint64_t renewed;  /* tick of the last renewal */
         uint64_t sequence; /* of the copy: the oldest saved session has the lowest */
         uint64_t saved;    /* tick at which its client saved it */
+        uint64_t since;    /* rm->now when it was seen first */
         RmCopy copy;       /* current unless RESIDENT */
         RmCopy token;      /* what its client got from ContextSave */
         RmUse use;
@@ -161,6 +162,8 @@ struct RmJob {
         uint32_t pending_object; /* made for what the command returns, or RM_NONE */
         uint32_t pending_session;
         bool settled;      /* what was due was pushed above the command */
+        bool counted;      /* its hits and misses are */
+        uint32_t n_missed; /* loads that were pushed for it */
         uint32_t reloaded; /* bit i: handle i was found stale once already */
         uint32_t n_transmits;
         uint32_t paused_ms; /* in all */
@@ -217,11 +220,14 @@ struct Rm {
         uint32_t max_command;
         uint32_t max_response;
         uint32_t gap; /* TPM_PT_CONTEXT_GAP_MAX */
+        uint32_t manufacturer, vendor[4], firmware[2], revision;
+
+        uint64_t now; /* rm_set_time() */
 
         RmCounters counters;
 
         uint32_t n_spaces_used, free_space;
-        uint32_t n_objects_used, free_object;
+        uint32_t n_objects, n_objects_used, free_object;
         uint32_t n_cells_used, free_cell;
         uint32_t n_sessions_used;
 
