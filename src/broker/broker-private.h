@@ -5,6 +5,7 @@
 #include "broker/broker.h"
 #include "broker/chores.h"
 #include "broker/quota.h"
+#include "broker/report.h"
 #include "broker/request.h"
 #include "broker/scheduler.h"
 
@@ -58,7 +59,15 @@ struct Broker {
         unsigned depth;    /* of entries; what is next is decided when the last one leaves */
         bool slots_full;   /* no job can begin until one has ended */
         RmCounters logged; /* losses that the log has */
-        TPM2_CC code;      /* of the command whose answer is awaited ... */
+        gint64 now;        /* monotonic, in us, when it was entered */
+        Stats stats;
+        uint64_t last_id;    /* of a connection */
+        struct list flushes; /* BrokerFlush.link */
+        const uint8_t *out;  /* the command whose answer is awaited ... */
+        size_t n_out;
+        uint8_t out_locality;
+        gint64 sent;       /* ... since then */
+        TPM2_CC code;      /* its code ... */
         unsigned limit_ms; /* ... for so long ... */
         gint64 deadline;   /* ... until then, monotonic, in us */
         guint tick_timer;
@@ -71,6 +80,10 @@ struct Broker {
         void *started_userdata;
         void (*stopped)(void *userdata);
         void *stopped_userdata;
+        void (*changed)(void *userdata); /* NULL: nobody watches */
+        void *changed_userdata;
+        void (*record)(void *userdata, const BrokerRecord *record); /* NULL: nobody watches */
+        void *record_userdata;
 };
 
 struct Connection {
@@ -85,6 +98,10 @@ struct Connection {
         uint32_t space; /* RM_NONE: closed when the broker stopped */
         bool closed;    /* by its client; waits for its job */
         uint8_t told;   /* a bit for each refusal that the log has */
+        uint64_t id;
+        gint64 connected; /* Broker.now */
+        uint64_t n_commands, n_failed, n_transmits;
+        uint64_t wait_us, busy_us, longest_wait_us;
         Request request;
 };
 
@@ -106,6 +123,11 @@ bool broker_is_up(const Broker *broker);
 
 /* End a request that waits or pauses, with a reply of that code; it may not have the TPM working on it. */
 void broker_end_request(Broker *broker, Request *request, TSS2_RC rc);
+
+/* report.c */
+
+void broker_changed(Broker *broker);
+void broker_flush_all_due(Broker *broker);
 
 /* broker.c */
 

@@ -68,6 +68,7 @@ Broker *broker_new(Loop *loop, Backend *backend, const BrokerConfig *config, GEr
         broker->rm_fd = -1;
         list_init(&broker->connections);
         list_init(&broker->paused);
+        list_init(&broker->flushes);
         scheduler_init(&broker->scheduler);
         quota_init(&broker->quota, config->max_connections);
         if (!broker_map(broker, &config->limits, error)) {
@@ -166,6 +167,7 @@ void broker_stop(Broker *broker, void (*stopped)(void *userdata), void *userdata
         if (broker->phase >= BROKER_STOPPING)
                 return;
         broker->phase = BROKER_STOPPING;
+        broker_changed(broker);
         broker->stopped = stopped;
         broker->stopped_userdata = userdata;
         g_clear_handle_id(&broker->reopen_timer, g_source_remove);

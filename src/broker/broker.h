@@ -37,6 +37,7 @@ typedef struct Peer {
         uid_t uid;
         pid_t pid;     /* 0: unknown */
         char name[32]; /* its command, in printable ASCII; "?": unknown */
+        bool by_bus;   /* it came by D-Bus, not by a socket */
 } Peer;
 
 typedef struct ConnectionOps {
@@ -103,7 +104,7 @@ TSS2_RC connection_set_locality(Connection *connection, uint8_t locality);
 /* A command that was answered, for whoever watches. Bytes are valid during the call only. */
 typedef struct BrokerRecord {
         bool tpm;         /* by the TPM, whose command it is; else by us, to a client */
-        uint64_t client;  /* connection_id(); 0: the daemon's own */
+        uint64_t client;  /* its id; 0: the daemon's own */
         const Peer *peer; /* NULL: the daemon's own */
         uint8_t locality;
         uint64_t wait_us;     /* a client's: until it began to run */

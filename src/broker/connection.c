@@ -2,6 +2,7 @@
 #include "broker/broker-private.h"
 #include "broker/policy.h"
 #include "broker/tell.h"
+#include "tpm/header.h"
 #include "tpm/protocol.h"
 #include "tpm/writer.h"
 #include "util/log.h"
@@ -12,8 +13,10 @@ Connection *connection_new(Broker *broker, const Peer *peer, uint32_t localities
         uint32_t space = RM_NONE;
         Connection *connection;
 
-        if (!charge)
+        if (!charge) {
+                broker->stats.n_refused++;
                 return NULL;
+        }
         if (broker->phase >= BROKER_STOPPING || rm_space_open(broker->rm, peer->uid, &space) != TSS2_RC_SUCCESS) {
                 quota_release(&broker->quota, charge);
                 g_set_error(error, g_quark_from_static_string("broker"), 0, "no room for one more client");
@@ -29,10 +32,14 @@ Connection *connection_new(Broker *broker, const Peer *peer, uint32_t localities
                 .userdata = userdata,
                 .charge = charge,
                 .space = space,
+                .id = ++broker->last_id,
+                .connected = g_get_monotonic_time(),
                 .request = { .broker = broker, .connection = connection },
         };
         list_init(&connection->request.link);
         list_append(&broker->connections, &connection->link);
+        broker->stats.n_connections++;
+        broker_changed(broker);
         log_debug("uid %u pid %d (%s) connected", (unsigned)peer->uid, (int)peer->pid, peer->name);
         return connection;
 }
@@ -51,6 +58,7 @@ void connection_destroy(Connection *connection) {
         connection_close_space(connection);
         quota_release(&connection->broker->quota, connection->charge);
         list_unlink(&connection->link);
+        broker_changed(connection->broker);
         g_free(connection);
 }
 
@@ -75,7 +83,53 @@ Connection *connection_close(Connection *connection) {
         return NULL;
 }
 
+static void connection_record(const Connection *connection, const uint8_t *bytes, size_t n_bytes) {
+        const Broker *broker = connection->broker;
+        const Request *request = &connection->request;
+        const BrokerRecord record = {
+                .client = connection->id,
+                .peer = &connection->peer,
+                .locality = request->locality,
+                .wait_us = request->wait_us,
+                .took_us = (uint64_t)(broker->now - request->submitted),
+                .n_transmits = request->n_transmits,
+                .command = request->command,
+                .n_command = request->n_command,
+                .response = bytes,
+                .n_response = n_bytes,
+        };
+
+        broker->record(broker->record_userdata, &record);
+}
+
+static void connection_count(Connection *connection, bool failed) {
+        Broker *broker = connection->broker;
+        const Request *request = &connection->request;
+        CommandStats *command = stats_command(&broker->stats, broker->rm, request->code);
+
+        command->n++;
+        command->n_failed += failed;
+        command->busy_us += request->busy_us;
+        command->longest_us = MAX(command->longest_us, request->busy_us);
+        broker->stats.n_commands++;
+        broker->stats.n_failed += failed;
+        broker->stats.n_local += request->n_transmits == 0;
+        histogram_add(&broker->stats.wait, request->wait_us);
+        histogram_add(&broker->stats.total, (uint64_t)(broker->now - request->submitted));
+        connection->n_commands++;
+        connection->n_failed += failed;
+        connection->n_transmits += request->n_transmits;
+        connection->wait_us += request->wait_us;
+        connection->busy_us += request->busy_us;
+        connection->longest_wait_us = MAX(connection->longest_wait_us, request->wait_us);
+}
+
 void connection_answer(Connection *connection, const uint8_t *bytes, size_t n_bytes) {
+        TpmReader reader = TPM_READER(bytes, n_bytes);
+
+        connection_count(connection, tpm_read_header(&reader).code != TPM2_RC_SUCCESS);
+        if (connection->broker->record && !connection->closed)
+                connection_record(connection, bytes, n_bytes);
         if (connection->closed) {
                 connection_destroy(connection);
                 return;
@@ -96,6 +150,7 @@ void connection_answer_rc(Connection *connection, TSS2_RC rc) {
 bool connection_submit(Connection *connection, const uint8_t *command, size_t n_command) {
         Broker *broker = connection->broker;
         Request *request = &connection->request;
+        TpmReader reader = TPM_READER(command, n_command);
 
         if (request->state != REQUEST_IDLE)
                 return false;
@@ -108,6 +163,8 @@ bool connection_submit(Connection *connection, const uint8_t *command, size_t n_
                 .command = command,
                 .n_command = n_command,
                 .locality = connection->locality,
+                .code = tpm_read_header(&reader).code,
+                .submitted = broker->now,
         };
         list_init(&request->link);
         if (broker->phase >= BROKER_STOPPING)
@@ -138,6 +195,7 @@ TSS2_RC connection_cancel(Connection *connection) {
         TSS2_RC rc = TSS2_RC_SUCCESS;
 
         broker_enter(broker);
+        broker->stats.n_cancelled += request->state != REQUEST_IDLE;
         if (request->state == REQUEST_RUNNING && !request->timer)
                 rc = connection_cancel_running(connection);
         else if (request->state != REQUEST_IDLE)

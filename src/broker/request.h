@@ -35,6 +35,11 @@ typedef struct Request {
         const uint8_t *command; /* borrowed until the job has begun */
         size_t n_command;
         uint8_t locality; /* the client's, when it submitted */
+        TPM2_CC code;
+        gint64 submitted; /* Broker.now */
+        uint64_t wait_us; /* until it ran for the first time */
+        uint64_t busy_us; /* the TPM's time */
+        uint32_t n_transmits;
 
         RmJob *job;     /* NULL: not begun */
         guint timer;    /* of a pause */

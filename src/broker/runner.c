@@ -48,7 +48,8 @@ static unsigned broker_limit_ms(const Broker *broker, TPM2_CC code) {
 static void broker_watch(Broker *broker, TPM2_CC code) {
         broker->code = code;
         broker->limit_ms = broker_limit_ms(broker, code);
-        broker->deadline = g_get_monotonic_time() + (gint64)broker->limit_ms * 1000;
+        broker->sent = broker->now;
+        broker->deadline = broker->now + (gint64)broker->limit_ms * 1000;
         if (!broker->tick_timer)
                 broker->tick_timer = g_timeout_add(broker->times.tick, broker_tick, broker);
 }
@@ -103,12 +104,38 @@ static void broker_end(Broker *broker, Request *request, const RmOutput *output)
                 broker_start_ended(broker, output->rc);
 }
 
+/* The TPM has answered the command that was out; or will not: @response is NULL. */
+static void broker_count(Broker *broker, Request *request, const uint8_t *response, size_t n_response) {
+        Connection *connection = request->connection;
+        uint64_t took_us = (uint64_t)(broker->now - broker->sent);
+        const BrokerRecord record = {
+                .tpm = true,
+                .client = connection ? connection->id : 0,
+                .peer = connection ? &connection->peer : NULL,
+                .locality = broker->out_locality,
+                .took_us = took_us,
+                .command = broker->out,
+                .n_command = broker->n_out,
+                .response = response,
+                .n_response = n_response,
+        };
+
+        histogram_add(&broker->stats.tpm, took_us);
+        request->busy_us += took_us;
+        if (broker->record)
+                broker->record(broker->record_userdata, &record);
+}
+
 static void broker_transmit(Broker *broker, Request *request, const RmOutput *output) {
         uint8_t locality = output->own_command ? request->locality : 0;
         g_autoptr(GError) error = NULL;
 
         request->own_out = output->own_command;
         request->asked = false;
+        request->n_transmits++;
+        broker->out = output->bytes;
+        broker->n_out = output->n_bytes;
+        broker->out_locality = locality;
         broker_watch(broker, output->code);
         if (!backend_transmit(broker->backend, output->bytes, output->n_bytes, locality, &error))
                 broker_lost(broker, error ? error->message : "the command could not be sent");
@@ -200,12 +227,14 @@ static bool broker_run_request(Broker *broker) {
                 return false;
         if (!request->job) {
                 /* All slots are held by paused jobs: it stays where it is until one of them has ended. */
+                rm_set_time(broker->rm, (uint64_t)broker->now);
                 if (!broker->slots_full)
                         request->job = rm_job_begin(broker->rm, request->connection->space, request->command,
                                                     request->n_command);
                 broker->slots_full = !request->job;
                 if (!request->job)
                         return false;
+                request->wait_us = (uint64_t)(broker->now - request->submitted);
         }
         scheduler_remove(request);
         broker_run(broker, request);
@@ -221,6 +250,7 @@ static bool broker_next(Broker *broker) {
         RmChore chore = RM_CHORE_DUE;
         RmJob *job;
 
+        broker_flush_all_due(broker);
         if (broker->phase == BROKER_STOPPING && broker->backend->state >= BACKEND_READY)
                 return broker_run_chore(broker, chores_begin_cleanup(&broker->chores), RM_CHORE_CLEANUP);
         if (!broker_is_up(broker))
@@ -236,7 +266,8 @@ static bool broker_next(Broker *broker) {
 }
 
 void broker_enter(Broker *broker) {
-        broker->depth++;
+        if (broker->depth++ == 0)
+                broker->now = g_get_monotonic_time();
 }
 
 /* What is answered without the TPM goes round and round here; clients, timers and the bus must have their turn too. */
@@ -289,6 +320,7 @@ static void broker_response(void *userdata, const uint8_t *response, size_t n_re
         broker->reopen_ms = broker->times.reopen_min;
         broker_enter(broker);
         request->own_out = false;
+        broker_count(broker, request, response, n_response);
         broker_step(broker, request, response, n_response);
         broker_leave(broker);
 }
@@ -340,6 +372,7 @@ static void broker_lose_current(Broker *broker) {
                 broker_end_request(broker, request, RM_RC(TPM2_RC_FAILURE));
                 return;
         }
+        broker_count(broker, request, NULL, 0);
         rm_job_lost(broker->rm, request->job, &output);
         broker_end(broker, request, &output);
 }
@@ -350,6 +383,7 @@ static void broker_lost(Broker *broker, const char *reason) {
         struct list *link;
 
         if (broker->phase == BROKER_RUNNING) {
+                broker->stats.n_lost += !broker->told;
                 tell_absent(broker, reason);
                 broker_schedule_reopen(broker);
         }

@@ -142,12 +142,13 @@ static DbusClient *client_new(FrontendDbus *frontend, const char *sender, int fd
 }
 
 static void create_connection(FrontendDbus *frontend, GDBusMethodInvocation *invocation, uid_t uid, pid_t pid) {
-        const Peer peer = peer_make(uid, pid);
+        Peer peer = peer_make(uid, pid);
         g_autoptr(GUnixFDList) fds = NULL;
         g_autoptr(GError) error = NULL;
         DbusClient *client;
         int pair[2];
 
+        peer.by_bus = true;
         /* The client's end does not block either: tpm2-abrmd 3.0 hands it out like that. */
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0) {
                 const char *reason = g_strerror(errno);

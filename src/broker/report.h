@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef BROKER_REPORT_H
+#define BROKER_REPORT_H
+
+#include "broker/broker.h"
+#include "broker/stats.h"
+#include "util/list.h"
+
+/*
+ * The broker, for people to look at; see also resmgr/report.h
+ */
+typedef enum BrokerState {
+        BROKER_STATE_STARTING,
+        BROKER_STATE_READY,
+        BROKER_STATE_ABSENT, /* there is no TPM, or it was lost */
+        BROKER_STATE_STOPPING,
+} BrokerState;
+
+typedef struct BrokerReport {
+        BrokerState state;
+        const char *reason; /* why there is no TPM; "" */
+        uint32_t n_connections;
+        uint32_t n_waiting;
+        uint64_t longest_wait_us;
+
+        /* What the TPM is at */
+        TPM2_CC code;        /* 0: nothing */
+        uint64_t client;     /* 0: the daemon's own */
+        uint64_t elapsed_us; /* since it was sent */
+        uint64_t limit_us;
+} BrokerReport;
+
+typedef struct ConnectionReport {
+        uint64_t id;
+        const Peer *peer;
+        uint32_t space; /* RM_NONE: it has none any more */
+        uint8_t locality;
+        uint64_t connected_us; /* ago */
+        uint64_t n_commands, n_failed, n_transmits;
+        uint64_t wait_us, busy_us, longest_wait_us;
+        const char *state;   /* "idle", "waiting", "running", "paused" */
+        TPM2_CC code;        /* of what is under way; 0: nothing */
+        uint64_t elapsed_us; /* since it came */
+} ConnectionReport;
+
+void broker_report(const Broker *broker, BrokerReport *ret_report);
+const Stats *broker_stats(const Broker *broker);
+
+/* All connections, in the order in which they came. */
+void broker_report_connections(const Broker *broker, void (*each)(void *userdata, const ConnectionReport *report),
+                               void *userdata);
+
+/* The state, its reason or the number of connections has changed; may be called often. NULL: no more. */
+void broker_watch_state(Broker *broker, void (*changed)(void *userdata), void *userdata);
+
+/*
+ * Flush what a client has, or sessions that are nobody's
+ *
+ * It is done when the TPM is free. The caller keeps the struct until done() is called, which may be at once; or takes
+ * it back with list_unlink().
+ */
+typedef struct BrokerFlush BrokerFlush;
+
+struct BrokerFlush {
+        struct list link;
+        enum {
+                BROKER_FLUSH_CLIENT,
+                BROKER_FLUSH_ABANDONED,
+                BROKER_FLUSH_LEFT_OVER,
+        } what;
+        uint64_t client; /* its id */
+        /* @found: there is such a client */
+        void (*done)(BrokerFlush *flush, bool found, uint32_t n_objects, uint32_t n_sessions);
+};
+
+void broker_flush(Broker *broker, BrokerFlush *flush);
+
+#endif

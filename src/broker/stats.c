@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "broker/stats.h"
+
+const uint64_t stats_bounds_us[STATS_BOUNDS] = {
+        50,     100,    250,    500,     1000,    2500,    5000,     10000,    25000,    50000,
+        100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000, 30000000, 60000000, 300000000,
+};
+
+void histogram_add(Histogram *histogram, uint64_t us) {
+        unsigned i = 0;
+
+        while (i < STATS_BOUNDS && us > stats_bounds_us[i])
+                i++;
+        histogram->n[i]++;
+        histogram->sum_us += us;
+}
+
+CommandStats *stats_command(Stats *stats, const Rm *rm, TPM2_CC code) {
+        for (unsigned k = 0; k < STATS_COMMANDS; k++) {
+                /* The codes of the specification differ in their low byte. */
+                CommandStats *command = &stats->commands[(code + k) % STATS_COMMANDS];
+
+                if (command->code == code && code != 0)
+                        return command;
+                if (command->code != 0)
+                        continue;
+                if (code == 0 || !rm_implements(rm, code))
+                        break;
+                command->code = code;
+                return command;
+        }
+        return &stats->others;
+}

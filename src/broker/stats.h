@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef BROKER_STATS_H
+#define BROKER_STATS_H
+
+#include "resmgr/resmgr.h"
+
+/*
+ * What was done, and how long it took: always counted, since the time is known anyway and the rest is a few additions.
+ */
+#define STATS_BOUNDS 20
+#define STATS_COMMANDS 256
+
+extern const uint64_t stats_bounds_us[STATS_BOUNDS]; /* upper ones, inclusive, of all buckets but the last */
+
+typedef struct Histogram {
+        uint64_t sum_us;
+        uint64_t n[STATS_BOUNDS + 1];
+} Histogram;
+
+typedef struct CommandStats {
+        TPM2_CC code; /* 0: not in use */
+        uint64_t n, n_failed;
+        uint64_t busy_us, longest_us; /* the TPM's time, for one command and all that was needed for it */
+} CommandStats;
+
+typedef struct Stats {
+        uint64_t n_commands, n_failed, n_local; /* answered to clients */
+        uint64_t n_connections, n_refused;
+        uint64_t n_cancelled;
+        uint64_t n_lost;                       /* the TPM was */
+        Histogram tpm;                         /* commands at the TPM */
+        Histogram wait, total;                 /* clients' commands: until they ran, until they were answered */
+        CommandStats others;                   /* codes that the TPM does not list: a client could make up any number */
+        CommandStats commands[STATS_COMMANDS]; /* by a hash of the code */
+} Stats;
+
+void histogram_add(Histogram *histogram, uint64_t us);
+
+/* Return: where to count a command of that code. */
+CommandStats *stats_command(Stats *stats, const Rm *rm, TPM2_CC code);
+
+#endif
