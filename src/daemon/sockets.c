@@ -76,7 +76,7 @@ static const SocketOption *find_option(const Options *options, const char *path)
 
 static bool open_inherited(Sockets *sockets, Loop *loop, Broker *broker, const Options *options, GError **error) {
         for (size_t i = 0; i < sockets->n_inherited; i++) {
-                g_autofree char *path = frontend_unix_inherited(sockets->inherited[i], error);
+                g_autofree char *path = listener_inherited(sockets->inherited[i], error);
                 SocketOption plain = { .path = path, .mode = FRONTEND_UNIX_MODE, .localities = 1 };
                 const SocketOption *option;
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "frontend/frontend-dbus.h"
 
+#include "frontend/callers.h"
 #include "frontend/peer.h"
 #include "frontend/stream.h"
 #include "tpm/protocol.h"
 #include "util/fd.h"
-#include "util/list.h"
 #include "util/log.h"
 
 #include <errno.h>
@@ -21,8 +21,7 @@
 #define ERROR_NOT_IMPLEMENTED TABRMD_DBUS_ERROR ".NotImplemented"
 #define ERROR_NOT_PERMITTED TABRMD_DBUS_ERROR ".NotPermitted"
 
-/* Callers whose credentials the bus was asked for, in all and from one sender. A system bus takes 256 connections of
- * one user: all of them together cannot keep others out. */
+/* Calls of CreateConnection that wait for the bus to say whose they are, in all and of one sender. */
 #define REQUESTS_MAX 4096
 #define REQUESTS_PER_SENDER_MAX 8
 
@@ -46,9 +45,9 @@ struct FrontendDbus {
         guint object;
         gulong closed;
         bool lost;
-        char *no_address;     /* why there is no bus to connect to */
-        GHashTable *clients;  /* &client->id -> DbusClient */
-        struct list requests; /* Request.link */
+        char *no_address;    /* why there is no bus to connect to */
+        GHashTable *clients; /* &client->id -> DbusClient */
+        Callers *callers;    /* of CreateConnection */
 };
 
 /* A connection that was created here and whose stream still lives. */
@@ -58,13 +57,6 @@ typedef struct DbusClient {
         char *sender;
         Stream *stream; /* NULL: it has ended */
 } DbusClient;
-
-/* A CreateConnection that waits for the credentials of its sender. */
-typedef struct Request {
-        struct list link; /* frontend->requests */
-        FrontendDbus *frontend;
-        GDBusMethodInvocation *invocation;
-} Request;
 
 static const char introspection[] = "<node>"
                                     "<interface name='" TABRMD_DBUS_INTERFACE "'>"
@@ -141,7 +133,8 @@ static DbusClient *client_new(FrontendDbus *frontend, const char *sender, int fd
         return client;
 }
 
-static void create_connection(FrontendDbus *frontend, GDBusMethodInvocation *invocation, uid_t uid, pid_t pid) {
+static void create_connection(void *userdata, GDBusMethodInvocation *invocation, uid_t uid, pid_t pid) {
+        FrontendDbus *frontend = userdata;
         Peer peer = peer_make(uid, pid);
         g_autoptr(GUnixFDList) fds = NULL;
         g_autoptr(GError) error = NULL;
@@ -171,33 +164,6 @@ static void create_connection(FrontendDbus *frontend, GDBusMethodInvocation *inv
         g_dbus_method_invocation_return_value_with_unix_fd_list(invocation, g_variant_new("(t)", client->id), fds);
 }
 
-static void on_credentials(GObject *source, GAsyncResult *result, gpointer userdata) {
-        g_autofree Request *request = userdata;
-        g_autoptr(GVariant) reply = NULL;
-        g_autoptr(GVariant) credentials = NULL;
-        g_autoptr(GError) error = NULL;
-        guint32 uid, pid = 0;
-
-        reply = g_dbus_connection_call_finish(G_DBUS_CONNECTION(source), result, &error);
-        if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED)) {
-                return_error(request->invocation, ERROR_GENERAL, "the daemon is stopping");
-                return;
-        }
-        list_unlink(&request->link);
-
-        if (reply)
-                credentials = g_variant_get_child_value(reply, 0);
-        if (!credentials || !g_variant_lookup(credentials, "UnixUserID", "u", &uid)) {
-                log_limited(LOG_WARNING, "%s on the bus is refused: the bus does not tell who it is%s%s",
-                            g_dbus_method_invocation_get_sender(request->invocation), error ? ": " : "",
-                            error ? error->message : "");
-                return_error(request->invocation, ERROR_GENERAL, "the bus does not tell who is asking");
-                return;
-        }
-        (void)g_variant_lookup(credentials, "ProcessID", "u", &pid);
-        create_connection(request->frontend, request->invocation, uid, (pid_t)pid);
-}
-
 static void call_bus(FrontendDbus *frontend, const char *method, GVariant *parameters, const char *type,
                      GAsyncReadyCallback callback, gpointer userdata) {
         g_dbus_connection_call(frontend->bus, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus",
@@ -205,38 +171,11 @@ static void call_bus(FrontendDbus *frontend, const char *method, GVariant *param
                                BUS_TIMEOUT_MS, frontend->cancellable, callback, userdata);
 }
 
-static bool may_ask(FrontendDbus *frontend, const char *sender) {
-        unsigned n = 0, n_sender = 0;
-
-        list_for_each(link, &frontend->requests) {
-                Request *request = list_entry(link, Request, link);
-
-                n++;
-                if (g_str_equal(g_dbus_method_invocation_get_sender(request->invocation), sender))
-                        n_sender++;
-        }
-        return n < REQUESTS_MAX && n_sender < REQUESTS_PER_SENDER_MAX;
-}
-
-static void method_create_connection(FrontendDbus *frontend, const char *sender, GDBusMethodInvocation *invocation) {
-        Request *request;
-
-        if (!broker_has_started(frontend->config.broker)) {
+static void method_create_connection(FrontendDbus *frontend, GDBusMethodInvocation *invocation) {
+        if (broker_has_started(frontend->config.broker))
+                callers_ask(frontend->callers, invocation);
+        else
                 return_error(invocation, ERROR_INIT, "there is no TPM yet; the log of the daemon says why");
-                return;
-        }
-        if (!may_ask(frontend, sender)) {
-                log_limited(LOG_WARNING, "%s on the bus is refused: it asks for too many connections at once", sender);
-                return_error(invocation, ERROR_GENERAL, "busy: too many connections are being made, try again later");
-                return;
-        }
-
-        request = g_new0(Request, 1);
-        request->frontend = frontend;
-        request->invocation = invocation;
-        list_append(&frontend->requests, &request->link);
-        call_bus(frontend, "GetConnectionCredentials", g_variant_new("(s)", sender), "(a{sv})", on_credentials,
-                 request);
 }
 
 /*
@@ -310,7 +249,7 @@ static void on_method_call(GDBusConnection *bus, const char *sender, const char 
         FrontendDbus *frontend = userdata;
 
         if (g_str_equal(method, "CreateConnection"))
-                method_create_connection(frontend, sender, invocation);
+                method_create_connection(frontend, invocation);
         else if (g_str_equal(method, "Cancel"))
                 method_cancel(frontend, sender, parameters, invocation);
         else
@@ -329,22 +268,18 @@ static void lose(FrontendDbus *frontend, const char *reason) {
 /* Who has the name that was to be ours. */
 static void on_owner(GObject *source, GAsyncResult *result, gpointer userdata) {
         g_autoptr(GVariant) reply = NULL;
-        g_autoptr(GVariant) credentials = NULL;
         g_autoptr(GError) error = NULL;
         g_autofree char *reason = NULL;
         FrontendDbus *frontend = userdata;
-        guint32 uid = 0, pid = 0;
+        uid_t uid = 0;
+        pid_t pid = 0;
         Peer peer;
 
         reply = g_dbus_connection_call_finish(G_DBUS_CONNECTION(source), result, &error);
         if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
                 return;
-        if (reply) {
-                credentials = g_variant_get_child_value(reply, 0);
-                (void)g_variant_lookup(credentials, "UnixUserID", "u", &uid);
-                (void)g_variant_lookup(credentials, "ProcessID", "u", &pid);
-        }
-        peer = peer_make(uid, (pid_t)pid);
+        (void)callers_read(reply, &uid, &pid);
+        peer = peer_make(uid, pid);
         reason =
                 g_strdup_printf("the name %s is taken by uid %u pid %d (%s); end that one, or give another --dbus-name",
                                 frontend->name, (unsigned)peer.uid, (int)peer.pid, peer.name);
@@ -421,6 +356,8 @@ static void on_bus(GObject *source, GAsyncResult *result, gpointer userdata) {
                 lose(frontend, error->message);
                 return;
         }
+        if (frontend->config.connected)
+                frontend->config.connected(frontend->config.userdata, frontend->bus);
         /* Nobody can take a name away that was requested like this: it goes with the connection only. */
         call_bus(frontend, "RequestName", g_variant_new("(su)", frontend->name, NAME_DO_NOT_QUEUE), "(u)", on_name,
                  frontend);
@@ -448,12 +385,19 @@ FrontendDbus *frontend_dbus_new(const FrontendDbusConfig *config) {
         g_autofree char *address = NULL;
         g_autoptr(GError) error = NULL;
         FrontendDbus *frontend = g_new0(FrontendDbus, 1);
+        const CallersConfig callers = {
+                .max = REQUESTS_MAX,
+                .max_per_sender = REQUESTS_PER_SENDER_MAX,
+                .error = ERROR_GENERAL,
+                .known = create_connection,
+                .userdata = frontend,
+        };
 
         frontend->config = *config;
         frontend->name = g_strdup(config->name);
         frontend->cancellable = g_cancellable_new();
         frontend->clients = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, client_free);
-        list_init(&frontend->requests);
+        frontend->callers = callers_new(&callers);
 
         address = g_dbus_address_get_for_bus_sync(config->bus, NULL, &error);
         if (!address) {
@@ -473,9 +417,10 @@ FrontendDbus *frontend_dbus_free(FrontendDbus *frontend) {
         if (!frontend)
                 return NULL;
 
-        /* From here on nothing calls back but on_bus(), on_name() and on_credentials(), which see that they were
-         * cancelled. */
+        /* From here on nothing calls back but on_bus(), on_name() and on_owner(), which see that they were cancelled.
+         */
         g_cancellable_cancel(frontend->cancellable);
+        frontend->callers = callers_free(frontend->callers);
         g_clear_handle_id(&frontend->timer, g_source_remove);
         if (frontend->object)
                 g_dbus_connection_unregister_object(frontend->bus, frontend->object);

@@ -23,6 +23,9 @@ typedef struct FrontendDbusConfig {
         bool allow_locality; /* localities 1..4 for everyone, not only for uid 0 */
         /* The name could not be owned, was lost, or the bus is gone; @reason is one line. Called at most once. */
         void (*lost)(void *userdata, const char *reason);
+        /* There is a bus, and the name is asked for next: what else is to be found there is put there now. May be NULL.
+         */
+        void (*connected)(void *userdata, GDBusConnection *bus);
         void (*ready)(void *userdata); /* the name is owned */
         void *userdata;
 } FrontendDbusConfig;

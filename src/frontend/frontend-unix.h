@@ -3,6 +3,7 @@
 #define FRONTEND_FRONTEND_UNIX_H
 
 #include "broker/broker.h"
+#include "frontend/listener.h"
 #include "util/loop.h"
 
 /*
@@ -32,11 +33,5 @@ FrontendUnix *frontend_unix_new(Loop *loop, Broker *broker, const FrontendUnixCo
 FrontendUnix *frontend_unix_free(FrontendUnix *frontend); /* closes all its clients, removes the socket; NULL is fine */
 
 const char *frontend_unix_path(const FrontendUnix *frontend);
-
-/*
- * What a descriptor that was handed over listens on. Return: its path, or a name in brackets for what has none, to be
- * freed; NULL with @error when it is no listening Unix stream socket.
- */
-char *frontend_unix_inherited(int fd, GError **error);
 
 #endif

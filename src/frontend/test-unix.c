@@ -251,10 +251,10 @@ static void test_inherited(void **state) {
         g_strlcpy(address.sun_path, path, sizeof(address.sun_path));
         config.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         assert_int_equal(bind(config.fd, (struct sockaddr *)&address, sizeof(address)), 0);
-        assert_null(frontend_unix_inherited(config.fd, &error)); /* it does not listen yet */
+        assert_null(listener_inherited(config.fd, &error)); /* it does not listen yet */
         assert_non_null(error);
         assert_int_equal(listen(config.fd, 4), 0);
-        name = frontend_unix_inherited(config.fd, NULL);
+        name = listener_inherited(config.fd, NULL);
         assert_string_equal(name, path);
         assert_int_equal(stat(path, &before), 0);
 
@@ -269,8 +269,8 @@ static void test_inherited(void **state) {
         assert_int_equal(before.st_ino, after.st_ino);
         assert_int_equal(stat(lock, &after), -1);
 
-        assert_null(frontend_unix_inherited(STDIN_FILENO, NULL));
-        assert_null(frontend_unix_inherited(-1, NULL));
+        assert_null(listener_inherited(STDIN_FILENO, NULL));
+        assert_null(listener_inherited(-1, NULL));
 }
 
 /* In a process of its own: the limit is the process's. Return: 0, or the line that failed. */
