@@ -227,7 +227,6 @@ static bool broker_run_request(Broker *broker) {
                 return false;
         if (!request->job) {
                 /* All slots are held by paused jobs: it stays where it is until one of them has ended. */
-                rm_set_time(broker->rm, (uint64_t)broker->now);
                 if (!broker->slots_full)
                         request->job = rm_job_begin(broker->rm, request->connection->space, request->command,
                                                     request->n_command);
@@ -266,8 +265,10 @@ static bool broker_next(Broker *broker) {
 }
 
 void broker_enter(Broker *broker) {
-        if (broker->depth++ == 0)
-                broker->now = g_get_monotonic_time();
+        if (broker->depth++ > 0)
+                return;
+        broker->now = g_get_monotonic_time();
+        rm_set_time(broker->rm, (uint64_t)broker->now);
 }
 
 /* What is answered without the TPM goes round and round here; clients, timers and the bus must have their turn too. */
