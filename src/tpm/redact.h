@@ -5,9 +5,12 @@
 #include "tpm/command.h"
 
 /*
- * Take the secrets out of a command or response that is to be shown: what stays is header, handles, and of each
- * authorization the session, its attributes and the sizes of its fields. All else becomes zero, parameters first of
- * all, since those may be what was unsealed, decrypted, or read. What cannot be parsed keeps its header alone.
+ * Take the secrets out of a command or response that is to be shown: what stays is header, handles, of each
+ * authorization the session, its attributes and the sizes of its fields, and the sizes of areas. All else becomes zero,
+ * parameters first of all, since those may be what was unsealed, decrypted, or read; but for that of FlushContext,
+ * which is a handle. What cannot be parsed keeps its header alone.
+ *
+ * @command: what tpm_command_parse() made of these bytes
  */
 void tpm_redact_command(const TpmCommand *command, uint8_t *bytes, size_t n_bytes);
 

@@ -3,6 +3,7 @@
 
 #include "tpm/command.h"
 #include "tpm/context.h"
+#include "tpm/redact.h"
 #include "tpm/response.h"
 #include "tpm/writer.h"
 
@@ -83,6 +84,24 @@ static void check_context(const uint8_t *bytes, size_t n) {
         DEMAND((size_t)(bytes[16] << 8 | bytes[17]) == n - 18);
 }
 
+/* What is left of a message is what was there, and no more of it than handles, sessions and sizes. */
+static void check_redacted(const TpmCommand *command, const uint8_t *bytes, size_t n,
+                           void (*redact)(const TpmCommand *command, uint8_t *bytes, size_t n_bytes)) {
+        uint8_t *copy = malloc(n + 1);
+        size_t n_left = 0;
+
+        DEMAND(copy);
+        memcpy(copy, bytes, n);
+        redact(command, copy, n);
+        DEMAND(n < TPM_HEADER_SIZE || memcmp(copy, bytes, TPM_HEADER_SIZE) == 0);
+        for (size_t i = 0; i < n; i++)
+                DEMAND(copy[i] == bytes[i] || copy[i] == 0);
+        for (size_t i = n < TPM_HEADER_SIZE ? 0 : TPM_HEADER_SIZE; i < n; i++)
+                n_left += copy[i] != 0;
+        DEMAND(n_left <= 4 * (command->n_handles + 1) + 4 + 9 * command->n_auths);
+        free(copy);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n_bytes) {
         Input input = { bytes, n_bytes, 0 };
         const uint8_t *rest;
@@ -97,8 +116,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n_bytes) {
                 n = n_bytes - input.at;
         command = tpm_command_parse(&table, rest, n);
         check_command(&command, rest, n);
+        check_redacted(&command, rest, n, tpm_redact_command);
         check_context(rest, n);
         check_response(&command, rest + n, n_bytes - input.at - n);
+        check_redacted(&command, rest + n, n_bytes - input.at - n, tpm_redact_response);
         check_context(rest + n, n_bytes - input.at - n);
         return 0;
 }
