@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "manager/trace.h"
+
+#include "manager/names.h"
+#include "resmgr/report.h"
+#include "tpm/protocol.h"
+#include "tpm/redact.h"
+#include "util/fd.h"
+
+#include <errno.h>
+#include <gio/gio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* Room for what comes while a listener is not awake; the system may allow less. */
+#define SOCKET_ROOM (1024 * 1024)
+
+typedef struct Listener {
+        LoopFd io; /* first */
+        int fd;    /* -1: free */
+        TraceOptions options;
+        uint64_t n_lost; /* since the last record that it was sent */
+        Traces *traces;
+} Listener;
+
+struct Traces {
+        Loop *loop;
+        Broker *broker;
+        uint64_t n_lost;
+        Listener listeners[TRACES_MAX];
+        uint8_t command[TPM_MESSAGE_MAX], response[TPM_MESSAGE_MAX]; /* redacted */
+        uint8_t message[MANAGER_RECORD_MAX];
+};
+
+static void traces_record(void *userdata, const BrokerRecord *record);
+
+/* The broker is asked for records only while there is somebody to hear them. */
+static void traces_watch(Traces *traces) {
+        bool any = false;
+
+        for (unsigned i = 0; i < TRACES_MAX; i++)
+                any = any || traces->listeners[i].fd >= 0;
+        broker_watch_commands(traces->broker, any ? traces_record : NULL, any ? traces : NULL);
+}
+
+static void listener_close(Listener *listener) {
+        loop_remove(&listener->io);
+        listener->fd = fd_close(listener->fd);
+        traces_watch(listener->traces);
+}
+
+/* Nothing that a listener could say is read, so this is its end. */
+static void listener_event(LoopFd *io, uint32_t events) {
+        listener_close((Listener *)io);
+}
+
+/* Bytes that stay where they are, so that no copy of a payload is left behind. */
+static GVariant *borrow(const uint8_t *bytes, size_t n) {
+        return g_variant_new_from_data(G_VARIANT_TYPE_BYTESTRING, bytes, n, TRUE, NULL, NULL);
+}
+
+static size_t traces_write(Traces *traces, const Listener *listener, const BrokerRecord *record) {
+        const Peer own = { .uid = geteuid(), .pid = getpid(), .name = "tpm2-abrmd" };
+        const Peer *peer = record->peer ?: &own;
+        bool payload = listener->options.payload;
+        g_autoptr(GVariant) variant = g_variant_ref_sink(g_variant_new(
+                "(ytttuusyttu@ay@ay)", record->tpm ? MANAGER_RECORD_TPM : MANAGER_RECORD_CLIENT,
+                (guint64)g_get_real_time() - record->took_us, listener->n_lost, record->client, (guint32)peer->uid,
+                (guint32)peer->pid, peer->name, record->locality, record->wait_us, record->took_us, record->n_transmits,
+                borrow(payload ? record->command : traces->command, record->n_command),
+                borrow(payload ? record->response : traces->response, record->n_response)));
+        size_t n = g_variant_get_size(variant);
+
+        if (n > sizeof(traces->message))
+                return 0;
+        g_variant_store(variant, traces->message);
+        return n;
+}
+
+static void traces_send(Traces *traces, Listener *listener, const BrokerRecord *record) {
+        size_t n = traces_write(traces, listener, record);
+        bool sent = n > 0 && send(listener->fd, traces->message, n, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)n;
+        int error = errno;
+
+        explicit_bzero(traces->message, n);
+        if (sent) {
+                listener->n_lost = 0;
+        } else if (n > 0 && (error == EPIPE || error == ECONNRESET || error == ENOTCONN)) {
+                listener_close(listener);
+        } else {
+                listener->n_lost++;
+                traces->n_lost++;
+        }
+}
+
+static void traces_redact(Traces *traces, const BrokerRecord *record) {
+        TpmCommand command = rm_report_parse(broker_rm(traces->broker), record->command, record->n_command);
+
+        memcpy(traces->command, record->command, record->n_command);
+        tpm_redact_command(&command, traces->command, record->n_command);
+        if (record->n_response > 0)
+                memcpy(traces->response, record->response, record->n_response);
+        tpm_redact_response(&command, traces->response, record->n_response);
+}
+
+static void traces_record(void *userdata, const BrokerRecord *record) {
+        Traces *traces = userdata;
+        bool redacted = false;
+
+        if (record->n_command > TPM_MESSAGE_MAX || record->n_response > TPM_MESSAGE_MAX)
+                return;
+        for (unsigned i = 0; i < TRACES_MAX; i++) {
+                Listener *listener = &traces->listeners[i];
+
+                if (listener->fd < 0 || (record->tpm && !listener->options.tpm))
+                        continue;
+                if (!listener->options.payload && !redacted) {
+                        traces_redact(traces, record);
+                        redacted = true;
+                }
+                traces_send(traces, listener, record);
+        }
+}
+
+Traces *traces_new(Loop *loop, Broker *broker) {
+        Traces *traces = g_new(Traces, 1);
+
+        *traces = (Traces){ .loop = loop, .broker = broker };
+        for (unsigned i = 0; i < TRACES_MAX; i++)
+                traces->listeners[i] = (Listener){ .fd = -1, .traces = traces };
+        return traces;
+}
+
+Traces *traces_free(Traces *traces) {
+        if (!traces)
+                return NULL;
+        for (unsigned i = 0; i < TRACES_MAX; i++)
+                if (traces->listeners[i].fd >= 0)
+                        listener_close(&traces->listeners[i]);
+        g_free(traces);
+        return NULL;
+}
+
+int traces_open(Traces *traces, const TraceOptions *options, GError **error) {
+        const int room = SOCKET_ROOM;
+        Listener *listener = NULL;
+        fd_auto own = -1;
+        int fds[2], code;
+
+        for (unsigned i = 0; i < TRACES_MAX && !listener; i++)
+                if (traces->listeners[i].fd < 0)
+                        listener = &traces->listeners[i];
+        if (!listener) {
+                g_set_error(error, G_DBUS_ERROR, G_DBUS_ERROR_LIMITS_EXCEEDED,
+                            "there are %d traces already, which is the most", TRACES_MAX);
+                return -1;
+        }
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0) {
+                code = errno;
+                g_set_error(error, G_DBUS_ERROR, G_DBUS_ERROR_NO_MEMORY, "no socket for a trace: %s", g_strerror(code));
+                return -1;
+        }
+        own = fds[0];
+        (void)setsockopt(own, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+        code = loop_add(traces->loop, &listener->io, own, EPOLLRDHUP, listener_event);
+        if (code < 0) {
+                fd_close(fds[1]);
+                g_set_error(error, G_DBUS_ERROR, G_DBUS_ERROR_NO_MEMORY, "no trace: %s", g_strerror(-code));
+                return -1;
+        }
+        listener->fd = fd_steal(&own);
+        listener->options = *options;
+        listener->n_lost = 0;
+        traces_watch(traces);
+        return fds[1];
+}
+
+uint64_t traces_n_lost(const Traces *traces) {
+        return traces->n_lost;
+}
