@@ -6,6 +6,8 @@
 #include "daemon/notify.h"
 #include "daemon/sockets.h"
 #include "frontend/frontend-dbus.h"
+#include "manager/manager.h"
+#include "manager/names.h"
 
 #include <errno.h>
 #include <glib-unix.h>
@@ -34,13 +36,19 @@ typedef struct Daemon {
         Backend *backend;
         Broker *broker;
         Sockets sockets;
+        Manager *manager;
         FrontendDbus *frontend_dbus; /* NULL: no bus */
 } Daemon;
 
-static void daemon_clear(Daemon *daemon) {
-        g_clear_handle_id(&daemon->settle_timer, g_source_remove);
+static void close_doors(Daemon *daemon) {
+        daemon->manager = manager_free(daemon->manager);
         daemon->frontend_dbus = frontend_dbus_free(daemon->frontend_dbus);
         sockets_close(&daemon->sockets);
+}
+
+static void daemon_clear(Daemon *daemon) {
+        g_clear_handle_id(&daemon->settle_timer, g_source_remove);
+        close_doors(daemon);
         daemon->broker = broker_free(daemon->broker);
         daemon->backend = backend_free(daemon->backend);
         daemon->loop = loop_free(daemon->loop);
@@ -62,8 +70,7 @@ static void daemon_stop(Daemon *daemon, int exit_status) {
         g_clear_handle_id(&daemon->settle_timer, g_source_remove);
         notify("STOPPING=1");
 
-        daemon->frontend_dbus = frontend_dbus_free(daemon->frontend_dbus);
-        sockets_close(&daemon->sockets);
+        close_doors(daemon);
         broker_stop(daemon->broker, on_stopped, daemon);
 }
 
@@ -99,6 +106,12 @@ static void on_bus_lost(void *userdata, const char *reason) {
         daemon_stop(daemon, EX_UNAVAILABLE);
 }
 
+static void on_bus_connected(void *userdata, GDBusConnection *bus) {
+        Daemon *daemon = userdata;
+
+        manager_export(daemon->manager, bus);
+}
+
 static void open_bus(Daemon *daemon) {
         FrontendDbusConfig config = {
                 .loop = daemon->loop,
@@ -106,6 +119,7 @@ static void open_bus(Daemon *daemon) {
                 .bus = daemon->options->session ? G_BUS_TYPE_SESSION : G_BUS_TYPE_SYSTEM,
                 .name = daemon->options->dbus_name,
                 .allow_locality = daemon->options->allow_locality,
+                .connected = on_bus_connected,
                 .ready = on_bus_ready,
                 .lost = on_bus_lost,
                 .userdata = daemon,
@@ -114,12 +128,27 @@ static void open_bus(Daemon *daemon) {
         daemon->frontend_dbus = frontend_dbus_new(&config);
 }
 
+/* Of the options, or of the service manager; else the bus is the only place to ask. */
+static bool open_manager(Daemon *daemon, GError **error) {
+        const ListenerConfig config = {
+                .path = daemon->options->manager ?: MANAGER_SOCKET_PATH,
+                .option = "--manager",
+                .fd = sockets_take_manager(&daemon->sockets),
+                .mode = 0600,
+        };
+
+        if (config.fd < 0 && !daemon->options->manager)
+                return true;
+        return manager_listen(daemon->manager, &config, error);
+}
+
 static void open_doors(Daemon *daemon) {
         g_autoptr(GError) error = NULL;
 
         daemon->state = DAEMON_OPENING;
         g_clear_handle_id(&daemon->settle_timer, g_source_remove);
-        if (!sockets_open(&daemon->sockets, daemon->loop, daemon->broker, daemon->options, &error)) {
+        if (!open_manager(daemon, &error) ||
+            !sockets_open(&daemon->sockets, daemon->loop, daemon->broker, daemon->options, &error)) {
                 log_error("no socket: %s", error->message);
                 daemon_stop(daemon, EX_UNAVAILABLE);
         } else if (daemon->options->dbus) {
@@ -167,6 +196,20 @@ static int new_backend(Daemon *daemon) {
         return EX_OK;
 }
 
+static void new_manager(Daemon *daemon, uint32_t reserve) {
+        const Options *options = daemon->options;
+        const ManagerConfig config = {
+                .loop = daemon->loop,
+                .broker = daemon->broker,
+                .tcti = options->tcti,
+                .max_clients = options->max_connections,
+                .max_objects = options->max_objects,
+                .reserve = reserve,
+        };
+
+        daemon->manager = manager_new(&config);
+}
+
 static bool new_broker(Daemon *daemon, GError **error) {
         const Options *options = daemon->options;
         bool shared = daemon->backend->shared;
@@ -194,6 +237,8 @@ static bool new_broker(Daemon *daemon, GError **error) {
         config.reserve = (uint32_t)reserve;
         config.idle_evict_ms = (unsigned)idle_evict_ms;
         daemon->broker = broker_new(daemon->loop, daemon->backend, &config, error);
+        if (daemon->broker)
+                new_manager(daemon, config.reserve);
         return daemon->broker != NULL;
 }
 

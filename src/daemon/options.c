@@ -25,6 +25,7 @@ typedef struct Raw {
         char **sockets;
         char *logger;
         char *seed_file;
+        char *manager;
         char **rest;
         gboolean no_dbus;
         gboolean no_socket;
@@ -51,6 +52,7 @@ static void raw_clear(Raw *raw) {
         g_strfreev(raw->sockets);
         g_free(raw->logger);
         g_free(raw->seed_file);
+        g_free(raw->manager);
         g_strfreev(raw->rest);
 }
 
@@ -69,6 +71,8 @@ static bool read_arguments(char ***arguments, Raw *raw, GError **error) {
                   "Unix socket for clients (default: " TABRMD_SOCKET_PATH "), with mode=0660, group=NAME and "
                   "locality=0+3 behind commas; may be given several times",
                   "PATH" },
+                { "manager", 0, 0, G_OPTION_ARG_FILENAME, &raw->manager,
+                  "Private socket for root, who asks there what the daemon does; see tabrmctl(1)", "PATH" },
                 { "max-connections", 'm', 0, G_OPTION_ARG_INT, &raw->max_connections,
                   "Clients at a time (default: 1024)", "N" },
                 { "max-sessions", 'e', 0, G_OPTION_ARG_INT, &raw->max_sessions,
@@ -213,6 +217,7 @@ bool options_parse(char ***arguments, uint64_t n_fds, Options *ret_options, GErr
                 .sockets = g_steal_pointer(&sockets.sockets),
                 .n_sockets = sockets.n_sockets,
                 .no_socket = raw.no_socket,
+                .manager = g_steal_pointer(&raw.manager),
                 .dbus = !raw.no_dbus,
                 .session = raw.session,
                 .logger = raw.logger && g_str_equal(raw.logger, "syslog") ? LOG_TARGET_SYSLOG : LOG_TARGET_STDOUT,
@@ -237,6 +242,7 @@ bool options_parse(char ***arguments, uint64_t n_fds, Options *ret_options, GErr
 void options_clear(Options *options) {
         g_clear_pointer(&options->tcti, g_free);
         g_clear_pointer(&options->dbus_name, g_free);
+        g_clear_pointer(&options->manager, g_free);
         for (size_t i = 0; options->sockets && i < options->n_sockets; i++)
                 socket_option_clear(&options->sockets[i]);
         g_clear_pointer(&options->sockets, g_free);

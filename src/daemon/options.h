@@ -36,6 +36,7 @@ typedef struct Options {
         SocketOption *sockets; /* none: the default one, unless the service manager has one for us */
         size_t n_sockets;
         bool no_socket;
+        char *manager; /* path of its private socket; NULL: none, unless the service manager has one for us */
         bool dbus;
         bool session; /* the session bus instead of the system bus */
         LogTarget logger;
@@ -66,8 +67,9 @@ typedef struct Options {
 bool options_parse(char ***arguments, uint64_t n_fds, Options *ret_options, GError **error);
 void options_clear(Options *options);
 
-/* Files that are no clients: the bus and its wake-ups, the TPM, the listener, the log, standard streams. */
-#define OPTIONS_FDS_RESERVED 32
+/* Files that are no clients: the bus and its wake-ups, the TPM, listeners, the log, standard streams, visitors of the
+ * manager, traces. */
+#define OPTIONS_FDS_RESERVED 48
 
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Options, options_clear)
 

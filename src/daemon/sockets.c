@@ -11,6 +11,7 @@
 
 #define LISTEN_FDS_START 3
 #define LISTEN_FDS_MAX 64
+#define MANAGER_NAME "manager" /* FileDescriptorName= of its socket unit */
 
 static size_t n_handed_over(void) {
         const char *pid = g_getenv("LISTEN_PID"), *fds = g_getenv("LISTEN_FDS");
@@ -30,14 +31,26 @@ static void frontend_free(gpointer frontend) {
 }
 
 void sockets_init(Sockets *sockets) {
+        g_auto(GStrv) names = g_strsplit(g_getenv("LISTEN_FDNAMES") ?: "", ":", -1);
+        size_t n_names = g_strv_length(names);
+        size_t n = n_handed_over();
+
         *sockets = (Sockets){
-                .n_inherited = n_handed_over(),
+                .inherited = g_new(int, n),
+                .manager = -1,
                 .frontends = g_ptr_array_new_with_free_func(frontend_free),
         };
-        sockets->inherited = g_new(int, sockets->n_inherited);
-        for (size_t i = 0; i < sockets->n_inherited; i++) {
-                sockets->inherited[i] = LISTEN_FDS_START + (int)i;
-                (void)fcntl(sockets->inherited[i], F_SETFD, FD_CLOEXEC);
+        for (size_t i = 0; i < n; i++) {
+                int fd = LISTEN_FDS_START + (int)i;
+
+                (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+                /* That one speaks another language: by no means may it be taken for a door of clients. */
+                if (i >= n_names || !g_str_equal(names[i], MANAGER_NAME)) {
+                        sockets->inherited[sockets->n_inherited++] = fd;
+                        continue;
+                }
+                fd_close(sockets->manager);
+                sockets->manager = fd;
         }
         g_unsetenv("LISTEN_PID");
         g_unsetenv("LISTEN_FDS");
@@ -50,6 +63,11 @@ void sockets_close(Sockets *sockets) {
                 fd_close(sockets->inherited[i]);
         g_clear_pointer(&sockets->inherited, g_free);
         sockets->n_inherited = 0;
+        sockets->manager = fd_close(sockets->manager);
+}
+
+int sockets_take_manager(Sockets *sockets) {
+        return fd_steal(&sockets->manager);
 }
 
 static bool open_one(Sockets *sockets, Loop *loop, Broker *broker, const SocketOption *option, int fd, GError **error) {

@@ -14,6 +14,7 @@
 typedef struct Sockets {
         int *inherited; /* -1: taken */
         size_t n_inherited;
+        int manager;          /* what was handed over by the name "manager"; -1: nothing, or taken */
         GPtrArray *frontends; /* of FrontendUnix */
 } Sockets;
 
@@ -24,6 +25,9 @@ void sockets_init(Sockets *sockets);
 /* Return: false with @error when a socket that was asked for, or the only door, cannot be opened. */
 bool sockets_open(Sockets *sockets, Loop *loop, Broker *broker, const Options *options, GError **error);
 void sockets_close(Sockets *sockets);
+
+/* The descriptor of the manager's door, for the caller to close; -1: the service manager has handed none over. */
+int sockets_take_manager(Sockets *sockets);
 
 char *sockets_text(const Sockets *sockets); /* for the log, to be freed */
 

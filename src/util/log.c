@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,6 +27,38 @@ void log_open(LogTarget target, const char *ident, int max_priority) {
         log_state.journal = getenv("JOURNAL_STREAM") != NULL;
         if (target == LOG_TARGET_SYSLOG)
                 openlog(ident, LOG_PID, LOG_DAEMON);
+}
+
+int log_level(void) {
+        return log_state.max_priority;
+}
+
+void log_set_level(int max_priority) {
+        log_state.max_priority = max_priority;
+}
+
+static const struct {
+        const char *name;
+        int max_priority;
+} levels[] = {
+        { "error", LOG_ERR }, { "warning", LOG_WARNING }, { "notice", LOG_NOTICE },
+        { "info", LOG_INFO }, { "debug", LOG_DEBUG },
+};
+
+#define N_LEVELS (sizeof(levels) / sizeof(levels[0]))
+
+const char *log_level_name(int max_priority) {
+        for (size_t i = 0; i < N_LEVELS; i++)
+                if (levels[i].max_priority == max_priority)
+                        return levels[i].name;
+        return "";
+}
+
+int log_level_parse(const char *name) {
+        for (size_t i = 0; i < N_LEVELS; i++)
+                if (strcmp(levels[i].name, name) == 0)
+                        return levels[i].max_priority;
+        return -1;
 }
 
 /* Text may come from a bus, a file name or an error of the system: no control character of it may start a line. */

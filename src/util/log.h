@@ -17,6 +17,14 @@ typedef enum LogTarget {
 } LogTarget;
 
 void log_open(LogTarget target, const char *ident, int max_priority);
+
+/* Which lines pass: those of that priority, or a more urgent one. Its names are "error", "warning", "notice", "info"
+ * and "debug". */
+int log_level(void);
+void log_set_level(int max_priority);
+const char *log_level_name(int max_priority);
+int log_level_parse(const char *name); /* Return: -1: there is no such level */
+
 void log_line(int priority, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #define log_error(...) log_line(LOG_ERR, __VA_ARGS__)

@@ -293,7 +293,7 @@ class Hostile(harness.TestCase):
 @harness.by_socket_only
 class Descriptors(harness.TestCase):
     def test_F4_more_clients_than_descriptors(self):
-        self.start_subject(wrap=["prlimit", "--nofile=40:40"])
+        self.start_subject(wrap=["prlimit", "--nofile=56:56"])
         first = self.connect()
         self.assertServes(first)
         for _ in range(3):

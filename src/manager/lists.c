@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "manager/private.h"
+
+const char *manager_kind_name(RmKind kind) {
+        static const char *const NAMES[] = {
+                [RM_KIND_OWNED] = "owned",         [RM_KIND_CLIENT_SAVED] = "saved", [RM_KIND_ABANDONED] = "abandoned",
+                [RM_KIND_LEFT_OVER] = "left-over", [RM_KIND_DOOMED] = "flushing",
+        };
+
+        return NAMES[kind];
+}
+
+typedef struct List {
+        Manager *manager;
+        uid_t uid; /* whose; 0: everybody's */
+        gint64 now;
+        GVariantBuilder builder;
+        GHashTable *by_space; /* space -> Owner */
+} List;
+
+static void add_u(GVariantBuilder *row, const char *key, uint32_t value) {
+        g_variant_builder_add(row, "{sv}", key, g_variant_new_uint32(value));
+}
+
+static void add_t(GVariantBuilder *row, const char *key, uint64_t value) {
+        g_variant_builder_add(row, "{sv}", key, g_variant_new_uint64(value));
+}
+
+static void add_s(GVariantBuilder *row, const char *key, const char *value) {
+        g_variant_builder_add(row, "{sv}", key, g_variant_new_string(value));
+}
+
+static void add_client(void *userdata, const ConnectionReport *client) {
+        GVariantBuilder row = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE_VARDICT);
+        uint32_t n_objects = 0, n_sessions = 0;
+        List *list = userdata;
+
+        if (list->uid != 0 && client->peer->uid != list->uid)
+                return;
+        if (client->space != RM_NONE)
+                rm_report_space(broker_rm(list->manager->config.broker), client->space, &n_objects, &n_sessions);
+        add_t(&row, "id", client->id);
+        add_u(&row, "uid", client->peer->uid);
+        add_u(&row, "pid", (uint32_t)client->peer->pid);
+        add_s(&row, "name", client->peer->name);
+        add_s(&row, "door", client->peer->by_bus ? "bus" : "socket");
+        g_variant_builder_add(&row, "{sv}", "locality", g_variant_new_byte(client->locality));
+        add_t(&row, "since", (uint64_t)list->now - client->connected_us);
+        add_u(&row, "objects", n_objects);
+        add_u(&row, "sessions", n_sessions);
+        add_t(&row, "commands", client->n_commands);
+        add_t(&row, "failed", client->n_failed);
+        add_t(&row, "tpm-commands", client->n_transmits);
+        add_t(&row, "wait", client->wait_us);
+        add_t(&row, "busy", client->busy_us);
+        add_t(&row, "longest-wait", client->longest_wait_us);
+        add_s(&row, "state", client->state);
+        add_u(&row, "command", client->code);
+        add_t(&row, "elapsed", client->elapsed_us);
+        g_variant_builder_add_value(&list->builder, g_variant_builder_end(&row));
+}
+
+GVariant *manager_list_clients(Manager *manager, uid_t uid) {
+        List list = {
+                .manager = manager,
+                .uid = uid,
+                .now = g_get_real_time(),
+                .builder = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE("aa{sv}")),
+        };
+
+        broker_report_connections(manager->config.broker, add_client, &list);
+        return g_variant_builder_end(&list.builder);
+}
+
+typedef struct Owner {
+        uint64_t client;
+        const Peer *peer;
+} Owner;
+
+static void note_owner(void *userdata, const ConnectionReport *client) {
+        GHashTable *by_space = userdata;
+        Owner *owner = g_new(Owner, 1);
+
+        *owner = (Owner){ .client = client->id, .peer = client->peer };
+        g_hash_table_insert(by_space, GUINT_TO_POINTER(client->space), owner);
+}
+
+static GVariant *session_row(const List *list, const RmSessionReport *session, uint64_t gap_max) {
+        const Owner *owner = g_hash_table_lookup(list->by_space, GUINT_TO_POINTER(session->space));
+        GVariantBuilder row = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE_VARDICT);
+        uint64_t age = (uint64_t)list->now - session->since;
+
+        if (session->space == RM_NONE)
+                owner = NULL;
+        add_u(&row, "handle", session->handle);
+        add_s(&row, "state", manager_kind_name(session->kind));
+        add_t(&row, "client", owner ? owner->client : 0);
+        if (session->kind != RM_KIND_LEFT_OVER)
+                add_u(&row, "uid", session->uid);
+        if (owner) {
+                add_u(&row, "pid", (uint32_t)owner->peer->pid);
+                add_s(&row, "name", owner->peer->name);
+        }
+        g_variant_builder_add(&row, "{sv}", "loaded", g_variant_new_boolean(session->loaded));
+        add_t(&row, "age", age);
+        if (!session->loaded && session->kind != RM_KIND_LEFT_OVER) {
+                add_t(&row, "gap", session->gap);
+                add_t(&row, "gap-left", gap_max > session->gap ? gap_max - session->gap : 0);
+        }
+        return g_variant_builder_end(&row);
+}
+
+static int by_handle(const void *a, const void *b) {
+        const RmSessionReport *left = a, *right = b;
+        uint32_t l = left->handle & TPM2_HR_HANDLE_MASK, r = right->handle & TPM2_HR_HANDLE_MASK;
+
+        return l < r ? -1 : l > r;
+}
+
+GVariant *manager_list_sessions(Manager *manager, uid_t uid) {
+        g_autoptr(GHashTable) by_space = g_hash_table_new_full(NULL, NULL, NULL, g_free);
+        g_autoptr(GArray) sessions = g_array_new(FALSE, FALSE, sizeof(RmSessionReport));
+        List list = {
+                .manager = manager,
+                .uid = uid,
+                .now = g_get_monotonic_time(), /* as the broker tells the resource manager */
+                .builder = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE("aa{sv}")),
+                .by_space = by_space,
+        };
+        const Rm *rm = broker_rm(manager->config.broker);
+        RmSessionReport session;
+        RmReport report;
+        uint32_t at = 0;
+
+        rm_report(rm, &report);
+        broker_report_connections(manager->config.broker, note_owner, by_space);
+        while (rm_report_session(rm, &at, &session))
+                if (uid == 0 || (session.uid == uid && session.kind != RM_KIND_LEFT_OVER))
+                        g_array_append_val(sessions, session);
+        g_array_sort(sessions, by_handle);
+        for (guint i = 0; i < sessions->len; i++)
+                g_variant_builder_add_value(
+                        &list.builder,
+                        session_row(&list, &g_array_index(sessions, RmSessionReport, i), report.gap_max));
+        return g_variant_builder_end(&list.builder);
+}
+
+static void add_command(GVariantBuilder *builder, const CommandStats *command) {
+        GVariantBuilder row = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE_VARDICT);
+
+        if (command->n == 0)
+                return;
+        add_u(&row, "code", command->code);
+        add_t(&row, "count", command->n);
+        add_t(&row, "failed", command->n_failed);
+        add_t(&row, "busy", command->busy_us);
+        add_t(&row, "longest", command->longest_us);
+        g_variant_builder_add_value(builder, g_variant_builder_end(&row));
+}
+
+GVariant *manager_list_commands(Manager *manager) {
+        GVariantBuilder builder = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE("aa{sv}"));
+        const Stats *stats = broker_stats(manager->config.broker);
+
+        add_command(&builder, &stats->others);
+        for (unsigned i = 0; i < STATS_COMMANDS; i++)
+                add_command(&builder, &stats->commands[i]);
+        return g_variant_builder_end(&builder);
+}

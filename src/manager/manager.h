@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef MANAGER_MANAGER_H
+#define MANAGER_MANAGER_H
+
+#include "broker/broker.h"
+#include "frontend/listener.h"
+
+#include <gio/gio.h>
+
+/*
+ * The manager: what the daemon does, told to those who run it, by D-Bus
+ *
+ * com.intel.tss2.Tabrmd.Manager1.xml beside this file is the interface. It is on the bus, where uid 0 may ask for all,
+ * and others for what is theirs; and on a private socket, which is for uid 0 alone and needs no bus.
+ */
+typedef struct Manager Manager;
+
+typedef struct ManagerConfig {
+        Loop *loop;
+        Broker *broker;
+        const char *tcti; /* for people */
+        uint32_t max_clients;
+        uint32_t max_objects;
+        uint32_t reserve;
+} ManagerConfig;
+
+Manager *manager_new(const ManagerConfig *config);
+Manager *manager_free(Manager *manager); /* takes NULL, returns NULL */
+
+/* To be called when the bus is connected, and before the name is asked for. */
+void manager_export(Manager *manager, GDBusConnection *bus);
+
+/* Return: false with @error. config->mode is to be 0600. */
+bool manager_listen(Manager *manager, const ListenerConfig *config, GError **error);
+
+#endif

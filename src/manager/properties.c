@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "manager/private.h"
+
+#include "util/log.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+/* What is asked for together is told of one moment. */
+typedef struct Moment {
+        Manager *manager;
+        BrokerReport broker;
+        RmReport rm;
+        const RmCounters *counters;
+        const Stats *stats;
+} Moment;
+
+static Moment moment_now(Manager *manager) {
+        Moment moment = {
+                .manager = manager,
+                .counters = rm_counters(broker_rm(manager->config.broker)),
+                .stats = broker_stats(manager->config.broker),
+        };
+
+        broker_report(manager->config.broker, &moment.broker);
+        rm_report(broker_rm(manager->config.broker), &moment.rm);
+        return moment;
+}
+
+/* Four characters in a number, which may be anything (Part 2, section 6.13). */
+static void append_text(GString *text, uint32_t number) {
+        for (int shift = 24; shift >= 0; shift -= 8) {
+                char c = (char)(number >> shift & 0xff);
+
+                if (c > 0x20 && c < 0x7f)
+                        g_string_append_c(text, c);
+        }
+}
+
+static GVariant *take_text(GString *text) {
+        return g_variant_new_take_string(g_string_free(text, FALSE));
+}
+
+static GVariant *version(const Moment *moment) {
+        return g_variant_new_string(TABRMD_VERSION);
+}
+
+static GVariant *tcti(const Moment *moment) {
+        return g_variant_new_string(moment->manager->tcti);
+}
+
+static GVariant *started(const Moment *moment) {
+        return g_variant_new_uint64((guint64)moment->manager->started);
+}
+
+static GVariant *max_clients(const Moment *moment) {
+        return g_variant_new_uint32(moment->manager->config.max_clients);
+}
+
+static GVariant *max_objects(const Moment *moment) {
+        return g_variant_new_uint32(moment->manager->config.max_objects);
+}
+
+static GVariant *reserve(const Moment *moment) {
+        return g_variant_new_uint32(moment->manager->config.reserve);
+}
+
+static GVariant *state(const Moment *moment) {
+        static const char *const STATES[] = {
+                [BROKER_STATE_STARTING] = "starting",
+                [BROKER_STATE_READY] = "ready",
+                [BROKER_STATE_ABSENT] = "absent",
+                [BROKER_STATE_STOPPING] = "stopping",
+        };
+
+        return g_variant_new_string(STATES[moment->broker.state]);
+}
+
+static GVariant *reason(const Moment *moment) {
+        return g_variant_new_take_string(g_utf8_make_valid(moment->broker.reason, -1));
+}
+
+static GVariant *manufacturer(const Moment *moment) {
+        GString *text = g_string_new(NULL);
+
+        append_text(text, moment->rm.manufacturer);
+        return take_text(text);
+}
+
+static GVariant *vendor(const Moment *moment) {
+        GString *text = g_string_new(NULL);
+
+        for (unsigned i = 0; i < G_N_ELEMENTS(moment->rm.vendor); i++)
+                append_text(text, moment->rm.vendor[i]);
+        return take_text(text);
+}
+
+static GVariant *firmware(const Moment *moment) {
+        const uint32_t *v = moment->rm.firmware;
+        GString *text = g_string_new(NULL);
+
+        if (moment->rm.manufacturer)
+                g_string_printf(text, "%u.%u.%u.%u", v[0] >> 16, v[0] & 0xffff, v[1] >> 16, v[1] & 0xffff);
+        return take_text(text);
+}
+
+static GVariant *revision(const Moment *moment) {
+        GString *text = g_string_new(NULL);
+
+        if (moment->rm.revision)
+                g_string_printf(text, "%u.%02u", moment->rm.revision / 100, moment->rm.revision % 100);
+        return take_text(text);
+}
+
+static GVariant *level(const Moment *moment) {
+        return g_variant_new_string(log_level_name(log_level()));
+}
+
+static GVariant *clients(const Moment *moment) {
+        return g_variant_new_uint32(moment->broker.n_connections);
+}
+
+static GVariant *waiting(const Moment *moment) {
+        return g_variant_new_uint32(moment->broker.n_waiting);
+}
+
+static GVariant *longest_wait(const Moment *moment) {
+        return g_variant_new_uint64(moment->broker.longest_wait_us);
+}
+
+static GVariant *running(const Moment *moment) {
+        const BrokerReport *broker = &moment->broker;
+
+        return g_variant_new("(uttt)", broker->code, broker->client, broker->elapsed_us, broker->limit_us);
+}
+
+static GVariant *objects(const Moment *moment) {
+        return g_variant_new_uint32(moment->rm.n_objects);
+}
+
+static GVariant *objects_loaded(const Moment *moment) {
+        return g_variant_new_uint32(moment->rm.n_objects_loaded);
+}
+
+static GVariant *object_slots(const Moment *moment) {
+        return g_variant_new_uint32(moment->rm.object_slots);
+}
+
+static GVariant *sessions(const Moment *moment) {
+        GVariantBuilder builder = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE("a{su}"));
+
+        for (RmKind kind = 0; kind < RM_KINDS; kind++)
+                g_variant_builder_add(&builder, "{su}", manager_kind_name(kind), moment->rm.n_sessions[kind]);
+        return g_variant_builder_end(&builder);
+}
+
+static GVariant *sessions_loaded(const Moment *moment) {
+        return g_variant_new_uint32(moment->rm.n_sessions_loaded);
+}
+
+static GVariant *session_slots(const Moment *moment) {
+        return g_variant_new_uint32(moment->rm.session_slots);
+}
+
+static GVariant *max_sessions(const Moment *moment) {
+        return g_variant_new_uint32(moment->rm.sessions_max);
+}
+
+static GVariant *gap(const Moment *moment) {
+        return g_variant_new_uint64(moment->rm.gap);
+}
+
+static GVariant *max_gap(const Moment *moment) {
+        return g_variant_new_uint64(moment->rm.gap_max);
+}
+
+static GVariant *counters(const Moment *moment) {
+        const struct {
+                const char *name;
+                uint64_t n;
+        } all[] = {
+                { "commands", moment->stats->n_commands },
+                { "failed", moment->stats->n_failed },
+                { "local", moment->stats->n_local },
+                { "tpm-commands", moment->counters->transmits },
+                { "hits", moment->counters->hits },
+                { "misses", moment->counters->misses },
+                { "loads", moment->counters->loads },
+                { "saves", moment->counters->saves },
+                { "evictions", moment->counters->evictions },
+                { "renewals", moment->counters->renewals },
+                { "abandoned-flushed", moment->counters->abandoned_flushed },
+                { "left-over-flushed", moment->counters->left_over_flushed },
+                { "client-saved-flushed", moment->counters->client_saved_flushed },
+                { "foreign-flushed", moment->counters->foreign_flushed },
+                { "connections", moment->stats->n_connections },
+                { "refused", moment->stats->n_refused },
+                { "cancelled", moment->stats->n_cancelled },
+                { "tpm-lost", moment->stats->n_lost },
+                { "trace-lost", traces_n_lost(moment->manager->traces) },
+        };
+        GVariantBuilder builder = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE("a{st}"));
+
+        for (size_t i = 0; i < G_N_ELEMENTS(all); i++)
+                g_variant_builder_add(&builder, "{st}", all[i].name, all[i].n);
+        return g_variant_builder_end(&builder);
+}
+
+static GVariant *numbers(const uint64_t *values, size_t n) {
+        return g_variant_new_fixed_array(G_VARIANT_TYPE_UINT64, values, n, sizeof(*values));
+}
+
+static GVariant *buckets(const Moment *moment) {
+        return numbers(stats_bounds_us, STATS_BOUNDS);
+}
+
+static void add_latency(GVariantBuilder *builder, const char *name, const Histogram *histogram) {
+        g_variant_builder_add(builder, "{s(t@at)}", name, histogram->sum_us,
+                              numbers(histogram->n, G_N_ELEMENTS(histogram->n)));
+}
+
+static GVariant *latencies(const Moment *moment) {
+        GVariantBuilder builder = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE("a{s(tat)}"));
+
+        add_latency(&builder, "tpm", &moment->stats->tpm);
+        add_latency(&builder, "wait", &moment->stats->wait);
+        add_latency(&builder, "total", &moment->stats->total);
+        return g_variant_builder_end(&builder);
+}
+
+static const struct {
+        const char *name;
+        GVariant *(*value)(const Moment *moment);
+        bool signalled;
+} properties[] = {
+        { "Version", version, false },
+        { "Tcti", tcti, false },
+        { "Started", started, false },
+        { "MaxClients", max_clients, false },
+        { "MaxObjects", max_objects, false },
+        { "Reserve", reserve, false },
+        { "State", state, true },
+        { "Reason", reason, true },
+        { "Manufacturer", manufacturer, true },
+        { "Vendor", vendor, true },
+        { "Firmware", firmware, true },
+        { "Revision", revision, true },
+        { "LogLevel", level, true },
+        { "Clients", clients, true },
+        { "Waiting", waiting, false },
+        { "LongestWait", longest_wait, false },
+        { "Running", running, false },
+        { "Objects", objects, false },
+        { "ObjectsLoaded", objects_loaded, false },
+        { "ObjectSlots", object_slots, false },
+        { "Sessions", sessions, false },
+        { "SessionsLoaded", sessions_loaded, false },
+        { "SessionSlots", session_slots, false },
+        { "MaxSessions", max_sessions, false },
+        { "Gap", gap, false },
+        { "MaxGap", max_gap, false },
+        { "Counters", counters, false },
+        { "Buckets", buckets, false },
+        { "Latencies", latencies, false },
+};
+
+GVariant *manager_property(Manager *manager, const char *name) {
+        Moment moment = moment_now(manager);
+
+        for (size_t i = 0; i < G_N_ELEMENTS(properties); i++)
+                if (g_str_equal(properties[i].name, name))
+                        return properties[i].value(&moment);
+        return NULL;
+}
+
+static GVariant *collect(Manager *manager, bool signalled_only) {
+        GVariantBuilder builder = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE_VARDICT);
+        Moment moment = moment_now(manager);
+
+        for (size_t i = 0; i < G_N_ELEMENTS(properties); i++)
+                if (properties[i].signalled || !signalled_only)
+                        g_variant_builder_add(&builder, "{sv}", properties[i].name, properties[i].value(&moment));
+        return g_variant_builder_end(&builder);
+}
+
+GVariant *manager_all_properties(Manager *manager) {
+        return collect(manager, false);
+}
+
+GVariant *manager_signalled_properties(Manager *manager) {
+        return collect(manager, true);
+}
