@@ -1,12 +1,72 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "ctl/ctl.h"
 
-static int run(Ctl *ctl, int argc, char **argv) {
-        int code;
+#include "ctl/json.h"
 
-        if (!ctl_parse(&verb_flush, NULL, &argc, &argv, &code))
-                return code;
-        return CTL_FAILED;
+#include <stdlib.h>
+#include <sysexits.h>
+
+static int report(Ctl *ctl, guint32 n_objects, guint32 n_sessions) {
+        GVariantDict dict;
+
+        if (ctl->json) {
+                g_variant_dict_init(&dict, NULL);
+                g_variant_dict_insert(&dict, "objects", "u", n_objects);
+                g_variant_dict_insert(&dict, "sessions", "u", n_sessions);
+                json_print(g_variant_dict_end(&dict), true);
+        } else {
+                g_print("flushed: %u objects, %u sessions\n", n_objects, n_sessions);
+        }
+        return EXIT_SUCCESS;
 }
 
-const Verb verb_flush = { "flush", "", "", run };
+static int flush_client(Ctl *ctl, guint64 id) {
+        g_autoptr(GVariant) reply = NULL;
+        g_autoptr(GError) error = NULL;
+        guint32 n_objects, n_sessions;
+
+        reply = ctl_call(ctl, "FlushClient", g_variant_new("(t)", id), "(uu)", NULL, &error);
+        if (!reply)
+                return ctl_fail(error);
+        g_variant_get(reply, "(uu)", &n_objects, &n_sessions);
+        return report(ctl, n_objects, n_sessions);
+}
+
+static int flush_sessions(Ctl *ctl, const char *method) {
+        g_autoptr(GVariant) reply = NULL;
+        g_autoptr(GError) error = NULL;
+        guint32 n_sessions;
+
+        reply = ctl_call(ctl, method, NULL, "(u)", NULL, &error);
+        if (!reply)
+                return ctl_fail(error);
+        g_variant_get(reply, "(u)", &n_sessions);
+        return report(ctl, 0, n_sessions);
+}
+
+static int run(Ctl *ctl, int argc, char **argv) {
+        gint64 client = 0;
+        gboolean abandoned = FALSE, left_over = FALSE;
+        const GOptionEntry entries[] = {
+                { "client", 'c', 0, G_OPTION_ARG_INT64, &client, "What this client has in the TPM, or saved", "ID" },
+                { "abandoned", 'a', 0, G_OPTION_ARG_NONE, &abandoned, "Sessions that clients have saved who are gone",
+                  NULL },
+                { "left-over", 'l', 0, G_OPTION_ARG_NONE, &left_over,
+                  "Sessions that were saved before the daemon started", NULL },
+                { NULL },
+        };
+        int code;
+
+        if (!ctl_parse(&verb_flush, entries, &argc, &argv, &code))
+                return code;
+        if ((client > 0) + abandoned + left_over != 1 || client < 0) {
+                g_printerr("tabrmctl: one of --client, --abandoned and --left-over; see tabrmctl flush --help\n");
+                return EX_USAGE;
+        }
+        if (client > 0)
+                return flush_client(ctl, (guint64)client);
+        return flush_sessions(ctl, abandoned ? "FlushAbandoned" : "FlushLeftOver");
+}
+
+const Verb verb_flush = { "flush", "--client ID | --abandoned | --left-over",
+                          "Take out of the TPM what is not wanted there", run };

@@ -1,12 +1,202 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "ctl/ctl.h"
 
+#include "ctl/format.h"
+#include "ctl/json.h"
+
+#include <inttypes.h>
+#include <locale.h>
+#include <stdlib.h>
+#include <string.h>
+
+/*
+ * Metrics in the text format of Prometheus: seconds, and counters that end in _total
+ */
+static void head(const char *name, const char *type, const char *help) {
+        g_print("# HELP tabrmd_%s %s\n# TYPE tabrmd_%s %s\n", name, help, name, type);
+}
+
+/* A value of a label, in which three characters have a meaning; to be freed. */
+static char *escape(const char *text) {
+        g_autofree char *safe = format_text(text);
+        GString *escaped = g_string_new(safe);
+
+        g_string_replace(escaped, "\\", "\\\\", 0);
+        g_string_replace(escaped, "\"", "\\\"", 0);
+        return g_string_free(escaped, FALSE);
+}
+
+static void print_info(GVariant *all) {
+        g_autofree char *tcti = escape(dict_text(all, "Tcti"));
+        g_autofree char *manufacturer = escape(dict_text(all, "Manufacturer"));
+        g_autofree char *firmware = escape(dict_text(all, "Firmware"));
+
+        head("info", "gauge", "The daemon and its TPM; always 1.");
+        g_print("tabrmd_info{version=\"%s\",tcti=\"%s\",manufacturer=\"%s\",firmware=\"%s\"} 1\n",
+                dict_text(all, "Version"), tcti, manufacturer, firmware);
+        head("tpm_ready", "gauge", "Whether there is a TPM.");
+        g_print("tabrmd_tpm_ready %d\n", g_str_equal(dict_text(all, "State"), "ready"));
+        head("start_time_seconds", "gauge", "When the daemon was started, since 1970.");
+        g_print("tabrmd_start_time_seconds %.3f\n", (double)dict_number(all, "Started") / 1e6);
+}
+
+static void print_gauges(GVariant *all) {
+        static const struct {
+                const char *property, *name, *help;
+        } GAUGES[] = {
+                { "Clients", "clients", "Connections." },
+                { "MaxClients", "clients_max", "Connections that may be." },
+                { "Waiting", "waiting_commands", "Commands of clients that wait for the TPM." },
+                { "Objects", "objects", "Transient objects of clients." },
+                { "MaxObjects", "objects_max", "Transient objects that may be." },
+                { "ObjectsLoaded", "objects_loaded", "Transient objects in the TPM." },
+                { "ObjectSlots", "object_slots", "Transient objects that the TPM has room for; 0: not known yet." },
+                { "SessionsLoaded", "sessions_loaded", "Sessions in the TPM that are not saved." },
+                { "SessionSlots", "session_slots", "Loaded sessions that the TPM has room for; 0: not known yet." },
+                { "MaxSessions", "sessions_max", "Sessions that the TPM has room for, saved ones included." },
+                { "Gap", "context_gap", "Contexts of sessions saved since the oldest saved session was." },
+                { "MaxGap", "context_gap_max", "What the TPM lets that grow to." },
+        };
+        g_autoptr(GVariant) sessions = g_variant_lookup_value(all, "Sessions", G_VARIANT_TYPE("a{su}"));
+        GVariantIter iter;
+        const char *state;
+        guint32 n;
+
+        for (size_t i = 0; i < G_N_ELEMENTS(GAUGES); i++) {
+                head(GAUGES[i].name, "gauge", GAUGES[i].help);
+                g_print("tabrmd_%s %" PRIu64 "\n", GAUGES[i].name, dict_number(all, GAUGES[i].property));
+        }
+        head("longest_wait_seconds", "gauge", "How long the first of the waiting commands has waited.");
+        g_print("tabrmd_longest_wait_seconds %.6f\n", (double)dict_number(all, "LongestWait") / 1e6);
+        head("sessions", "gauge", "Sessions by state.");
+        g_variant_iter_init(&iter, sessions);
+        while (g_variant_iter_next(&iter, "{&su}", &state, &n))
+                g_print("tabrmd_sessions{state=\"%s\"} %u\n", state, n);
+}
+
+static void print_running(GVariant *all) {
+        guint64 client = 0, elapsed = 0, limit = 0;
+        guint32 code = 0;
+
+        (void)g_variant_lookup(all, "Running", "(uttt)", &code, &client, &elapsed, &limit);
+        head("running_command_seconds", "gauge", "How long the TPM has been at the command that it runs; 0: none.");
+        g_print("tabrmd_running_command_seconds %.6f\n", (double)elapsed / 1e6);
+}
+
+static void print_counters(GVariant *all) {
+        static const struct {
+                const char *key, *name, *help;
+        } COUNTERS[] = {
+                { "commands", "commands_total", "Commands of clients that were answered." },
+                { "failed", "failed_commands_total", "Commands of clients that were answered with an error." },
+                { "local", "local_commands_total", "Commands of clients that were answered without the TPM." },
+                { "cancelled", "cancelled_commands_total", "Commands that clients have cancelled." },
+                { "tpm-commands", "tpm_commands_total", "Commands sent to the TPM." },
+                { "hits", "cache_hits_total", "Objects and sessions that were in the TPM when they were needed." },
+                { "misses", "cache_misses_total", "Objects and sessions that had to be loaded." },
+                { "loads", "context_loads_total", "Contexts loaded." },
+                { "saves", "context_saves_total", "Contexts saved." },
+                { "evictions", "evictions_total", "Objects and sessions taken out of the TPM to make room." },
+                { "renewals", "session_renewals_total", "Sessions renewed because of the context gap." },
+                { "connections", "connections_total", "Connections made." },
+                { "refused", "refused_connections_total", "Connections refused because of a limit." },
+                { "tpm-lost", "tpm_losses_total", "How often the TPM was lost." },
+                { "trace-lost", "trace_lost_total", "Records of traces that nobody read in time." },
+        };
+        static const struct {
+                const char *key, *whose;
+        } FLUSHED[] = {
+                { "abandoned-flushed", "abandoned" },
+                { "left-over-flushed", "left-over" },
+                { "client-saved-flushed", "saved" },
+                { "foreign-flushed", "foreign" },
+        };
+        g_autoptr(GVariant) counters = g_variant_lookup_value(all, "Counters", G_VARIANT_TYPE("a{st}"));
+
+        for (size_t i = 0; i < G_N_ELEMENTS(COUNTERS); i++) {
+                head(COUNTERS[i].name, "counter", COUNTERS[i].help);
+                g_print("tabrmd_%s %" PRIu64 "\n", COUNTERS[i].name, dict_number(counters, COUNTERS[i].key));
+        }
+        head("flushed_total", "counter", "What was flushed to make room, by whose it was.");
+        for (size_t i = 0; i < G_N_ELEMENTS(FLUSHED); i++)
+                g_print("tabrmd_flushed_total{whose=\"%s\"} %" PRIu64 "\n", FLUSHED[i].whose,
+                        dict_number(counters, FLUSHED[i].key));
+}
+
+static void print_histogram(GVariant *all, const char *key, const char *name, const char *help) {
+        g_autoptr(GVariant) latencies = g_variant_lookup_value(all, "Latencies", G_VARIANT_TYPE("a{s(tat)}"));
+        g_autoptr(GVariant) bounds = g_variant_lookup_value(all, "Buckets", G_VARIANT_TYPE("at"));
+        g_autoptr(GVariant) latency = g_variant_lookup_value(latencies, key, G_VARIANT_TYPE("(tat)"));
+        g_autoptr(GVariant) buckets = latency ? g_variant_get_child_value(latency, 1) : NULL;
+        const guint64 *counts, *limits;
+        gsize n_counts, n_limits;
+        guint64 sum = 0, n = 0;
+
+        if (!buckets || !bounds)
+                return;
+        g_variant_get_child(latency, 0, "t", &sum);
+        counts = g_variant_get_fixed_array(buckets, &n_counts, sizeof(*counts));
+        limits = g_variant_get_fixed_array(bounds, &n_limits, sizeof(*limits));
+        if (n_counts != n_limits + 1)
+                return;
+        head(name, "histogram", help);
+        for (gsize i = 0; i < n_counts; i++) {
+                n += counts[i];
+                if (i < n_limits)
+                        g_print("tabrmd_%s_bucket{le=\"%g\"} %" G_GUINT64_FORMAT "\n", name, (double)limits[i] / 1e6,
+                                n);
+        }
+        g_print("tabrmd_%s_bucket{le=\"+Inf\"} %" G_GUINT64_FORMAT "\n", name, n);
+        g_print("tabrmd_%s_sum %.6f\n", name, (double)sum / 1e6);
+        g_print("tabrmd_%s_count %" G_GUINT64_FORMAT "\n", name, n);
+}
+
+static void print_by_code(GVariant *commands, const char *key, const char *name, const char *help, double unit) {
+        head(name, "counter", help);
+        for (gsize i = 0; i < g_variant_n_children(commands); i++) {
+                g_autoptr(GVariant) command = g_variant_get_child_value(commands, i);
+                uint32_t code = (uint32_t)dict_number(command, "code");
+                g_autofree char *label = code ? format_command(code) : g_strdup("other");
+
+                g_print("tabrmd_%s{command=\"%s\"} %.15g\n", name, label, (double)dict_number(command, key) / unit);
+        }
+}
+
 static int run(Ctl *ctl, int argc, char **argv) {
+        g_autoptr(GVariant) all = NULL, reply = NULL, commands = NULL;
+        g_autoptr(GError) error = NULL;
         int code;
 
         if (!ctl_parse(&verb_metrics, NULL, &argc, &argv, &code))
                 return code;
-        return CTL_FAILED;
+        all = ctl_get_all(ctl, &error);
+        if (all)
+                reply = ctl_call(ctl, "ListCommands", NULL, "(aa{sv})", NULL, &error);
+        if (!reply)
+                return ctl_fail(error);
+        commands = g_variant_get_child_value(reply, 0);
+        if (ctl->json) {
+                GVariantDict dict;
+
+                g_variant_dict_init(&dict, all);
+                g_variant_dict_insert_value(&dict, "Commands", commands);
+                json_print(g_variant_dict_end(&dict), true);
+                return EXIT_SUCCESS;
+        }
+        setlocale(LC_NUMERIC, "C");
+        print_info(all);
+        print_gauges(all);
+        print_running(all);
+        print_counters(all);
+        print_histogram(all, "tpm", "tpm_command_seconds", "Time of the TPM for a command.");
+        print_histogram(all, "wait", "wait_seconds", "Time that clients' commands have waited until they ran.");
+        print_histogram(all, "total", "command_seconds", "Time until clients' commands were answered.");
+        print_by_code(commands, "count", "commands_by_code_total", "Commands of clients, by command code.", 1);
+        print_by_code(commands, "failed", "failed_commands_by_code_total",
+                      "Commands of clients that were answered with an error, by command code.", 1);
+        print_by_code(commands, "busy", "busy_seconds_by_code_total",
+                      "Time of the TPM for the commands of clients, by command code.", 1e6);
+        return EXIT_SUCCESS;
 }
 
-const Verb verb_metrics = { "metrics", "", "", run };
+const Verb verb_metrics = { "metrics", "", "The same in numbers, in the text format of Prometheus", run };

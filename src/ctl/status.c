@@ -1,12 +1,204 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "ctl/ctl.h"
 
+#include "ctl/format.h"
+#include "ctl/json.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#define LATE_US 1000000
+
+/* A line of the page; frees the text. */
+static void line(const char *title, char *text) {
+        g_print("%-10s %s\n", title, text);
+        g_free(text);
+}
+
+static void print_state(GVariant *all) {
+        const char *state = dict_text(all, "State");
+        bool ready = g_str_equal(state, "ready");
+        g_autofree char *painted = format_colour(ready ? COLOUR_GREEN : COLOUR_RED, state);
+        g_autofree char *reason = format_text(dict_text(all, "Reason"));
+        g_autofree char *name = format_colour(COLOUR_BOLD, "tpm2-abrmd");
+
+        g_print("%s %s: %s%s%s\n\n", name, dict_text(all, "Version"), painted, *reason ? ": " : "", reason);
+}
+
+static void print_tpm(GVariant *all) {
+        g_autofree char *tcti = format_text(dict_text(all, "Tcti"));
+        uint64_t reserve = dict_number(all, "Reserve");
+        const char *revision = dict_text(all, "Revision");
+
+        if (*revision)
+                line("TPM", g_strdup_printf("%s %s, firmware %s, revision %s", dict_text(all, "Manufacturer"),
+                                            dict_text(all, "Vendor"), dict_text(all, "Firmware"), revision));
+        if (reserve > 0)
+                line("back end", g_strdup_printf("%s, %" PRIu64 " slots kept free for others", tcti, reserve));
+        else
+                line("back end", g_strdup(tcti));
+        line("up", format_us((uint64_t)g_get_real_time() - dict_number(all, "Started")));
+}
+
+static char *slots(uint64_t n) {
+        return n > 0 ? g_strdup_printf("%" PRIu64, n) : g_strdup("?");
+}
+
+static void print_sessions(GVariant *all) {
+        g_autoptr(GVariant) by_state = g_variant_lookup_value(all, "Sessions", G_VARIANT_TYPE("a{su}"));
+        g_autofree char *n_slots = slots(dict_number(all, "SessionSlots"));
+        GString *states = g_string_new(NULL);
+        GVariantIter iter;
+        const char *state;
+        guint32 n, n_all = 0;
+
+        g_variant_iter_init(&iter, by_state);
+        while (g_variant_iter_next(&iter, "{&su}", &state, &n)) {
+                if (n > 0)
+                        g_string_append_printf(states, "%s%u %s", states->len > 0 ? ", " : ": ", n, state);
+                n_all += n;
+        }
+        line("sessions", g_strdup_printf("%u of %" PRIu64 "%s; loaded: %" PRIu64 " of %s slots", n_all,
+                                         dict_number(all, "MaxSessions"), states->str,
+                                         dict_number(all, "SessionsLoaded"), n_slots));
+        g_string_free(states, TRUE);
+}
+
+static void print_holdings(GVariant *all) {
+        g_autofree char *n_slots = slots(dict_number(all, "ObjectSlots"));
+        uint64_t gap = dict_number(all, "Gap"), max_gap = dict_number(all, "MaxGap");
+        g_autofree char *share = format_share(gap, max_gap);
+
+        line("clients",
+             g_strdup_printf("%" PRIu64 " of %" PRIu64, dict_number(all, "Clients"), dict_number(all, "MaxClients")));
+        line("objects",
+             g_strdup_printf("%" PRIu64 " of %" PRIu64 "; loaded: %" PRIu64 " of %s slots", dict_number(all, "Objects"),
+                             dict_number(all, "MaxObjects"), dict_number(all, "ObjectsLoaded"), n_slots));
+        print_sessions(all);
+        line("gap", g_strdup_printf("%" PRIu64 " of %" PRIu64 " (%s)", gap, max_gap, share));
+}
+
+/* Return: "client 3 (uid 1000 pid 12 tpm2_sign)", to be freed. */
+static char *describe_client(Ctl *ctl, uint64_t id) {
+        g_autoptr(GVariant) reply = id > 0 ? ctl_call(ctl, "ListClients", NULL, "(aa{sv})", NULL, NULL) : NULL;
+        g_autoptr(GVariant) clients = reply ? g_variant_get_child_value(reply, 0) : NULL;
+
+        if (id == 0)
+                return g_strdup("the daemon's own");
+        for (gsize i = 0; clients && i < g_variant_n_children(clients); i++) {
+                g_autoptr(GVariant) client = g_variant_get_child_value(clients, i);
+                g_autofree char *name = NULL;
+
+                if (dict_number(client, "id") != id)
+                        continue;
+                name = format_text(dict_text(client, "name"));
+                return g_strdup_printf("client %" PRIu64 " (uid %" PRIu64 " pid %" PRIu64 " %s)", id,
+                                       dict_number(client, "uid"), dict_number(client, "pid"), name);
+        }
+        return g_strdup_printf("client %" PRIu64 ", which is gone", id);
+}
+
+static void print_work(Ctl *ctl, GVariant *all) {
+        uint64_t n_waiting = dict_number(all, "Waiting");
+        g_autofree char *longest = format_us(dict_number(all, "LongestWait"));
+        g_autofree char *who = NULL, *since = NULL, *limit = NULL, *text = NULL, *name = NULL;
+        guint64 client = 0, elapsed = 0, limit_us = 0;
+        guint32 code = 0;
+
+        if (n_waiting > 0)
+                line("waiting", g_strdup_printf("%" PRIu64 " commands, the first one for %s", n_waiting, longest));
+        else
+                line("waiting", g_strdup("nothing"));
+        (void)g_variant_lookup(all, "Running", "(uttt)", &code, &client, &elapsed, &limit_us);
+        if (code == 0) {
+                line("running", g_strdup("nothing"));
+                return;
+        }
+        name = format_command(code);
+        who = describe_client(ctl, client);
+        since = format_us(elapsed);
+        limit = format_us(limit_us);
+        text = g_strdup_printf("%s of %s, for %s of %s at most%s", name, who, since, limit,
+                               elapsed > LATE_US ? ": late" : "");
+        line("running", format_colour(elapsed > LATE_US ? COLOUR_RED : COLOUR_NONE, text));
+}
+
+static void print_counters(GVariant *counters) {
+        uint64_t commands = dict_number(counters, "commands"), hits = dict_number(counters, "hits");
+        uint64_t lookups = hits + dict_number(counters, "misses");
+        g_autofree char *share = format_share(hits, lookups);
+        uint64_t n_lost = dict_number(counters, "abandoned-flushed") + dict_number(counters, "left-over-flushed") +
+                          dict_number(counters, "client-saved-flushed");
+        char *text;
+
+        line("commands", g_strdup_printf("%" PRIu64 "; failed: %" PRIu64 ", cancelled: %" PRIu64, commands,
+                                         dict_number(counters, "failed"), dict_number(counters, "cancelled")));
+        line("to the TPM",
+             g_strdup_printf("%" PRIu64 ": %.2f for each; answered without it: %" PRIu64,
+                             dict_number(counters, "tpm-commands"),
+                             commands > 0 ? (double)dict_number(counters, "tpm-commands") / (double)commands : 0.0,
+                             dict_number(counters, "local")));
+        line("cache", g_strdup_printf("%s hits; loads: %" PRIu64 ", saves: %" PRIu64 ", evictions: %" PRIu64
+                                      ", renewals: %" PRIu64,
+                                      share, dict_number(counters, "loads"), dict_number(counters, "saves"),
+                                      dict_number(counters, "evictions"), dict_number(counters, "renewals")));
+        text = g_strdup_printf("TPM lost: %" PRIu64 "; clients refused: %" PRIu64
+                               "; sessions flushed to make room: %" PRIu64,
+                               dict_number(counters, "tpm-lost"), dict_number(counters, "refused"), n_lost);
+        line("losses",
+             format_colour(dict_number(counters, "client-saved-flushed") > 0 ? COLOUR_YELLOW : COLOUR_NONE, text));
+        g_free(text);
+}
+
+static void print_latency(GVariant *all, const char *title, const char *name) {
+        g_autoptr(GVariant) latencies = g_variant_lookup_value(all, "Latencies", G_VARIANT_TYPE("a{s(tat)}"));
+        g_autoptr(GVariant) bounds = g_variant_lookup_value(all, "Buckets", G_VARIANT_TYPE("at"));
+        g_autoptr(GVariant) latency = g_variant_lookup_value(latencies, name, G_VARIANT_TYPE("(tat)"));
+        g_autoptr(GVariant) buckets = latency ? g_variant_get_child_value(latency, 1) : NULL;
+        g_autofree char *median = NULL, *most = NULL;
+        const guint64 *counts, *limits;
+        gsize n_counts, n_limits;
+
+        if (!buckets || !bounds)
+                return;
+        counts = g_variant_get_fixed_array(buckets, &n_counts, sizeof(*counts));
+        limits = g_variant_get_fixed_array(bounds, &n_limits, sizeof(*limits));
+        if (n_counts != n_limits + 1)
+                return;
+        median = format_us(format_quantile(counts, n_counts, limits, 0.5));
+        most = format_us(format_quantile(counts, n_counts, limits, 0.99));
+        line(title, g_strdup_printf("half within %s, 99 %% within %s", median, most));
+}
+
 static int run(Ctl *ctl, int argc, char **argv) {
+        g_autoptr(GVariant) all = NULL, counters = NULL;
+        g_autoptr(GError) error = NULL;
         int code;
 
         if (!ctl_parse(&verb_status, NULL, &argc, &argv, &code))
                 return code;
-        return CTL_FAILED;
+        all = ctl_get_all(ctl, &error);
+        if (!all)
+                return ctl_fail(error);
+        code = g_str_equal(dict_text(all, "State"), "ready") ? EXIT_SUCCESS : CTL_NO_TPM;
+        if (ctl->json) {
+                json_print(all, true);
+                return code;
+        }
+        counters = g_variant_lookup_value(all, "Counters", G_VARIANT_TYPE("a{st}"));
+        print_state(all);
+        print_tpm(all);
+        g_print("\n");
+        print_holdings(all);
+        g_print("\n");
+        print_work(ctl, all);
+        print_counters(counters);
+        g_print("\n");
+        print_latency(all, "TPM", "tpm");
+        print_latency(all, "wait", "wait");
+        print_latency(all, "in all", "total");
+        line("log level", g_strdup(dict_text(all, "LogLevel")));
+        return code;
 }
 
-const Verb verb_status = { "status", "", "", run };
+const Verb verb_status = { "status", "", "How the TPM and the daemon are", run };

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "ctl/format.h"
+
+#include "ctl/names.h"
+
+#include <inttypes.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+char *format_colour(Colour colour, const char *text) {
+        static const char *const CODES[] = {
+                [COLOUR_NONE] = "",     [COLOUR_BOLD] = "1",   [COLOUR_GREEN] = "32",
+                [COLOUR_YELLOW] = "33", [COLOUR_RED] = "1;31",
+        };
+        const char *terminal = getenv("TERM");
+
+        if (colour == COLOUR_NONE || !isatty(STDOUT_FILENO) || getenv("NO_COLOR") || !terminal ||
+            strcmp(terminal, "dumb") == 0)
+                return g_strdup(text);
+        return g_strdup_printf("\033[%sm%s\033[0m", CODES[colour], text);
+}
+
+char *format_us(uint64_t us) {
+        uint64_t s = us / 1000000;
+
+        if (us < 1000)
+                return g_strdup_printf("%" PRIu64 " us", us);
+        if (us < 1000000)
+                return g_strdup_printf("%.1f ms", (double)us / 1e3);
+        if (s < 60)
+                return g_strdup_printf("%.1f s", (double)us / 1e6);
+        if (s < 60 * 60)
+                return g_strdup_printf("%" PRIu64 " min %" PRIu64 " s", s / 60, s % 60);
+        if (s < 24 * 60 * 60)
+                return g_strdup_printf("%" PRIu64 " h %" PRIu64 " min", s / 3600, s / 60 % 60);
+        return g_strdup_printf("%" PRIu64 " d %" PRIu64 " h", s / 86400, s / 3600 % 24);
+}
+
+char *format_text(const char *text) {
+        g_autofree char *valid = g_utf8_make_valid(text, -1);
+        GString *safe = g_string_new(NULL);
+
+        for (const char *c = valid; *c; c = g_utf8_next_char(c)) {
+                gunichar character = g_utf8_get_char(c);
+
+                g_string_append_unichar(safe, g_unichar_isprint(character) ? character : '?');
+        }
+        return g_string_free(safe, FALSE);
+}
+
+char *format_user(uint32_t uid) {
+        const struct passwd *user = getpwuid(uid);
+
+        return user ? format_text(user->pw_name) : g_strdup_printf("%u", uid);
+}
+
+char *format_command(uint32_t code) {
+        const char *name = command_name(code);
+
+        return name ? g_strdup(name) : g_strdup_printf("0x%x", code);
+}
+
+char *format_share(uint64_t part, uint64_t all) {
+        return all > 0 ? g_strdup_printf("%.1f %%", 100.0 * (double)part / (double)all) : g_strdup("-");
+}
+
+uint64_t format_quantile(const uint64_t *counts, size_t n_counts, const uint64_t *bounds, double q) {
+        uint64_t n = 0, below = 0;
+        double rank;
+
+        for (size_t i = 0; i < n_counts; i++)
+                n += counts[i];
+        rank = q * (double)n;
+        for (size_t i = 0; n > 0 && i < n_counts; i++) {
+                uint64_t low = i > 0 ? bounds[i - 1] : 0;
+
+                if (counts[i] == 0 || (double)(below + counts[i]) < rank) {
+                        below += counts[i];
+                        continue;
+                }
+                /* The last bucket has no upper bound. */
+                if (i == n_counts - 1)
+                        return low;
+                return low + (uint64_t)((double)(bounds[i] - low) * (rank - (double)below) / (double)counts[i]);
+        }
+        return 0;
+}
+
+struct Table {
+        const Column *columns;
+        size_t n_columns;
+        GPtrArray *cells; /* of char *, row by row; the titles first */
+};
+
+Table *table_new(const Column *columns, size_t n_columns) {
+        Table *table = g_new0(Table, 1);
+
+        *table = (Table){
+                .columns = columns,
+                .n_columns = n_columns,
+                .cells = g_ptr_array_new_with_free_func(g_free),
+        };
+        for (size_t i = 0; i < n_columns; i++)
+                table_add(table, g_strdup(columns[i].title));
+        return table;
+}
+
+void table_add(Table *table, char *cell) {
+        g_ptr_array_add(table->cells, cell ?: g_strdup(""));
+}
+
+static void print_cell(const char *text, size_t width, bool right, bool last) {
+        int n_pad = (int)(width - (size_t)g_utf8_strlen(text, -1));
+
+        if (right)
+                g_print("%*s%s", n_pad, "", text);
+        else
+                g_print("%s%*s", text, last ? 0 : n_pad, "");
+        g_print("%s", last ? "\n" : "  ");
+}
+
+void table_print(Table *table) {
+        g_autofree size_t *widths = g_new0(size_t, table->n_columns);
+
+        for (guint i = 0; i < table->cells->len; i++) {
+                size_t width = (size_t)g_utf8_strlen(table->cells->pdata[i], -1);
+
+                widths[i % table->n_columns] = MAX(widths[i % table->n_columns], width);
+        }
+        for (guint i = 0; i < table->cells->len; i++) {
+                size_t k = i % table->n_columns;
+
+                print_cell(table->cells->pdata[i], widths[k], table->columns[k].right, k == table->n_columns - 1);
+        }
+        g_ptr_array_unref(table->cells);
+        g_free(table);
+}
+
+uint64_t dict_number(GVariant *dict, const char *key) {
+        g_autoptr(GVariant) value = g_variant_lookup_value(dict, key, NULL);
+
+        if (!value)
+                return 0;
+        if (g_variant_is_of_type(value, G_VARIANT_TYPE_UINT64))
+                return g_variant_get_uint64(value);
+        if (g_variant_is_of_type(value, G_VARIANT_TYPE_UINT32))
+                return g_variant_get_uint32(value);
+        if (g_variant_is_of_type(value, G_VARIANT_TYPE_BYTE))
+                return g_variant_get_byte(value);
+        return g_variant_is_of_type(value, G_VARIANT_TYPE_BOOLEAN) && g_variant_get_boolean(value);
+}
+
+const char *dict_text(GVariant *dict, const char *key) {
+        const char *text = "";
+
+        (void)g_variant_lookup(dict, key, "&s", &text);
+        return text;
+}
