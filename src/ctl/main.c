@@ -101,7 +101,7 @@ static GDBusConnection *connect_socket(const char *path, GError **error) {
 }
 
 static bool connect_to(const Where *where, Ctl *ctl, GError **error) {
-        bool anywhere = !where->bus && !where->session && !where->name;
+        bool anywhere = !where->bus && !where->session && !where->name && !where->socket;
 
         if (where->socket || anywhere) {
                 ctl->connection = connect_socket(where->socket ?: MANAGER_SOCKET_PATH, anywhere ? NULL : error);

@@ -60,6 +60,7 @@ BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Config
   <limit name="max_completed_connections">4096</limit>
   <limit name="max_connections_per_user">4096</limit>
   <policy context="default">
+    <allow user="*"/>
     <allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="%s"/>
   </policy>
 </busconfig>
