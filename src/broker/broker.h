@@ -108,7 +108,8 @@ typedef struct BrokerRecord {
         const Peer *peer; /* NULL: the daemon's own */
         uint8_t locality;
         uint64_t wait_us;     /* a client's: until it began to run */
-        uint64_t took_us;     /* in all; it was answered now */
+        uint64_t took_us;     /* in all */
+        uint64_t answered_us; /* when, by the monotonic clock */
         uint32_t n_transmits; /* a client's: what the TPM was sent for it */
         const uint8_t *command;
         size_t n_command;

@@ -92,6 +92,7 @@ static void connection_record(const Connection *connection, const uint8_t *bytes
                 .locality = request->locality,
                 .wait_us = request->wait_us,
                 .took_us = (uint64_t)(broker->now - request->submitted),
+                .answered_us = (uint64_t)broker->now,
                 .n_transmits = request->n_transmits,
                 .command = request->command,
                 .n_command = request->n_command,

@@ -114,6 +114,7 @@ static void broker_count(Broker *broker, Request *request, const uint8_t *respon
                 .peer = connection ? &connection->peer : NULL,
                 .locality = broker->out_locality,
                 .took_us = took_us,
+                .answered_us = (uint64_t)broker->now,
                 .command = broker->out,
                 .n_command = broker->n_out,
                 .response = response,

@@ -61,16 +61,17 @@ static GVariant *borrow(const uint8_t *bytes, size_t n) {
         return g_variant_new_from_data(G_VARIANT_TYPE_BYTESTRING, bytes, n, TRUE, NULL, NULL);
 }
 
-static size_t traces_write(Traces *traces, const Listener *listener, const BrokerRecord *record) {
+/* @when_us: since 1970 */
+static size_t traces_write(Traces *traces, const Listener *listener, const BrokerRecord *record, guint64 when_us) {
         const Peer own = { .uid = geteuid(), .pid = getpid(), .name = "tpm2-abrmd" };
         const Peer *peer = record->peer ?: &own;
         bool payload = listener->options.payload;
-        g_autoptr(GVariant) variant = g_variant_ref_sink(g_variant_new(
-                "(ytttuusyttu@ay@ay)", record->tpm ? MANAGER_RECORD_TPM : MANAGER_RECORD_CLIENT,
-                (guint64)g_get_real_time() - record->took_us, listener->n_lost, record->client, (guint32)peer->uid,
-                (guint32)peer->pid, peer->name, record->locality, record->wait_us, record->took_us, record->n_transmits,
-                borrow(payload ? record->command : traces->command, record->n_command),
-                borrow(payload ? record->response : traces->response, record->n_response)));
+        g_autoptr(GVariant) variant = g_variant_ref_sink(
+                g_variant_new("(ytttuusyttu@ay@ay)", record->tpm ? MANAGER_RECORD_TPM : MANAGER_RECORD_CLIENT, when_us,
+                              listener->n_lost, record->client, (guint32)peer->uid, (guint32)peer->pid, peer->name,
+                              record->locality, record->wait_us, record->took_us, record->n_transmits,
+                              borrow(payload ? record->command : traces->command, record->n_command),
+                              borrow(payload ? record->response : traces->response, record->n_response)));
         size_t n = g_variant_get_size(variant);
 
         if (n > sizeof(traces->message))
@@ -79,8 +80,8 @@ static size_t traces_write(Traces *traces, const Listener *listener, const Broke
         return n;
 }
 
-static void traces_send(Traces *traces, Listener *listener, const BrokerRecord *record) {
-        size_t n = traces_write(traces, listener, record);
+static void traces_send(Traces *traces, Listener *listener, const BrokerRecord *record, guint64 when_us) {
+        size_t n = traces_write(traces, listener, record, when_us);
         bool sent = n > 0 && send(listener->fd, traces->message, n, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)n;
         int error = errno;
 
@@ -106,6 +107,8 @@ static void traces_redact(Traces *traces, const BrokerRecord *record) {
 }
 
 static void traces_record(void *userdata, const BrokerRecord *record) {
+        guint64 since_us = (guint64)g_get_monotonic_time() - record->answered_us + record->took_us;
+        guint64 when_us = (guint64)g_get_real_time() - since_us;
         Traces *traces = userdata;
         bool redacted = false;
 
@@ -120,7 +123,7 @@ static void traces_record(void *userdata, const BrokerRecord *record) {
                         traces_redact(traces, record);
                         redacted = true;
                 }
-                traces_send(traces, listener, record);
+                traces_send(traces, listener, record, when_us);
         }
 }
 
