@@ -5,15 +5,44 @@
 
 #include <sysexits.h>
 
-/* The daemon answers at once, or is stopped. */
-#define TIMEOUT_MS 10000
+static GDBusConnection *connect_socket(const char *path, GError **error) {
+        g_autofree char *escaped = g_dbus_address_escape_value(path);
+        g_autofree char *address = g_strdup_printf("unix:path=%s", escaped);
+
+        return g_dbus_connection_new_for_address_sync(address, G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_CLIENT, NULL,
+                                                      NULL, error);
+}
+
+/* One of our own: the one that GIO shares ends the process when the bus goes. */
+static GDBusConnection *connect_bus(bool session, GError **error) {
+        g_autofree char *address =
+                g_dbus_address_get_for_bus_sync(session ? G_BUS_TYPE_SESSION : G_BUS_TYPE_SYSTEM, NULL, error);
+
+        if (!address)
+                return NULL;
+        return g_dbus_connection_new_for_address_sync(
+                address, G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_CLIENT | G_DBUS_CONNECTION_FLAGS_MESSAGE_BUS_CONNECTION,
+                NULL, NULL, error);
+}
+
+bool ctl_connect(Ctl *ctl, GError **error) {
+        g_clear_object(&ctl->connection);
+        ctl->name = NULL;
+        if (ctl->socket)
+                ctl->connection = connect_socket(ctl->socket, ctl->bus_name ? NULL : error);
+        if (ctl->connection || !ctl->bus_name)
+                return ctl->connection != NULL;
+        ctl->name = ctl->bus_name;
+        ctl->connection = connect_bus(ctl->session, error);
+        return ctl->connection != NULL;
+}
 
 /* Asking how the daemon is must not start one. */
 static GVariant *call(Ctl *ctl, const char *interface, const char *method, GVariant *parameters, const char *reply_type,
                       GUnixFDList **ret_fds, GError **error) {
         return g_dbus_connection_call_with_unix_fd_list_sync(
                 ctl->connection, ctl->name, MANAGER_PATH, interface, method, parameters, G_VARIANT_TYPE(reply_type),
-                G_DBUS_CALL_FLAGS_NO_AUTO_START, TIMEOUT_MS, NULL, ret_fds, NULL, error);
+                G_DBUS_CALL_FLAGS_NO_AUTO_START, (gint)ctl->timeout_ms, NULL, ret_fds, NULL, error);
 }
 
 GVariant *ctl_call(Ctl *ctl, const char *method, GVariant *parameters, const char *reply_type, GUnixFDList **ret_fds,

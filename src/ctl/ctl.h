@@ -13,8 +13,14 @@
  */
 typedef struct Ctl {
         GDBusConnection *connection;
-        const char *name; /* of the daemon on the bus; NULL: the private socket */
+        const char *name; /* of the daemon on the bus; NULL: the connection is to the private socket */
         bool json;
+        unsigned timeout_ms; /* for the answer to a call */
+
+        /* Where to find it */
+        const char *socket;   /* its private socket; NULL: not there */
+        const char *bus_name; /* NULL: not there; with both, where it is found first */
+        bool session;         /* on the session bus */
 } Ctl;
 
 /* Exit codes, beside EXIT_SUCCESS and those of sysexits.h: EX_USAGE, EX_UNAVAILABLE (no daemon), EX_NOPERM. */
@@ -34,6 +40,9 @@ extern const Verb verb_status, verb_clients, verb_top, verb_sessions, verb_flush
 
 /* @entries may be NULL. Return: false when it was wrong, or --help: *ret_code is the exit code then. */
 bool ctl_parse(const Verb *verb, const GOptionEntry *entries, int *argc, char ***argv, int *ret_code);
+
+/* Connect, also again. Return: false with @error. */
+bool ctl_connect(Ctl *ctl, GError **error);
 
 /* Call a method of the manager. Return: NULL with @error. @fds may be NULL. */
 GVariant *ctl_call(Ctl *ctl, const char *method, GVariant *parameters, const char *reply_type, GUnixFDList **ret_fds,

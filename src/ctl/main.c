@@ -9,6 +9,9 @@
 #include <string.h>
 #include <sysexits.h>
 
+/* The daemon answers at once, or is stopped. */
+#define TIMEOUT_MS 10000
+
 static const Verb *const verbs[] = {
         &verb_status, &verb_clients, &verb_top,     &verb_sessions,
         &verb_flush,  &verb_trace,   &verb_metrics, &verb_log_level,
@@ -92,28 +95,15 @@ bool ctl_parse(const Verb *verb, const GOptionEntry *entries, int *argc, char **
         return false;
 }
 
-static GDBusConnection *connect_socket(const char *path, GError **error) {
-        g_autofree char *escaped = g_dbus_address_escape_value(path);
-        g_autofree char *address = g_strdup_printf("unix:path=%s", escaped);
-
-        return g_dbus_connection_new_for_address_sync(address, G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_CLIENT, NULL,
-                                                      NULL, error);
-}
-
-static bool connect_to(const Where *where, Ctl *ctl, GError **error) {
+/* With nothing said, wherever it is: the private socket needs no bus. */
+static void set_place(const Where *where, Ctl *ctl) {
         bool anywhere = !where->bus && !where->session && !where->name && !where->socket;
 
-        if (where->socket || anywhere) {
-                ctl->connection = connect_socket(where->socket ?: MANAGER_SOCKET_PATH, anywhere ? NULL : error);
-                if (ctl->connection || where->socket)
-                        return ctl->connection != NULL;
-        }
-        ctl->name = where->name ?: TABRMD_DBUS_NAME;
-        ctl->connection = g_bus_get_sync(where->session ? G_BUS_TYPE_SESSION : G_BUS_TYPE_SYSTEM, NULL, error);
-        if (!ctl->connection)
-                return false;
-        g_dbus_connection_set_exit_on_close(ctl->connection, FALSE);
-        return true;
+        if (where->socket || anywhere)
+                ctl->socket = where->socket ?: MANAGER_SOCKET_PATH;
+        if (!where->socket)
+                ctl->bus_name = where->name ?: TABRMD_DBUS_NAME;
+        ctl->session = where->session;
 }
 
 static const Verb *find_verb(const char *name) {
@@ -145,12 +135,14 @@ int main(int argc, char **argv) {
                 return EX_USAGE;
         }
         ctl.json = where.json;
+        ctl.timeout_ms = TIMEOUT_MS;
+        set_place(&where, &ctl);
         /* The help of a verb needs no daemon. */
         if (argc > 2 && (g_str_equal(argv[2], "--help") || g_str_equal(argv[2], "-h")))
                 return verb->run(&ctl, argc - 1, argv + 1);
-        if (!connect_to(&where, &ctl, &error))
+        if (!ctl_connect(&ctl, &error))
                 return ctl_fail(error);
         code = verb->run(&ctl, argc - 1, argv + 1);
-        g_object_unref(ctl.connection);
+        g_clear_object(&ctl.connection);
         return code;
 }

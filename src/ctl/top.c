@@ -1,12 +1,130 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "ctl/ctl.h"
 
-static int run(Ctl *ctl, int argc, char **argv) {
-        int code;
+#include "ctl/json.h"
+#include "ctl/top-screen.h"
 
-        if (!ctl_parse(&verb_top, NULL, &argc, &argv, &code))
-                return code;
-        return CTL_FAILED;
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+/* Calls are waited for: a daemon that does not answer keeps keys waiting for so long. */
+#define TIMEOUT_MS 2000
+#define DELAY_MIN 0.1
+#define DELAY_MAX 3600.0
+#define BATCH_WIDTH 200
+
+/* What may not be asked is left out. Return: false with @error: nobody answers. */
+bool top_look(Ctl *ctl, TopLook *ret_look, GError **error) {
+        g_autoptr(GVariant) reply = NULL;
+        g_autoptr(GError) denied = NULL;
+        TopLook look = { 0 };
+
+        if (!ctl->connection || g_dbus_connection_is_closed(ctl->connection))
+                if (!ctl_connect(ctl, error))
+                        return false;
+        reply = ctl_call(ctl, "ListClients", NULL, "(aa{sv})", NULL, error);
+        if (!reply)
+                return false;
+        look.status = ctl_get_all(ctl, &denied);
+        if (!look.status && !g_error_matches(denied, G_DBUS_ERROR, G_DBUS_ERROR_ACCESS_DENIED)) {
+                g_propagate_error(error, g_steal_pointer(&denied));
+                return false;
+        }
+        look.clients = g_variant_get_child_value(reply, 0);
+        look.at = g_get_real_time();
+        *ret_look = look;
+        return true;
 }
 
-const Verb verb_top = { "top", "", "", run };
+static void print_line(TopLine *line) {
+        g_autofree char *text = top_line_text(line);
+
+        g_print("%s\n", text);
+}
+
+static void print_text(const TopModel *model) {
+        g_autoptr(GPtrArray) header = top_header(model);
+        int widths[TOP_COLUMNS];
+        TopLine *line;
+
+        for (guint i = 0; i < header->len; i++)
+                print_line(header->pdata[i]);
+        top_layout(model, BATCH_WIDTH, widths);
+        line = top_titles(model, widths);
+        g_print("\n");
+        print_line(line);
+        top_line_free(line);
+        for (guint i = 0; i < model->rows->len; i++) {
+                line = top_row(model->rows->pdata[i], widths);
+                print_line(line);
+                top_line_free(line);
+        }
+        g_print("\n");
+}
+
+static void print_json(const TopModel *model) {
+        GVariantDict dict;
+
+        g_variant_dict_init(&dict, NULL);
+        g_variant_dict_insert(&dict, "time", "x", model->now.at);
+        if (model->now.status)
+                g_variant_dict_insert_value(&dict, "status", model->now.status);
+        g_variant_dict_insert_value(&dict, "clients", model->now.clients);
+        json_print(g_variant_dict_end(&dict), false);
+}
+
+static int run_batch(Ctl *ctl, const TopOptions *options) {
+        g_autoptr(GError) error = NULL;
+        TopModel model;
+        int code = EXIT_SUCCESS;
+
+        (void)signal(SIGPIPE, SIG_DFL);
+        top_model_init(&model);
+        for (int n = 0; options->iterations == 0 || n < options->iterations; n++) {
+                TopLook look;
+
+                if (n > 0)
+                        g_usleep((gulong)(options->delay * G_USEC_PER_SEC));
+                if (!top_look(ctl, &look, &error)) {
+                        code = ctl_fail(error);
+                        break;
+                }
+                top_model_update(&model, look);
+                if (ctl->json)
+                        print_json(&model);
+                else
+                        print_text(&model);
+                (void)fflush(stdout);
+        }
+        top_model_clear(&model);
+        return code;
+}
+
+static int run(Ctl *ctl, int argc, char **argv) {
+        gboolean batch = FALSE;
+        TopOptions options = { .delay = 1 };
+        const GOptionEntry entries[] = {
+                { "delay", 'd', 0, G_OPTION_ARG_DOUBLE, &options.delay, "Look again after so long (default: 1)",
+                  "SECONDS" },
+                { "iterations", 'n', 0, G_OPTION_ARG_INT, &options.iterations, "End after so many looks", "N" },
+                { "batch", 'b', 0, G_OPTION_ARG_NONE, &batch, "Print text, one look below the other", NULL },
+                { NULL },
+        };
+        int code;
+
+        if (!ctl_parse(&verb_top, entries, &argc, &argv, &code))
+                return code;
+        if (options.delay < DELAY_MIN || options.delay > DELAY_MAX || options.iterations < 0) {
+                g_printerr("tabrmctl: a delay is from 0.1 to 3600 s; see tabrmctl top --help\n");
+                return EX_USAGE;
+        }
+        ctl->timeout_ms = TIMEOUT_MS;
+        if (batch || ctl->json || !isatty(STDOUT_FILENO) || !isatty(STDIN_FILENO))
+                return run_batch(ctl, &options);
+        return top_screen_run(ctl, &options);
+}
+
+const Verb verb_top = { "top", "[--delay SECONDS]", "Clients and the TPM, live", run };

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef CTL_TOP_MODEL_H
+#define CTL_TOP_MODEL_H
+
+#include "ctl/format.h"
+
+/*
+ * What `tabrmctl top` shows, without a terminal: two looks at the daemon make rates, rates make lines of coloured text.
+ */
+
+/* One look. All is 0 where the daemon did not say it. */
+typedef struct TopLook {
+        gint64 at;         /* us since 1970 */
+        GVariant *status;  /* a{sv}: all properties; NULL: not told to this user */
+        GVariant *clients; /* aa{sv} */
+} TopLook;
+
+void top_look_clear(TopLook *look);
+
+typedef struct TopRow {
+        uint64_t id;
+        uint32_t uid, pid;
+        char *user, *name, *unit, *state;
+        const char *door;
+        uint64_t n_objects, n_sessions, n_failed;
+        double commands, tpm_commands; /* per second */
+        double busy;                   /* share of the time, 0 to 1 */
+        uint64_t mean_wait_us;         /* of the commands since the last look */
+} TopRow;
+
+typedef struct TopColumn {
+        const char *title;
+        char key;       /* that sorts by it */
+        bool right;     /* aligned */
+        bool descends;  /* the largest first */
+        int width;      /* at least */
+        int width_most; /* where there is room */
+        int rank;       /* 0: always shown; what has a larger one goes first when there is no room */
+} TopColumn;
+
+#define TOP_COLUMNS 14
+
+extern const TopColumn top_columns[TOP_COLUMNS];
+
+#define TOP_SORT_DEFAULT 10 /* BUSY */
+
+typedef struct TopModel {
+        TopLook before, now; /* before.clients is NULL: there was one look only */
+        GPtrArray *rows;     /* of TopRow */
+        int sort;            /* column */
+        bool reversed;
+} TopModel;
+
+void top_model_init(TopModel *model);
+void top_model_clear(TopModel *model);
+
+/* The next look, which it takes. */
+void top_model_update(TopModel *model, TopLook look);
+void top_model_sort(TopModel *model);
+
+/* A line: pieces of text, each with a colour. */
+typedef struct TopPiece {
+        char *text;
+        Colour colour;
+} TopPiece;
+
+typedef struct TopLine {
+        GArray *pieces; /* of TopPiece */
+} TopLine;
+
+GPtrArray *top_header(const TopModel *model); /* of TopLine */
+
+/* Which columns are shown in that width, and how wide; 0: not shown. */
+void top_layout(const TopModel *model, int width, int widths[TOP_COLUMNS]);
+TopLine *top_titles(const TopModel *model, const int widths[TOP_COLUMNS]);
+TopLine *top_row(const TopRow *row, const int widths[TOP_COLUMNS]);
+
+char *top_line_text(const TopLine *line); /* plain */
+void top_line_free(TopLine *line);
+
+#endif
