@@ -5,8 +5,9 @@
 #include <glib.h>
 #include <stdbool.h>
 
-/* Print a value as JSON, and a line feed: dictionaries as objects, numbers as numbers. @pretty: over several lines. A
- * floating value is freed. */
-void json_print(GVariant *value, bool pretty);
+/* A value as JSON: dictionaries as objects, numbers as numbers. @pretty: over several lines. A floating value is freed.
+ */
+char *json_text(GVariant *value, bool pretty); /* g_free() it */
+void json_print(GVariant *value, bool pretty); /* and a line feed */
 
 #endif

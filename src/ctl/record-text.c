@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include "ctl/format.h"
 #include "ctl/record.h"
 
 #define LINE "%-15s %6s %-26s %-24s %-17s %-17s %5s %5s %9s %9s %3s %s"
@@ -58,7 +59,7 @@ static void dump_bytes(const uint8_t *bytes, size_t n, char mark, GString *to) {
 }
 
 void record_text(const Record *record, bool dump, GString *to) {
-        g_autofree char *name = record_command_name(record);
+        g_autofree char *name = format_command(record->parsed.header.code);
         g_autofree char *command = g_strconcat(record->tpm ? "tpm:" : "", name, NULL);
         g_autofree char *who = g_strdup_printf("%u/%u/%s", record->uid, record->pid, record->name);
         g_autofree char *time = text_of_time(record->when_us);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "ctl/record.h"
 
-#include "ctl/names.h"
 #include "manager/names.h"
 
 #include <tss2/tss2_rc.h>
@@ -51,12 +50,6 @@ bool record_parse(TpmCommandTable *table, const uint8_t *bytes, size_t n_bytes, 
 
 void record_clear(Record *record) {
         g_clear_pointer(&record->variant, g_variant_unref);
-}
-
-char *record_command_name(const Record *record) {
-        const char *name = command_name(record->parsed.header.code);
-
-        return name ? g_strdup(name) : g_strdup_printf("0x%08x", record->parsed.header.code);
 }
 
 const char *record_answer_text(const Record *record) {

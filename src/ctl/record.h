@@ -33,7 +33,6 @@ void record_clear(Record *record);
 
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Record, record_clear)
 
-char *record_command_name(const Record *record);      /* its code, where it has none; g_free() it */
 const char *record_answer_text(const Record *record); /* until the next call */
 
 void record_text_head(GString *to);
