@@ -5,23 +5,21 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import struct
 import subprocess
 import threading
 
+import ctl
 import harness
 import tpm
 
-CTL = harness.BUILD / "src/ctl/tabrmctl"
 LISTENERS_MAX = 4
 FLOOD = 4000  # more than pipe and socket have room for
 PASSWORD = b"planted-password"
 SECRET = b"planted and sealed secret"
 NV_DATA = b"planted in the NV index"
 
-EX_USAGE, EX_UNAVAILABLE, EX_NOPERM, FAILED = 64, 69, 77, 1
 BLOCK_PACKET, HEADERS = 6, 40
 
 
@@ -61,8 +59,8 @@ class Trace:
         self.log = test.folder / ("trace-%d.log" % self.number)
         before = test.n_watching()
         with open(self.path, "wb") as out, open(self.log, "wb") as log:
-            self.popen = subprocess.Popen([*test.ctl(), "trace", *options], stdin=subprocess.DEVNULL,
-                                          stdout=stdout or out, stderr=log, env=test.ctl_env)
+            self.popen = subprocess.Popen([test.program, *test.where, "trace", *options], stdin=subprocess.DEVNULL,
+                                          stdout=stdout or out, stderr=log, env=test.env)
         if is_open:
             harness.wait_until(lambda: test.n_watching() > before, "the trace is open", self.popen)
 
@@ -104,17 +102,14 @@ class Tools(harness.Tools):
         return [message for path in sorted(self.folder.glob("*.pcap")) for message in packets(path)]
 
 
-class OverSocket(harness.TestCase):
+class OverSocket(ctl.TestCase):
+    by_bus = False
+
     def setUp(self):
         super().setUp()
         self.traces = []
         self.addCleanup(self.end_traces)
-        self.manager = self.folder / "manager.sock"
-        self.ctl_env = harness.clean_env()
-        self.begin()
-
-    def begin(self):
-        self.start_subject(options=["--manager=%s" % self.manager])
+        self.start()
 
     def end_traces(self):
         for trace in self.traces:
@@ -122,12 +117,9 @@ class OverSocket(harness.TestCase):
                 trace.popen.kill()
                 trace.popen.wait()
 
-    def ctl(self):
-        return [CTL, "--socket=%s" % self.manager]
-
     def door(self):
         """of clients"""
-        return self.daemon.conf, self.daemon.library
+        return self.daemon.socket_conf, self.daemon.library, None
 
     def n_watching(self):
         return self.daemon.process.output().count("watches commands")
@@ -283,7 +275,7 @@ class OverSocket(harness.TestCase):
         for _ in range(LISTENERS_MAX):
             Trace(self)
         refused = Trace(self, is_open=False)
-        self.assertEqual(refused.wait(), FAILED)
+        self.assertEqual(refused.wait(), ctl.FAILED)
         self.assertIn("4 traces", refused.said())
         self.assertEqual(self.traces[1].end(), 0)
         harness.wait_until(lambda: not self.is_refused(), "the place is free")
@@ -292,7 +284,7 @@ class OverSocket(harness.TestCase):
     def is_refused(self):
         trace = Trace(self, "-c", "1", is_open=False)
         harness.wait_until(lambda: trace.path.read_bytes() or trace.popen.poll() is not None, "it is open, or not")
-        return trace.popen.poll() == FAILED
+        return trace.popen.poll() == ctl.FAILED
 
     def test_ends(self):
         """By a number, a signal, who reads, and the daemon."""
@@ -311,7 +303,7 @@ class OverSocket(harness.TestCase):
         self.assertEqual(unread.said(), "")
         stopped.wait_for(6)
         self.assertEqual(self.daemon.stop(), 0)
-        self.assertEqual(stopped.wait(), EX_UNAVAILABLE)
+        self.assertEqual(stopped.wait(), ctl.EX_UNAVAILABLE)
         self.assertIn("the daemon has ended", stopped.said())
 
     def test_one_client_only(self):
@@ -331,26 +323,16 @@ class OverSocket(harness.TestCase):
 
     def test_wrong_usage(self):
         for options in (["--client=-5"], ["-c", "-1"], ["--json", "--pcapng"], ["more"], ["--nonsense"]):
-            self.assertEqual(Trace(self, *options, is_open=False).wait(), EX_USAGE, options)
+            self.assertEqual(Trace(self, *options, is_open=False).wait(), ctl.EX_USAGE, options)
 
     def test_others_are_refused(self):
         """Whoever is not uid 0."""
-        self.folder.chmod(0o711)
-        copy = shutil.copy(CTL, self.folder / "ctl")
-        argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", copy, *self.ctl()[1:], "trace"]
-        done = subprocess.run(argv, env=self.ctl_env, capture_output=True, timeout=harness.HANG, check=False)
-        self.assertEqual(done.returncode, EX_NOPERM, done.stderr)
-        self.assertEqual((self.n_watching(), done.stdout), (0, b""))
+        self.ctl("trace", status=ctl.EX_NOPERM, user=ctl.member())
+        self.assertEqual(self.n_watching(), 0)
 
 
 class OverBus(OverSocket):
-    def begin(self):
-        self.start_bus()
-        self.start_subject(bus=self.bus)
-        self.ctl_env["DBUS_SESSION_BUS_ADDRESS"] = self.bus.address
-
-    def ctl(self):
-        return [CTL, "--session"]
+    by_bus = True
 
     def door(self):
         return self.daemon.bus_conf, self.daemon.library, self.bus
