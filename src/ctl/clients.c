@@ -145,7 +145,7 @@ static int run(Ctl *ctl, int argc, char **argv) {
                 { "sort", 'k', 0, G_OPTION_ARG_STRING, &key,
                   "id (default), uid, pid, objects, sessions, commands, failed, wait or busy", "KEY" },
                 { "user", 'u', 0, G_OPTION_ARG_STRING, &user, "Those of this user alone", "USER" },
-                { NULL },
+                { 0 },
         };
         int code;
 

@@ -53,7 +53,7 @@ static int run(Ctl *ctl, int argc, char **argv) {
                   NULL },
                 { "left-over", 'l', 0, G_OPTION_ARG_NONE, &left_over,
                   "Sessions that were saved before the daemon started", NULL },
-                { NULL },
+                { 0 },
         };
         int code;
 

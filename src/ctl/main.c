@@ -56,7 +56,7 @@ static bool parse_where(int *argc, char ***argv, Where *where, GError **error) {
                   "Ask on this private socket (default: " MANAGER_SOCKET_PATH ", else the system bus)", "PATH" },
                 { "json", 'j', 0, G_OPTION_ARG_NONE, &where->json, "Print JSON", NULL },
                 { "version", 'V', 0, G_OPTION_ARG_NONE, &where->version, "Print the version", NULL },
-                { NULL },
+                { 0 },
         };
         GOptionContext *context = g_option_context_new("VERB [ARGUMENTS]");
         g_autofree char *text = summary();

@@ -34,7 +34,7 @@ enum {
 #define CLIENT_MASK 0x00FFFFFFu
 #define FLOWS_MAX 65536 /* known at a time; then all begin anew, from another port */
 
-/* What went to and fro between a client and the daemon, or for it, the TPM. */
+/* What went between a client and the daemon, or for it, the TPM. */
 typedef struct Flow {
         uint32_t n_sent, n_got;
 } Flow;

@@ -264,7 +264,7 @@ static int run(Ctl *ctl, int argc, char **argv) {
                   "ID" },
                 { "count", 'c', 0, G_OPTION_ARG_INT64, &options.count, "End after so many", "COUNT" },
                 { "json", 'j', 0, G_OPTION_ARG_NONE, &options.json, "Print JSON, an object on each line", NULL },
-                { NULL },
+                { 0 },
         };
         static char to_stdout[] = "--pcapng=-";
         g_autoptr(GError) error = NULL;
