@@ -145,9 +145,9 @@ const TopColumn top_columns[TOP_COLUMNS] = {
         [COLUMN_SESSIONS] = { "SES", 's', true, true, 4, 6, 5 },
         [COLUMN_COMMANDS] = { "CMD/S", 'c', true, true, 7, 9, 1 },
         [COLUMN_TPM] = { "TPM/S", 't', true, true, 7, 9, 6 },
-        [COLUMN_BUSY] = { "BUSY%", 'b', true, true, 5, 6, 1 },
+        [COLUMN_BUSY] = { "BUSY%", 'b', true, true, 6, 6, 1 },
         [COLUMN_WAIT] = { "WAIT", 'w', true, true, 9, 12, 7 },
-        [COLUMN_FAILED] = { "FAILED", 'e', true, true, 6, 9, 8 },
+        [COLUMN_FAILED] = { "FAILED", 'e', true, true, 7, 9, 8 },
         [COLUMN_STATE] = { "STATE", 'x', false, false, 7, 40, 4 },
 };
 
@@ -304,6 +304,14 @@ static double latency_sum(GVariant *status, const char *name) {
         return (double)sum;
 }
 
+static uint64_t running_us(GVariant *status) {
+        guint64 client = 0, elapsed = 0, limit = 0;
+        guint32 code = 0;
+
+        (void)g_variant_lookup(status, "Running", "(uttt)", &code, &client, &elapsed, &limit);
+        return elapsed;
+}
+
 static Rates rates_of(const TopModel *model) {
         GVariant *then = model->before.status, *now = model->now.status;
         g_autoptr(GVariant) before = then ? g_variant_lookup_value(then, "Counters", G_VARIANT_TYPE("a{st}")) : NULL;
@@ -328,6 +336,8 @@ static Rates rates_of(const TopModel *model) {
         rates.failed = (double)growth(before, after, "failed") / seconds;
         rates.evictions = (double)growth(before, after, "evictions") / seconds;
         rates.busy = MAX((latency_sum(now, "tpm") - latency_sum(then, "tpm")) / 1e6 / seconds, 0);
+        /* What is not over is not in the sum. */
+        rates.busy = MAX(rates.busy, MIN((double)running_us(now) / 1e6 / seconds, 1));
         hits = growth(before, after, "hits");
         misses = growth(before, after, "misses");
         if (hits + misses > 0)
