@@ -56,6 +56,9 @@ class Install(harness.TestCase):
                         r"share/dbus-1/system-services/com\.intel\.tss2\.Tabrmd\.tpm1\.service",
                         r"lib/systemd/system/tpm2-abrmd\.service", r"lib/systemd/system/tpm2-abrmd\.socket",
                         r"lib/systemd/system/tpm2-abrmd@\.service", r"lib/systemd/system/tpm2-abrmd@\.socket",
+                        r"lib/systemd/system/tpm2-abrmd-manager\.socket",
+                        r"lib/systemd/system/tpm2-abrmd-manager@\.socket", r"bin/tabrmctl",
+                        r"share/dbus-1/interfaces/com\.intel\.tss2\.Tabrmd\.Manager1\.xml",
                         r"lib/sysusers\.d/tpm2-abrmd\.conf", r"lib/tmpfiles\.d/tpm2-abrmd\.conf",
                         r"share/man/man8/tpm2-abrmd\.8", r"share/man/man7/tss2-tcti-tabrmd\.7",
                         r"share/man/man3/Tss2_Tcti_Tabrmd_Init\.3",
@@ -81,7 +84,8 @@ class Install(harness.TestCase):
                 service = self.find(r"share/dbus-1/system-services/com\.intel\.tss2\.Tabrmd%s\.service" % name)
                 self.assertIn("SystemdService=%s.service\n" % unit, service.read_text())
                 policy = self.find(r"share/dbus-1/system\.d/%s\.conf" % unit.replace("@", "-")).read_text()
-                self.assertEqual(set(re.findall(r'"(com\.\S+)"', policy)), {"com.intel.tss2.Tabrmd" + name})
+                names = re.findall(r'(?:own|send_destination|receive_sender)="(\S+)"', policy)
+                self.assertEqual(set(names), {"com.intel.tss2.Tabrmd" + name})
 
     def test_installed_daemon_finds_its_version(self):
         self.assertIn("version", run(self.find("sbin/tpm2-abrmd"), "--version"))

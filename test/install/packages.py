@@ -8,6 +8,7 @@ distribution that use a TPM, unchanged, with them. It needs to be root, and once
 
 import functools
 import pathlib
+import subprocess
 import sys
 import unittest
 
@@ -19,6 +20,7 @@ import workout
 
 DEBS = []
 BASE = LAYERS = None
+NO_PERMISSION = 77
 OLD_POLICY = "etc/dbus-1/system.d/tpm2-abrmd.conf"
 
 
@@ -132,6 +134,54 @@ class Users(InRoot):
                 self.assertEqual(self.proxy.count(), commands, "nothing of it reached the TPM")
 
 
+class Manager(InRoot):
+    """tabrmctl, by the policy of the bus and the mode of the private socket."""
+
+    def ctl(self, *arguments, user="root"):
+        """-> exit status, standard output"""
+        done = subprocess.run(self.place.argv("tabrmctl", *arguments, user=user), stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=harness.HANG, check=False)
+        return done.returncode, done.stdout
+
+    def test_root_may_all_by_either_door(self):
+        for where in (["--bus"], ["--socket", root.MANAGER], []):
+            for arguments in (["status"], ["clients"], ["sessions"], ["metrics"], ["log-level", "info"], ["top", "-n", "1"],
+                              ["flush", "--abandoned"]):
+                with self.subTest(where=where, arguments=arguments):
+                    self.assertEqual(self.ctl(*where, *arguments)[0], 0)
+
+    def test_members_see_their_own(self):
+        for arguments in (["clients"], ["sessions"], ["top", "-n", "1"]):
+            with self.subTest(arguments):
+                self.assertEqual(self.ctl("--bus", *arguments, user="member")[0], 0)
+                self.assertEqual(self.ctl(*arguments, user="member")[0], 0, "of the bus, since the socket is not theirs")
+        for arguments in (["status"], ["metrics"], ["log-level", "debug"], ["flush", "--abandoned"], ["trace"]):
+            with self.subTest(arguments):
+                self.assertEqual(self.ctl("--bus", *arguments, user="member"), (NO_PERMISSION, ""))
+        self.assertEqual(self.ctl("--socket", root.MANAGER, "clients", user="member"), (NO_PERMISSION, ""))
+
+    def test_others_see_nothing(self):
+        for arguments in (["clients"], ["sessions"], ["status"]):
+            with self.subTest(arguments):
+                self.assertEqual(self.ctl("--bus", *arguments, user="outsider"), (NO_PERMISSION, ""))
+
+    def monitor(self, user):
+        """-> a process whose output has the signals that the user may hear"""
+        argv = self.place.argv("dbus-monitor", "--system", "type='signal'", user=user)
+        process = harness.Process("monitor", argv, self.folder / (user + ".log"))
+        self.addCleanup(process.end)
+        harness.wait_until(lambda: "signal" in process.output(), "it listens", process.popen)
+        return process
+
+    def test_changes_are_for_root(self):
+        heard = {user: self.monitor(user) for user in ("root", "member", "outsider")}
+        for level in ("debug", "warning"):
+            self.ctl("log-level", level)
+            harness.wait_until(lambda: '"%s"' % level in heard["root"].output(), "root hears of it")  # noqa: B023
+        for user in ("member", "outsider"):
+            self.assertNotIn("LogLevel", heard[user].output())
+
+
 class InitScript(InRoot):
     """Where there is no systemd."""
 
@@ -155,7 +205,7 @@ class InitScript(InRoot):
 
 
 if harness.IS_PEER:  # it has no socket, and its packages are those of the root
-    del OverSocket, Packages, InitScript
+    del OverSocket, Packages, InitScript, Manager
 
 
 def main():

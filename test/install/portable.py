@@ -20,7 +20,7 @@ S390X_BUILD = S390X / "build"
 EMULATOR = ["qemu-s390x", "-L", S390X / "root"]
 # Not those that take long, emulated; start other programs; ask the kernel what they are called; or limit their memory.
 UNITS = """broker fuzz-core fuzz-reader fuzz-tcti resmgr-capability resmgr-edges resmgr-edges-fake resmgr-edges-repair
-    resmgr-faults resmgr-objects resmgr-power tcti tcti-parts tcti-process tpm unix""".split()
+    report resmgr-faults resmgr-objects resmgr-power resmgr-report tcti tcti-parts tcti-process tpm unix""".split()
 
 
 def run(*argv, **env):

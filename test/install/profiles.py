@@ -178,6 +178,7 @@ class Compile(harness.TestCase):
                                  (prefix + "/libexec/tpm2-abrmd/tpm2-abrmd-helper", "tabrmd_helper_exec_t"),
                                  ("/run/tpm2-abrmd", "tabrmd_var_run_t"),
                                  ("/run/tpm2-abrmd/tpm.sock", "tabrmd_var_run_t"),
+                                 ("/run/tpm2-abrmd/manager.sock", "tabrmd_var_run_t"),
                                  ("/run/tpm2-abrmd-tpm1/tpm.sock", "tabrmd_var_run_t")):
                 self.assertEqual([label for pattern, label in contexts if re.fullmatch(pattern, path)], [wanted], path)
 
@@ -201,7 +202,10 @@ class Covers(harness.TestCase):
         prefix = self.folder / "trace"
         strace = ["strace", "-D", "-ff", "-y", "-q", "-s", "4096", "-o", prefix, "-e",
                   "trace=%file,%process,bind,connect,flock,mmap,sendto,socket"]
-        self.daemon = self.start_daemon(conf, bus=self.start_bus(), wrap=strace, options=options)
+        manager = self.folder / "manager.sock"
+        self.daemon = self.start_daemon(conf, bus=self.start_bus(), wrap=strace,
+                                        options=["--manager=%s" % manager, *options])
+        run(harness.BUILD / "src/ctl/tabrmctl", "--socket", manager, "clients")
         if clients:
             self.assertServes()
             with tcti.connect_bus(self.daemon.library, self.bus.address) as stream:
@@ -211,7 +215,8 @@ class Covers(harness.TestCase):
         harness.wait_until(lambda: all("+++ " in path.read_text(errors="replace") for path in files),
                            "strace has seen all of it")
         trace = Trace(prefix, self.installed)
-        self.assertIn((DAEMON, "/run/tpm2-abrmd/tpm.sock"), trace.needs)
+        for name in ("tpm", "manager"):
+            self.assertIn((DAEMON, "/run/tpm2-abrmd/%s.sock" % name), trace.needs)
         return trace
 
     def lacks(self, trace):

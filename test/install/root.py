@@ -19,8 +19,10 @@ import harness
 PEER_PACKAGES = ["libtss2-tcti-tabrmd-dev", "libtss2-tcti-tabrmd0", "tpm2-abrmd"]
 APPLICATIONS = ["clevis", "clevis-tpm2", "dbus", "libtpm2-pkcs11-1", "libtpm2-pkcs11-tools", "opensc",
                 "openssh-client", "openssl", "python3-tpm2-pytss", "systemd", "tpm2-openssl", "tpm2-tools"]
+NEEDED = ["libjson-glib-1.0-0", "libncursesw6", "libtss2-rc0"]  # by our packages, where there is no network
 BOOTED = ["kmod", "swtpm", "systemd-sysv", "udev"]  # what test/vm/units.py needs besides, where it is a machine's root
 APT_OPTIONS = ["Acquire::http", "Acquire::https", "Acquire::Check-Valid-Until", "Acquire::Check-Date"]
+MANAGER = "/run/tpm2-abrmd/manager.sock"
 DAY = 24 * 60 * 60
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 USERS = {"member": 1000, "outsider": 1001}  # the first is in group tss
@@ -56,7 +58,7 @@ def find_sources():
 def make_base(folder):
     """-> the root below the layers, which is never changed. It is made anew every day."""
     base, stamp = folder / "base", folder / "base.made-of"
-    sources, packages = find_sources(), ",".join(PEER_PACKAGES + APPLICATIONS + BOOTED)
+    sources, packages = find_sources(), ",".join(PEER_PACKAGES + APPLICATIONS + NEEDED + BOOTED)
     if stamp.exists() and stamp.read_text() == sources + packages and time.time() - stamp.stat().st_mtime < DAY:
         return base
     stamp.unlink(missing_ok=True)
@@ -168,6 +170,8 @@ class Installed(harness.Broker):
         super().__init__(folder, conf, options=[] if system_bus else ["--no-dbus"])
 
     def argv(self, conf, unix, options):
+        if not harness.IS_PEER:
+            options = [*options, "--manager=" + MANAGER]
         return self.root.argv("tpm2-abrmd", "--tcti=" + conf, *options, user="tss")
 
     def is_ready(self):
