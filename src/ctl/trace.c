@@ -41,8 +41,9 @@ typedef struct Trace {
         size_t at; /* what of it has gone out */
         gint64 n_shown;
         guint64 n_lost;
-        bool ending; /* once all has gone out */
-        bool quiet;  /* nobody is there to be told */
+        guint64 n_untold; /* of those, told by records that are not shown */
+        bool ending;      /* once all has gone out */
+        bool quiet;       /* nobody is there to be told */
         int code;
         uint8_t bytes[MANAGER_RECORD_MAX];
 } Trace;
@@ -105,10 +106,13 @@ static gboolean trace_out(int fd, GIOCondition condition, gpointer userdata) {
         return G_SOURCE_REMOVE;
 }
 
-static void trace_show(Trace *trace, const Record *record) {
+static void trace_show(Trace *trace, Record *record) {
         trace->n_lost += record->n_lost;
+        trace->n_untold += record->n_lost;
         if (trace->options.client >= 0 && record->client != (guint64)trace->options.client)
                 return;
+        record->n_lost = trace->n_untold;
+        trace->n_untold = 0;
         if (trace->pcapng)
                 pcapng_record(trace->pcapng, record, trace->text);
         else if (trace->options.json)
