@@ -15,7 +15,7 @@ LAYERS = {
     "broker": ["broker", "resmgr", "tpm", "util", "backend/backend.h"],
     "helper": ["helper", "tpm", "util/fd.h", "util/platform.h", "backend/helper-protocol.h"],
     "frontend": ["frontend", "broker", "tpm", "util"],
-    "manager": ["manager", "frontend", "broker", "resmgr", "tpm", "util"],
+    "manager": ["manager", "manager-interface.h", "frontend", "broker", "resmgr", "tpm", "util"],
     "daemon": ["daemon", "manager", "frontend", "broker", "backend", "resmgr", "tpm", "util"],
     "ctl": ["ctl", "manager/names.h", "tpm", "util/fd.h"],
     "tcti": ["tcti", "tpm", "util/fd.h", "util/list.h"],
