@@ -235,6 +235,24 @@ class OverSocket(ctl.TestCase):
         self.assertEqual(record["command-bytes"], tpm.get_random(24).hex())
         self.assertEqual(bytes.fromhex(record["response-bytes"]), bytes.fromhex(rows["<"]))
 
+    def test_passwords_as_clients_send_them(self):
+        """In an authorization; in one whose size is wrong; behind a command code that the TPM does not list."""
+        password = (tpm.RS_PW, b"", 0, PASSWORD)
+        shown, whole = Trace(self, "--pcapng"), Trace(self, "--pcapng", "--payload")
+        client = self.connect()
+        for wrong in (0, 4):
+            command = bytearray(tpm.command(tpm.CC_READ_PUBLIC, [tpm.RH_OWNER], auths=[password]))
+            command[26] += wrong
+            self.assertNotEqual(client.ask(bytes(command)).rc, 0)
+        self.assertNotEqual(client.ask(tpm.command(0x1234, [tpm.RH_OWNER], auths=[password])).rc, 0)
+        for trace in (shown, whole):
+            trace.wait_for_packets(6)
+        self.assertEqual([PASSWORD in packet for packet in packets(whole.path)[::2]], [True] * 3)
+        self.assertNotIn(PASSWORD[:4], shown.path.read_bytes())
+        sessions = tshark(shown.path, "tpm.req.cc", "tpm.req.cc", "tpm.handle.TPMI_SH_AUTH_SESSION")
+        self.assertEqual([(int(code, 0), session[:10]) for code, session in sessions],
+                         [(tpm.CC_READ_PUBLIC, "0x40000009"), (tpm.CC_READ_PUBLIC, ""), (0x1234, "")])
+
     def test_who_is_slow_loses(self):
         """Clients are answered all the same; another listener misses nothing; seen and lost is all there was."""
         pipe, end = os.pipe()
