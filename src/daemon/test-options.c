@@ -196,12 +196,20 @@ static void test_ranges(void **state) {
         }
 }
 
+#define OWN OPTIONS_FDS_RESERVED
+
 /* The default gives way to a low descriptor limit, whatever that is. */
 static void test_few_files(void **state) {
         static const struct {
                 uint64_t n_fds;
                 uint32_t connections;
-        } rows[] = { { 0, 1 }, { 32, 1 }, { 33, 1 }, { 34, 2 }, { 1024, 992 }, { 1056, 1024 }, { UINT64_MAX, 1024 } };
+        } rows[] = { { 0, 1 },
+                     { OWN, 1 },
+                     { OWN + 1, 1 },
+                     { OWN + 2, 2 },
+                     { 1024, 1024 - OWN },
+                     { OWN + 1024, 1024 },
+                     { UINT64_MAX, 1024 } };
 
         for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
                 g_auto(Options) options = { 0 };
