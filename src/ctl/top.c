@@ -111,7 +111,7 @@ static int run(Ctl *ctl, int argc, char **argv) {
                   "SECONDS" },
                 { "iterations", 'n', 0, G_OPTION_ARG_INT, &options.iterations, "End after so many looks", "N" },
                 { "batch", 'b', 0, G_OPTION_ARG_NONE, &batch, "Print text, one look below the other", NULL },
-                { NULL },
+                { 0 },
         };
         int code;
 
