@@ -8,6 +8,7 @@ complete -c tpm2-abrmd -s n -l dbus-name -x -a com.intel.tss2.Tabrmd -d 'Name on
 complete -c tpm2-abrmd -l no-socket -d 'Have no socket'
 complete -c tpm2-abrmd -l no-dbus -d 'Use no bus'
 complete -c tpm2-abrmd -l socket -r -F -d 'Unix socket for clients'
+complete -c tpm2-abrmd -l manager -r -F -d 'Private socket for root'
 complete -c tpm2-abrmd -s m -l max-connections -x -d 'Clients at a time'
 complete -c tpm2-abrmd -s e -l max-sessions -x -d 'Sessions of one connection'
 complete -c tpm2-abrmd -s r -l max-transients -x -d 'Transient objects of one connection'
