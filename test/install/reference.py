@@ -98,13 +98,17 @@ class Reference(ctl.TestCase):
         self.assertEqual(set(re.findall(r"`(\S+)`", "`" + states)), set(status["Sessions"]))
 
     def test_json(self):
-        verbs = set(re.findall(r"^  ([a-z-]+) ", self.ctl("--help"), re.M)) - {"tabrmctl", "top"}
+        verbs = set(re.findall(r"^  ([a-z-]+) ", self.ctl("--help"), re.M)) - {"tabrmctl"}
         self.assertEqual({name for name, _ in table("| verb | prints")}, verbs)
         self.assertEqual(set(self.json("status")), set(types("| property |")))
         self.assertEqual(set(self.json("metrics")), set(types("| property |")) | {"Commands"})
         self.assertEqual({key for row in self.json("metrics")["Commands"] for key in row}, set(types("A command code, of")))
         self.assertEqual({key for row in self.json("clients") for key in row}, set(types("A client, of")) | {"unit"})
         self.assertEqual({key for row in self.json("sessions") for key in row}, set(types("A session, of")))
+        top = self.json("top", "--iterations", 1)
+        self.assertEqual(set(top), {"time", "clients", "status"})
+        self.assertEqual(set(top["status"]), set(types("| property |")))
+        self.assertEqual({key for row in top["clients"] for key in row}, set(types("A client, of")))
         self.assertEqual(set(self.json("flush", "--abandoned")), {"objects", "sessions"})
         self.assertEqual(set(self.json("log-level")), {"LogLevel"})
 
