@@ -10,8 +10,8 @@ import harness
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 PAGES = sorted((ROOT / "man").glob("*.[0-9]"))
-PAGE, LIBRARY_PAGE, INIT_PAGE = (ROOT / "man" / name for name in (
-    "tpm2-abrmd.8", "tss2-tcti-tabrmd.7", "Tss2_Tcti_Tabrmd_Init.3"))
+PAGE, TABRMCTL_PAGE, LIBRARY_PAGE, INIT_PAGE = (ROOT / "man" / name for name in (
+    "tpm2-abrmd.8", "tabrmctl.1", "tss2-tcti-tabrmd.7", "Tss2_Tcti_Tabrmd_Init.3"))
 COMPLETIONS = ROOT / "data/completions"
 
 
@@ -23,22 +23,50 @@ def run(*argv, **keywords):
     return done
 
 
-def help_options():
+def help_options(*argv):
     """-> {long option: (short option or "", whether it takes a value)}"""
-    text = run(harness.Ours.binary, "--help").stdout
-    found = re.findall(r"^  (?:-(\w), )?--([\w-]+)(=\S+)?  ", text, re.M)
+    found = re.findall(r"^  (?:-(\w), )?--([\w-]+)(=\S+)?  ", run(*argv, "--help").stdout, re.M)
     return {name: (short, bool(value)) for short, name, value in found}
+
+
+def page_options(text):
+    """-> the same, of a manual page"""
+    items = re.findall(r"^\.It (?:Fl (\w) , )?Fl -([\w-]+)( Ns = Ns )?", text, re.M)
+    return {name: (short, bool(value)) for short, name, value in items}
+
+
+def zsh_options(text):
+    """-> the same, of a completion for zsh"""
+    with_short = re.findall(r"'\(-(\w) --([\w-]+)\)'\{-(\w)(\+?),--([\w-]+)(=?)\}'", text)
+    alone = re.findall(r"'\*?--([\w-]+)(=?)\[", text)
+    for short, name, short_too, plus, name_too, equals in with_short:
+        assert (short, name, bool(plus)) == (short_too, name_too, bool(equals)), name
+    found = {name: (short, bool(equals)) for short, name, _, _, _, equals in with_short}
+    found.update({name: ("", bool(equals)) for name, equals in alone})
+    return found
+
+
+def spelled(options):
+    """-> as bash proposes them"""
+    return {"--" + name + "=" * value for name, (_, value) in options.items()} | {
+        "-" + short for short, _ in options.values() if short}
+
+
+def complete(path, function, *words):
+    """-> what bash proposes; an equals sign is a word of its own, as there"""
+    script = ". %s; COMP_WORDS=(%s); COMP_CWORD=%d; %s; printf '%%s\\n' \"${COMPREPLY[@]}\"" % (
+        path, " ".join("'%s'" % word for word in words), len(words) - 1, function)
+    return run("bash", "-uc", script).stdout.split()
 
 
 class Options(harness.TestCase):
     def setUp(self):
         super().setUp()
-        self.options = help_options()
+        self.options = help_options(harness.Ours.binary)
         self.assertGreater(len(self.options), 20)
 
     def test_manual_page(self):
-        items = re.findall(r"^\.It (?:Fl (\w) , )?Fl -([\w-]+)( Ns = Ns )?", PAGE.read_text(), re.M)
-        self.assertEqual({name: (short, bool(value)) for short, name, value in items}, self.options)
+        self.assertEqual(page_options(PAGE.read_text()), self.options)
 
     def test_readme(self):
         items = re.findall(r"^\| (?:`-(\w)`, )?`--([\w-]+)( [A-Z]+)?[^`]*`", (ROOT / "README.md").read_text(), re.M)
@@ -49,31 +77,20 @@ class Options(harness.TestCase):
         self.assertEqual(listed, wanted)
 
     def complete(self, *words):
-        """-> what bash proposes; an equals sign is a word of its own, as there"""
-        script = ". %s; COMP_WORDS=(%s); COMP_CWORD=%d; _tpm2_abrmd; printf '%%s\\n' \"${COMPREPLY[@]}\"" % (
-            COMPLETIONS / "tpm2-abrmd", " ".join("'%s'" % word for word in words), len(words) - 1)
-        return run("bash", "-uc", script).stdout.split()
+        return complete(COMPLETIONS / "tpm2-abrmd", "_tpm2_abrmd", "tpm2-abrmd", *words)
 
     def test_bash(self):
-        spelled = {"--" + name + ("=" if value else "") for name, (_, value) in self.options.items()}
-        spelled |= {"-" + short for short, _ in self.options.values() if short}
-        self.assertEqual(set(self.complete("tpm2-abrmd", "")), spelled)
-        self.assertEqual(self.complete("tpm2-abrmd", "--ti"), ["--time-limit=", "--time-limit-long="])
-        self.assertEqual(self.complete("tpm2-abrmd", "--logger", "=", "sy"), ["syslog"])
-        self.assertEqual(self.complete("tpm2-abrmd", "-l", ""), ["stdout", "syslog"])
-        self.assertEqual(self.complete("tpm2-abrmd", "--max-sessions", "="), [])
-        self.assertEqual(self.complete("tpm2-abrmd", "--tcti", "=", "dev"), ["device:/dev/tpm0"])
+        self.assertEqual(set(self.complete("")), spelled(self.options))
+        self.assertEqual(self.complete("--ti"), ["--time-limit=", "--time-limit-long="])
+        self.assertEqual(self.complete("--logger", "=", "sy"), ["syslog"])
+        self.assertEqual(self.complete("-l", ""), ["stdout", "syslog"])
+        self.assertEqual(self.complete("--max-sessions", "="), [])
+        self.assertEqual(self.complete("--tcti", "=", "dev"), ["device:/dev/tpm0"])
 
     def test_zsh(self):
         path = COMPLETIONS / "_tpm2-abrmd"
         run("zsh", "-n", path)
-        with_short = re.findall(r"'\(-(\w) --([\w-]+)\)'\{-(\w)(\+?),--([\w-]+)(=?)\}'", path.read_text())
-        alone = re.findall(r"'\*?--([\w-]+)(=?)\[", path.read_text())
-        for short, name, short_too, plus, name_too, equals in with_short:
-            self.assertEqual((short, name, bool(plus)), (short_too, name_too, bool(equals)))
-        found = {name: (short, bool(equals)) for short, name, _, _, _, equals in with_short}
-        found.update({name: ("", bool(equals)) for name, equals in alone})
-        self.assertEqual(found, self.options)
+        self.assertEqual(zsh_options(path.read_text()), self.options)
 
     def test_fish(self):
         path = COMPLETIONS / "tpm2-abrmd.fish"
@@ -82,9 +99,81 @@ class Options(harness.TestCase):
         self.assertEqual({name: (short, bool(value)) for short, name, value in found}, self.options)
 
 
+class Tabrmctl(harness.TestCase):
+    """Its options, and those of each verb."""
+
+    def setUp(self):
+        super().setUp()
+        self.program = harness.BUILD / "src/ctl/tabrmctl"
+        self.verbs = re.findall(r"^  (?!tabrmctl)([a-z-]+) ", run(self.program, "--help").stdout, re.M)
+        self.assertGreater(len(self.verbs), 7)
+        self.options = {verb: help_options(self.program, *([verb] if verb else [])) for verb in ["", *self.verbs]}
+        self.values = {
+            ("clients", "--sort"): re.findall(r"[a-z]+(?=,| or|$| \(def)", re.search(
+                r"--sort=KEY +(.*)", run(self.program, "clients", "--help").stdout).group(1)),
+            ("log-level", None): re.search(r"\[(\S+\|\S+)\]", run(self.program, "log-level", "--help").stdout).group(1).split("|"),
+        }
+
+    def test_manual_page(self):
+        text = TABRMCTL_PAGE.read_text()
+        head, *parts = re.split(r"^\.Ss (\S+)$", text[:text.index(".Sh ENVIRONMENT")], flags=re.M)
+        self.assertEqual(parts[::2], self.verbs)
+        self.assertEqual(page_options(head), self.options[""])
+        for verb, part in zip(parts[::2], parts[1::2]):
+            with self.subTest(verb):
+                self.assertEqual({**page_options(part), "help": ("h", False)}, self.options[verb])
+                for (of, _), values in self.values.items():
+                    if of == verb:
+                        self.assertEqual(set(re.findall(r"^\.Ql (\w+)", part, re.M)) & set(values), set(values))
+
+    def complete(self, *words):
+        return complete(COMPLETIONS / "tabrmctl", "_tabrmctl", "tabrmctl", *words)
+
+    def test_bash(self):
+        self.assertEqual(set(self.complete("")), spelled(self.options[""]) | set(self.verbs))
+        for verb in self.verbs:
+            with self.subTest(verb):
+                self.assertEqual(set(self.complete("--json", verb, "")),
+                                 spelled(self.options[verb]) | set(self.values.get((verb, None), [])))
+        self.assertEqual(self.complete("clients", "--sort", "=", ""), self.values["clients", "--sort"])
+        self.assertEqual(self.complete("clients", "-k", "bu"), ["busy"])
+        self.assertEqual(self.complete("trace", "-c", ""), [])
+        self.assertEqual(self.complete("top", "--delay", "="), [])
+        self.assertIn("root", self.complete("clients", "--user", "=", "ro"))
+
+    def test_zsh(self):
+        path = COMPLETIONS / "_tabrmctl"
+        run("zsh", "-n", path)
+        head, cases = path.read_text().split("case $words[1] in\n")
+        self.assertEqual(zsh_options(head), self.options[""])
+        self.assertEqual(re.findall(r"^        '([a-z-]+):", head, re.M), self.verbs)
+        blocks = dict(re.findall(r"^(\S+)\)\n(.*?);;", cases, re.M | re.S))
+        for verb in self.verbs:
+            with self.subTest(verb):
+                self.assertEqual(zsh_options(blocks.get(verb, blocks["*"])), self.options[verb])
+        self.assertEqual(set(blocks) - {"*"} - set(self.verbs), set())
+        for (verb, _), values in self.values.items():
+            self.assertIn(":(%s)'" % " ".join(values), blocks[verb])
+
+    def propose(self, *words):
+        """-> what fish does"""
+        script = "source %s; complete -C 'tabrmctl %s'" % (COMPLETIONS / "tabrmctl.fish", " ".join(words))
+        return {line.split("\t")[0] for line in run("fish", "-c", script, env={**os.environ, "HOME": str(self.folder)})
+                .stdout.splitlines()}
+
+    def test_fish(self):
+        run("fish", "-n", COMPLETIONS / "tabrmctl.fish")
+        self.assertEqual(self.propose(""), set(self.verbs))
+        for verb in ["", *self.verbs]:
+            with self.subTest(verb):
+                self.assertEqual(self.propose(verb, "-"), {word.rstrip("=") for word in spelled(self.options[verb])})
+        self.assertEqual(self.propose("clients", "--sort", ""), set(self.values["clients", "--sort"]))
+        self.assertEqual(self.propose("log-level", ""), set(self.values["log-level", None]))
+
+
 class Pages(harness.TestCase):
     def test_lint(self):
-        self.assertEqual(len(PAGES), 3)
+        self.assertEqual(len(PAGES), 4)
         for page in PAGES:
             with self.subTest(page.name):
                 # Of style it would say that lines are longer than 80 bytes.

@@ -64,6 +64,9 @@ class Install(harness.TestCase):
                         r"share/man/man3/Tss2_Tcti_Tabrmd_Init\.3",
                         r"share/bash-completion/completions/tpm2-abrmd", r"share/zsh/site-functions/_tpm2-abrmd",
                         r"share/fish/vendor_completions\.d/tpm2-abrmd\.fish",
+                        r"bin/tabrmctl", r"share/man/man1/tabrmctl\.1",
+                        r"share/bash-completion/completions/tabrmctl", r"share/zsh/site-functions/_tabrmctl",
+                        r"share/fish/vendor_completions\.d/tabrmctl\.fish",
                         r"share/doc/tpm2-abrmd/apparmor/usr\.sbin\.tpm2-abrmd",
                         *(r"share/doc/tpm2-abrmd/selinux/tabrmd\.%s" % kind for kind in ("te", "fc", "if"))):
             with self.subTest(pattern):
