@@ -22,6 +22,7 @@ typedef struct Listener {
         int fd;    /* -1: free */
         TraceOptions options;
         uint64_t n_lost; /* since the last record that it was sent */
+        bool full;       /* its socket is: nothing is made ready for it until there is room */
         Traces *traces;
 } Listener;
 
@@ -51,9 +52,19 @@ static void listener_close(Listener *listener) {
         traces_watch(listener->traces);
 }
 
-/* Nothing that a listener could say is read, so this is its end. */
+/* Nothing that a listener could say is read, so this is its end, or it has made room. */
 static void listener_event(LoopFd *io, uint32_t events) {
-        listener_close((Listener *)io);
+        Listener *listener = (Listener *)io;
+
+        if (events & ~EPOLLOUT || loop_modify(io, EPOLLRDHUP) < 0)
+                listener_close(listener);
+        else
+                listener->full = false;
+}
+
+static void listener_lose(Listener *listener) {
+        listener->n_lost++;
+        listener->traces->n_lost++;
 }
 
 /* Bytes that stay where they are, so that no copy of a payload is left behind. */
@@ -91,8 +102,8 @@ static void traces_send(Traces *traces, Listener *listener, const BrokerRecord *
         } else if (n > 0 && (error == EPIPE || error == ECONNRESET || error == ENOTCONN)) {
                 listener_close(listener);
         } else {
-                listener->n_lost++;
-                traces->n_lost++;
+                listener_lose(listener);
+                listener->full = n > 0 && loop_modify(&listener->io, EPOLLRDHUP | EPOLLOUT) == 0;
         }
 }
 
@@ -119,6 +130,10 @@ static void traces_record(void *userdata, const BrokerRecord *record) {
 
                 if (listener->fd < 0 || (record->tpm && !listener->options.tpm))
                         continue;
+                if (listener->full) {
+                        listener_lose(listener);
+                        continue;
+                }
                 if (!listener->options.payload && !redacted) {
                         traces_redact(traces, record);
                         redacted = true;
@@ -176,6 +191,7 @@ int traces_open(Traces *traces, const TraceOptions *options, GError **error) {
         listener->fd = fd_steal(&own);
         listener->options = *options;
         listener->n_lost = 0;
+        listener->full = false;
         traces_watch(traces);
         return fds[1];
 }
