@@ -11,7 +11,7 @@
 
 /* A line of the page; frees the text. */
 static void line(const char *title, char *text) {
-        g_print("%-10s %s\n", title, text);
+        g_print("%-11s %s\n", title, text);
         g_free(text);
 }
 
@@ -194,9 +194,9 @@ static int run(Ctl *ctl, int argc, char **argv) {
         print_work(ctl, all);
         print_counters(counters);
         g_print("\n");
-        print_latency(all, "TPM", "tpm");
-        print_latency(all, "wait", "wait");
-        print_latency(all, "in all", "total");
+        print_latency(all, "TPM takes", "tpm");
+        print_latency(all, "waited", "wait");
+        print_latency(all, "answered", "total");
         line("log level", g_strdup(dict_text(all, "LogLevel")));
         return code;
 }

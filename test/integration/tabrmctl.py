@@ -80,7 +80,7 @@ class Verbs:
         later = self.json("status")
         self.assertGreater(later["Counters"]["commands"], status["Counters"]["commands"])
         text = self.ctl("status")
-        for words in ("tpm2-abrmd 4.0.0: ready", "clients    5 of ", "%d of 16384; loaded: 3 of 3 slots" % N_OBJECTS,
+        for words in ("tpm2-abrmd 4.0.0: ready", "clients     5 of ", "%d of 16384; loaded: 3 of 3 slots" % N_OBJECTS,
                       "2 owned, 1 saved, 1 abandoned, 1 left-over"):
             self.assertIn(words, text)
         self.assertNotIn("\033", text)
@@ -236,7 +236,7 @@ class Alone(ctl.TestCase):
             self.proxy.release()
             self.assertEqual(client.receive().rc, 0)
             self.assertEqual(second.receive().rc, 0)
-        self.assertIn("running    nothing", self.ctl("status"))
+        self.assertIn("running     nothing", self.ctl("status"))
 
     @harness.by_socket_only
     def test_no_tpm(self):
