@@ -15,8 +15,11 @@ $(BUILD)/build.ninja:
 $(BUILD)/peer:
 	test/lib/fetch-peer.sh $(abspath $(BUILD))/peer
 
+$(BUILD)/prometheus:
+	test/lib/fetch-peer.sh $(abspath $(BUILD))/prometheus prometheus
+
 # The tests; `make check SUITE=unit` some of them. ./check does more.
-check: all $(BUILD)/peer
+check: all $(BUILD)/peer $(BUILD)/prometheus
 	meson test -C $(BUILD) --print-errorlogs $(if $(SUITE),--suite $(SUITE))
 
 bench: all $(BUILD)/peer

@@ -106,7 +106,7 @@ static void print_work(Ctl *ctl, GVariant *all) {
         guint32 code = 0;
 
         if (n_waiting > 0)
-                line("waiting", g_strdup_printf("%" PRIu64 " commands, the first one for %s", n_waiting, longest));
+                line("waiting", g_strdup_printf("%" PRIu64 ", the first for %s", n_waiting, longest));
         else
                 line("waiting", g_strdup("nothing"));
         (void)g_variant_lookup(all, "Running", "(uttt)", &code, &client, &elapsed, &limit_us);

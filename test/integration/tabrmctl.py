@@ -14,6 +14,7 @@ import harness
 import tpm
 
 N_OBJECTS, N_SESSIONS = 5, 2
+PROMTOOL = os.environ.get("TABRMD_PROMTOOL", harness.BUILD / "prometheus/usr/bin/promtool")
 REFUSED = ["status"], ["metrics"], ["flush", "--abandoned"], ["flush", "--client", "1"], ["log-level"], \
     ["log-level", "debug"], ["trace"]
 
@@ -148,6 +149,9 @@ class Verbs:
             if not line.startswith("#"):
                 float(line.rsplit(" ", 1)[1])
         self.assertEqual(self.json("metrics")["State"], "ready")
+        checked = subprocess.run([PROMTOOL, "check", "metrics"], input=text, capture_output=True, text=True,
+                                 timeout=harness.HANG, check=False)
+        self.assertEqual((checked.returncode, checked.stdout + checked.stderr), (0, ""))
 
     def test_log_level(self):
         self.assertEqual(self.ctl("log-level"), "info\n")
@@ -229,7 +233,7 @@ class Alone(ctl.TestCase):
             text = harness.wait_until(lambda: next((t for t in [self.ctl("status")] if ": late" in t), None), "it is late")
             self.assertRegex(text, r"running +GetRandom of client 1 \(uid 0 pid %d .*, for .* of 1 min 0 s at most: late"
                              % os.getpid())
-            self.assertRegex(text, r"waiting +1 commands, the first one for ")
+            self.assertRegex(text, r"waiting +1, the first for ")
             rows = self.json("clients")
             self.assertEqual([row["state"] for row in rows], ["running", "waiting"])
             self.assertEqual([row["command"] for row in rows], [0x17B, 0x17B])

@@ -1,18 +1,23 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
-# Unpacks tpm2-abrmd 3.0 of the distribution below DIR. It is never installed: its package would start on the real chip.
+# Unpacks packages of the distribution below DIR: fetch-peer.sh DIR [PACKAGE...]. By default that is tpm2-abrmd 3.0. They
+# are never installed: they would start services, that one on the real chip.
 set -eu
 
-dir=${1:?usage: fetch-peer.sh DIR}
-[ -x "$dir/usr/sbin/tpm2-abrmd" ] && exit 0
+dir=${1:?usage: fetch-peer.sh DIR [PACKAGE...]}
+shift
+[ $# -gt 0 ] || set -- tpm2-abrmd libtss2-tcti-tabrmd0
+[ "$(cat "$dir/made-of" 2>/dev/null)" = "$*" ] && exit 0
 
 rm -rf "$dir.new"
 mkdir -p "$dir.new/packages"
 cd "$dir.new/packages"
-apt-get -qq -o APT::Sandbox::User=root download tpm2-abrmd libtss2-tcti-tabrmd0
+apt-get -qq -o APT::Sandbox::User=root download "$@"
 for package in ./*.deb; do
         dpkg -x "$package" ..
+        rm "$package"
 done
 cd /
+echo "$*" >"$dir.new/made-of"
 rm -rf "$dir"
 mv "$dir.new" "$dir"

@@ -8,6 +8,7 @@ id.
     TABRMD_LIBRARY  the folder of its client library, where it is not that of TABRMD_BUILD (a tool without sanitizers
                     cannot load a library with them)
     TABRMD_PEER     tpm2-abrmd 3.0, unpacked by fetch-peer.sh; by default peer/ in the build directory
+    TABRMD_PROMTOOL of the distribution's prometheus, unpacked by fetch-peer.sh; by default in prometheus/ there
     TABRMD_DOOR     "bus": the daemon under test has no socket, and clients come by D-Bus
     TABRMD_TPM      "device": the TPM is /dev/tpm0 of a virtual machine, where one can be enough (test/lib/device.py)
     TABRMD_SUBJECT  "peer": run the tests against tpm2-abrmd 3.0 instead, to see them fail where it does
