@@ -50,11 +50,38 @@ GVariant *ctl_call(Ctl *ctl, const char *method, GVariant *parameters, const cha
         return call(ctl, MANAGER_INTERFACE, method, parameters, reply_type, ret_fds, error);
 }
 
+/* Whether those properties are there that have parts, so that whoever looks at these need not ask. */
+static bool is_whole(GVariant *all, GError **error) {
+        static const struct {
+                const char *name, *type;
+        } PARTS[] = {
+                { "Sessions", "a{su}" },
+                { "Counters", "a{st}" },
+                { "Buckets", "at" },
+                { "Latencies", "a{s(tat)}" },
+        };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(PARTS); i++) {
+                g_autoptr(GVariant) value = g_variant_lookup_value(all, PARTS[i].name, G_VARIANT_TYPE(PARTS[i].type));
+
+                if (value)
+                        continue;
+                g_set_error(error, G_DBUS_ERROR, G_DBUS_ERROR_INVALID_SIGNATURE,
+                            "the daemon does not say %s as it should: is it of another version?", PARTS[i].name);
+                return false;
+        }
+        return true;
+}
+
 GVariant *ctl_get_all(Ctl *ctl, GError **error) {
         g_autoptr(GVariant) reply = call(ctl, "org.freedesktop.DBus.Properties", "GetAll",
                                          g_variant_new("(s)", MANAGER_INTERFACE), "(a{sv})", NULL, error);
 
-        return reply ? g_variant_get_child_value(reply, 0) : NULL;
+        g_autoptr(GVariant) all = reply ? g_variant_get_child_value(reply, 0) : NULL;
+
+        if (!all || !is_whole(all, error))
+                return NULL;
+        return g_steal_pointer(&all);
 }
 
 bool ctl_set(Ctl *ctl, const char *property, GVariant *value, GError **error) {

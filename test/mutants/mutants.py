@@ -16,7 +16,7 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SEEDS = "1000"
 UNIT = ["resmgr-objects", "resmgr-sessions", "resmgr-capability", "resmgr-faults", "resmgr-power", "resmgr-regressions",
-        "resmgr-edges", "resmgr-edges-repair", "resmgr-edges-fake", "broker", "outage", "edges"]
+        "resmgr-edges", "resmgr-edges-repair", "resmgr-edges-fake", "resmgr-report", "broker", "outage", "edges", "report", "redact", "traces"]
 
 # name: what is forgotten; file; the text that is replaced; by what
 MUTANTS = [
@@ -109,6 +109,20 @@ MUTANTS = [
      "chores_begin_if(chores, true, RM_CHORE_RESERVE, ret_chore)", "NULL"),
     ("opening", "that a TPM may take its time to open", "broker/runner.c",
      "broker->backend->state >= BACKEND_READY", "broker->backend->state != BACKEND_CLOSED"),
+    ("flush-waits", "that what is flushed on request may be at work", "broker/report.c",
+     "list_append(&broker->flushes, &flush->link);", "flush_now(broker, flush);"),
+    ("flush-whose", "whose sessions are flushed on request", "resmgr/space.c",
+     "if (rm->sessions[s].space == i && rm->sessions[s].state > RM_SESSION_PENDING)",
+     "if (rm->sessions[s].state > RM_SESSION_PENDING)"),
+    ("hits-once", "that a command may be sent more than once", "resmgr/command.c", "if (job->counted)", "if (0)"),
+    ("codes-listed", "that a client could make up any number of codes", "broker/stats.c",
+     "if (code == 0 || !rm_implements(rm, code))", "if (code == 0)"),
+    ("redact-response", "that an answer may be what was unsealed", "tpm/redact.c",
+     "blank(&reader, bytes, response.n_parameters);", "tpm_read_bytes(&reader, response.n_parameters);"),
+    ("redact-password", "that an authorization may be a password", "tpm/redact.c",
+     "tpm_read_u8(&reader);\n                blank_field(&reader, bytes);\n        }\n        if (reader.bad)",
+     "tpm_read_u8(&reader);\n                tpm_read_bytes(&reader, tpm_read_u16(&reader));\n        }\n        if (reader.bad)"),
+    ("trace-lost", "to say what a listener has lost", "manager/trace.c", "listener->n_lost++;", ";"),
     ("locality-gone", "that a TPM may have lost its localities", "backend/backend.c",
      "if (locality != 0 && !backend->localities)", "if (0)"),
 ]

@@ -7,6 +7,7 @@ tpm_vtpm_proxy. What is done here goes with the machine.
 """
 
 import contextlib
+import json
 import os
 import pathlib
 import pwd
@@ -21,6 +22,7 @@ import tpm
 
 SERVICE, SOCKET = "tpm2-abrmd.service", "tpm2-abrmd.socket"
 PATH = "/run/tpm2-abrmd/tpm.sock"
+MANAGER = "/run/tpm2-abrmd/manager.sock"
 NAME, OBJECT, INTERFACE = "com.intel.tss2.Tabrmd", "/com/intel/tss2/Tabrmd/Tcti", "com.intel.tss2.TctiTabrmd"
 BY_SOCKET, BY_BUS = "tabrmd:socket=" + PATH, "tabrmd:bus_type=system"
 CHIP = "/dev/tpm0"
@@ -117,6 +119,10 @@ class Units(harness.TestCase):
         self.addCleanup(client.close)
         return client
 
+    @staticmethod
+    def clients(*where, options=(), user=None):
+        return json.loads(run("tabrmctl", "--json", *where, "clients", *options, user=user).stdout)
+
     def start_vtpm(self, number):
         """A further TPM: /dev/tpm<number>, which must be the next that is free."""
         device = pathlib.Path("/dev/tpm%d" % number)
@@ -153,6 +159,27 @@ class Units(harness.TestCase):
             with self.subTest(conf):
                 self.assertEqual(len(get_random(conf).stdout.strip()), 16)
                 self.assertNotEqual(get_random(conf, "eve", check=False).returncode, 0)
+
+    def test_manager(self):
+        """Root may ask for all, of the private socket and of the bus; a member of tss for what is its own, on the bus."""
+        found = os.stat(MANAGER)
+        self.assertEqual((found.st_mode & 0o7777, found.st_uid, found.st_gid), (0o600, 0, 0))
+        self.assertEqual(shown("tpm2-abrmd-manager.socket", "ActiveState"), "active")
+        get_random(BY_SOCKET)
+        hold = "import socket, time\ns = socket.socket(socket.AF_UNIX)\ns.connect('%s')\ntime.sleep(600)" % PATH
+        run("systemd-run", "--unit=holder", "--uid=bob", "python3", "-c", hold)
+        self.addCleanup(systemctl, "stop", "holder.service")
+        bob = pwd.getpwnam("bob").pw_uid
+        for where in (["--socket", MANAGER], ["--bus"], []):
+            with self.subTest(where):
+                self.assertIn(": ready", run("tabrmctl", *where, "status").stdout)
+                harness.wait_until(lambda: ["holder.service"] == [  # noqa: B023
+                    row["unit"] for row in self.clients(*where, options=["--user", "bob"])], "its unit is told")
+        self.assertEqual([row["uid"] for row in self.clients(user="bob")], [bob])
+        self.assertEqual(self.clients(user="alice"), [])
+        for arguments in (["--bus", "status"], ["--bus", "metrics"], ["--socket", MANAGER, "clients"]):
+            self.assertEqual(run("tabrmctl", *arguments, user="alice", check=False).returncode, 77, arguments)
+        self.assertEqual(run("tabrmctl", "--bus", "clients", user="eve", check=False).returncode, 77)
 
     def test_sandbox(self):
         pid = int(shown(SERVICE, "MainPID"))

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "ctl/format.h"
+#include "ctl/unit.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+static void assert_text(char *text, const char *expected) {
+        assert_string_equal(text, expected);
+        g_free(text);
+}
+
+static void test_durations(void **state) {
+        assert_text(format_us(0), "0 us");
+        assert_text(format_us(999), "999 us");
+        assert_text(format_us(1000), "1.0 ms");
+        assert_text(format_us(59900000), "59.9 s");
+        assert_text(format_us(60000000), "1 min 0 s");
+        assert_text(format_us(3599000000), "59 min 59 s");
+        assert_text(format_us(3660000000), "1 h 1 min");
+        assert_text(format_us(90000000000), "1 d 1 h");
+        assert_text(format_us(UINT64_MAX), "213503982 d 8 h");
+}
+
+/* Nothing that a terminal would obey, whoever has written it. */
+static void test_text(void **state) {
+        assert_text(format_text("plain \xc3\xa4"), "plain \xc3\xa4");
+        assert_text(format_text("\033[2J\n\r\t\x7f"), "?[2J????");
+        assert_text(format_text("\xc2\x9b"
+                                "2J"),
+                    "?2J");
+        assert_text(format_text("\xff\xc3"), "\xef\xbf\xbd\xef\xbf\xbd");
+        assert_text(format_text("\xe2\x80\xae"), "?"); /* from right to left */
+        assert_text(format_text(""), "");
+}
+
+static void test_shares_and_names(void **state) {
+        assert_text(format_share(1, 3), "33.3 %");
+        assert_text(format_share(0, 0), "-");
+        assert_text(format_command(0x17B), "GetRandom");
+        assert_text(format_command(0x20001234), "0x20001234");
+        assert_text(format_user(0), "root");
+        assert_text(format_user(4294967294u), "4294967294");
+}
+
+static void test_quantiles(void **state) {
+        const uint64_t bounds[] = { 100, 200, 400 };
+        const uint64_t none[4] = { 0 }, even[] = { 10, 10, 0, 0 }, late[] = { 0, 0, 0, 5 }, one[] = { 0, 0, 1, 0 };
+
+        assert_int_equal(format_quantile(none, 4, bounds, 0.5), 0);
+        assert_int_equal(format_quantile(even, 4, bounds, 0.5), 100);
+        assert_int_equal(format_quantile(even, 4, bounds, 0.25), 50);
+        assert_int_equal(format_quantile(even, 4, bounds, 1), 200);
+        assert_int_equal(format_quantile(late, 4, bounds, 0.5), 400);
+        assert_int_equal(format_quantile(one, 4, bounds, 0.5), 300);
+}
+
+static void test_units(void **state) {
+        assert_text(unit_in("0::/system.slice/tpm2-abrmd.service\n"), "tpm2-abrmd.service");
+        assert_text(unit_in("0::/user.slice/user-1000.slice/user@1000.service/app.slice/app-x.scope\n"), "app-x.scope");
+        assert_text(unit_in("12:cpu:/\n1:name=systemd:/system.slice/ssh.service/inner\n"), "ssh.service");
+        assert_text(unit_in("0::/\n"), "-");
+        assert_text(unit_in(""), "-");
+        assert_text(unit_in("0::/a\033b.service\n"), "a?b.service");
+        assert_text(unit_of(0), "-");
+        assert_text(unit_of(4194305), "-"); /* more than there can be */
+}
+
+/* Of a daemon that may say anything. */
+static void test_dictionaries(void **state) {
+        g_autoptr(GVariant) dict = g_variant_ref_sink(
+                g_variant_new_parsed("{'u': <uint32 7>, 't': <uint64 8>, 'y': <byte 9>, 'b': <true>, 's': <'text'>}"));
+
+        assert_int_equal(dict_number(dict, "u"), 7);
+        assert_int_equal(dict_number(dict, "t"), 8);
+        assert_int_equal(dict_number(dict, "y"), 9);
+        assert_int_equal(dict_number(dict, "b"), 1);
+        assert_int_equal(dict_number(dict, "s"), 0);
+        assert_int_equal(dict_number(dict, "none"), 0);
+        assert_string_equal(dict_text(dict, "s"), "text");
+        assert_string_equal(dict_text(dict, "u"), "");
+        assert_string_equal(dict_text(dict, "none"), "");
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_durations), cmocka_unit_test(test_text),  cmocka_unit_test(test_shares_and_names),
+                cmocka_unit_test(test_quantiles), cmocka_unit_test(test_units), cmocka_unit_test(test_dictionaries),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
