@@ -103,9 +103,10 @@ static void connection_record(const Connection *connection, const uint8_t *bytes
         broker->record(broker->record_userdata, &record);
 }
 
-static void connection_count(Connection *connection, bool failed) {
+static void connection_count(Connection *connection, TSS2_RC rc) {
         Broker *broker = connection->broker;
         const Request *request = &connection->request;
+        bool failed = rc != TPM2_RC_SUCCESS;
         CommandStats *command = stats_command(&broker->stats, broker->rm, request->code);
 
         command->n++;
@@ -114,6 +115,7 @@ static void connection_count(Connection *connection, bool failed) {
         command->longest_us = MAX(command->longest_us, request->busy_us);
         broker->stats.n_commands++;
         broker->stats.n_failed += failed;
+        broker->stats.n_cancelled += rc == TPM2_RC_CANCELED;
         broker->stats.n_local += request->n_transmits == 0;
         histogram_add(&broker->stats.wait, request->wait_us);
         histogram_add(&broker->stats.total, (uint64_t)(broker->now - request->submitted));
@@ -128,7 +130,7 @@ static void connection_count(Connection *connection, bool failed) {
 void connection_answer(Connection *connection, const uint8_t *bytes, size_t n_bytes) {
         TpmReader reader = TPM_READER(bytes, n_bytes);
 
-        connection_count(connection, tpm_read_header(&reader).code != TPM2_RC_SUCCESS);
+        connection_count(connection, tpm_read_header(&reader).code);
         if (connection->broker->record && !connection->closed)
                 connection_record(connection, bytes, n_bytes);
         if (connection->closed) {
@@ -196,7 +198,6 @@ TSS2_RC connection_cancel(Connection *connection) {
         TSS2_RC rc = TSS2_RC_SUCCESS;
 
         broker_enter(broker);
-        broker->stats.n_cancelled += request->state != REQUEST_IDLE;
         if (request->state == REQUEST_RUNNING && !request->timer)
                 rc = connection_cancel_running(connection);
         else if (request->state != REQUEST_IDLE)

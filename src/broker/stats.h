@@ -26,7 +26,7 @@ typedef struct CommandStats {
 typedef struct Stats {
         uint64_t n_commands, n_failed, n_local; /* answered to clients */
         uint64_t n_connections, n_refused;
-        uint64_t n_cancelled;
+        uint64_t n_cancelled;                  /* of those */
         uint64_t n_lost;                       /* the TPM was */
         Histogram tpm;                         /* commands at the TPM */
         Histogram wait, total;                 /* clients' commands: until they ran, until they were answered */

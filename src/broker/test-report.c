@@ -60,6 +60,23 @@ static void test_at_work(void **state) {
         assert_int_equal(reports[2].n_commands, 0);
 }
 
+/* However often its client asks. */
+static void test_cancel_counts_once(void **state) {
+        client_submit(0, FAKE_SLOW);
+        client_submit(1, FAKE_SLOW);
+        bench_until(fake_waits(&bench.fake));
+        bench.fake.can_cancel = true;
+        connection_cancel(clients[0].connection);
+        connection_cancel(clients[0].connection);
+        connection_cancel(clients[1].connection);
+        connection_cancel(clients[1].connection);
+        connection_cancel(clients[2].connection);
+        assert_int_equal(broker_stats(bench.broker)->n_cancelled, 1);
+        fake_answer(&bench.fake, TPM2_RC_CANCELED);
+        assert_int_equal(broker_stats(bench.broker)->n_cancelled, 2);
+        assert_int_equal(broker_stats(bench.broker)->n_failed, 2);
+}
+
 static uint64_t sum(const Histogram *histogram) {
         uint64_t n = 0;
 
@@ -249,6 +266,7 @@ static void test_flush(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_at_work, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_cancel_counts_once, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_commands, clients_setup, clients_teardown),
                 cmocka_unit_test(test_histogram),
                 cmocka_unit_test_setup_teardown(test_without_a_tpm, clients_setup, clients_teardown),
