@@ -43,7 +43,8 @@ static TPM2_CC fake_code(const Fake *fake) {
 }
 
 static void write_capability(const Fake *fake, TpmWriter *writer) {
-        static const uint32_t commands[] = { 0x12000131, 0x143, 0x144, 0x10000161, 0x02000162, 0x165, 0x17A, 0x17B };
+        static const uint32_t commands[] = { 0x12000131, 0x143,      0x144, 0x10000161, 0x02000162,
+                                             0x165,      0x14000176, 0x17A, 0x17B };
         static const uint32_t properties[][2] = { { TPM2_PT_HR_TRANSIENT_MIN, 3 }, { TPM2_PT_HR_LOADED_MIN, 3 } };
         TpmReader reader = TPM_READER(fake->command, fake->n_command);
         uint32_t capability;
@@ -67,9 +68,14 @@ static void write_capability(const Fake *fake, TpmWriter *writer) {
         }
 }
 
-static void write_context(TpmWriter *writer) {
+static void write_context(const Fake *fake, TpmWriter *writer) {
+        TpmReader reader = TPM_READER(fake->command, fake->n_command);
+        TPM2_HANDLE handle;
+
+        tpm_read_header(&reader);
+        handle = tpm_read_u32(&reader);
         tpm_write_u64(writer, 1);
-        tpm_write_u32(writer, 0x80000000);
+        tpm_write_u32(writer, handle >> TPM2_HR_SHIFT == TPM2_HT_TRANSIENT ? TPM2_TRANSIENT_FIRST : handle);
         tpm_write_u32(writer, TPM2_RH_OWNER);
         tpm_write_u16(writer, 4);
         tpm_write_u32(writer, 0xdecade);
@@ -87,8 +93,11 @@ void fake_answer(Fake *fake, TSS2_RC rc) {
                 tpm_write_u32(&writer, 0x80000000 + fake->n_created++);
         } else if (rc == TSS2_RC_SUCCESS && code == TPM2_CC_ContextLoad) {
                 tpm_write_u32(&writer, 0x80000000 + fake->n_created++);
+        } else if (rc == TSS2_RC_SUCCESS && code == TPM2_CC_StartAuthSession) {
+                tpm_write_u32(&writer, TPM2_POLICY_SESSION_FIRST + fake->n_started++);
+                tpm_write_u16(&writer, 0);
         } else if (rc == TSS2_RC_SUCCESS && code == TPM2_CC_ContextSave) {
-                write_context(&writer);
+                write_context(fake, &writer);
         } else if (rc == TSS2_RC_SUCCESS && code == FAKE_SLOW) {
                 tpm_write_u8(&writer, fake->tag);
         }

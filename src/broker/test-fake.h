@@ -34,6 +34,7 @@ typedef struct Fake {
         uint8_t tag;               /* last byte of the command that came last */
         uint8_t locality;
         uint32_t n_created; /* objects made so far */
+        uint32_t n_started; /* ... and sessions */
         guint idle;
         uint8_t command[64];
         size_t n_command;

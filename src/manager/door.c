@@ -12,8 +12,6 @@
  * GDBus has a thread for each connection whose other end is silent, so those are few, and are let go after a while; and
  * nobody but uid 0 gets so far.
  */
-#define VISITORS_MAX 8
-#define SILENT_MAX 4 /* of them */
 #define HANDSHAKE_MS 5000
 
 struct Door {
@@ -126,6 +124,9 @@ static void on_connected(GObject *source, GAsyncResult *result, gpointer userdat
         visitor->connection = g_steal_pointer(&connection);
         visitor->closed = g_signal_connect(visitor->connection, "closed", G_CALLBACK(on_closed), visitor);
         g_dbus_connection_start_message_processing(visitor->connection);
+        /* Who left before now is not told of any more. */
+        if (g_dbus_connection_is_closed(visitor->connection))
+                visitor_free(visitor);
 }
 
 static gboolean on_silent(gpointer userdata) {
@@ -146,7 +147,7 @@ static const char *refuse(const Door *door, const Peer *peer) {
                 n++;
                 n_silent += list_entry(link, Visitor, link)->connection == NULL;
         }
-        return n >= VISITORS_MAX || n_silent >= SILENT_MAX ? "there are too many" : NULL;
+        return n >= DOOR_VISITORS_MAX || n_silent >= DOOR_SILENT_MAX ? "there are too many" : NULL;
 }
 
 static void visitor_new(Door *door, int fd, const Peer *peer) {

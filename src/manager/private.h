@@ -53,6 +53,9 @@ GVariant *manager_list_commands(Manager *manager);
 
 /* door.c: the private socket */
 
+#define DOOR_VISITORS_MAX 8
+#define DOOR_SILENT_MAX 4 /* of them */
+
 Door *door_new(Manager *manager, const ListenerConfig *config, GError **error);
 Door *door_free(Door *door); /* takes NULL, returns NULL */
 void door_tell(Door *door);  /* everybody there that properties have changed */
