@@ -30,6 +30,14 @@ static void add_s(GVariantBuilder *row, const char *key, const char *value) {
         g_variant_builder_add(row, "{sv}", key, g_variant_new_string(value));
 }
 
+/* As bytes, a row takes a tenth of what it does as a tree. */
+static GVariant *end_row(GVariantBuilder *row) {
+        GVariant *value = g_variant_builder_end(row);
+
+        (void)g_variant_get_data(value);
+        return value;
+}
+
 static void add_client(void *userdata, const ConnectionReport *client) {
         GVariantBuilder row = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE_VARDICT);
         uint32_t n_objects = 0, n_sessions = 0;
@@ -57,7 +65,7 @@ static void add_client(void *userdata, const ConnectionReport *client) {
         add_s(&row, "state", client->state);
         add_u(&row, "command", client->code);
         add_t(&row, "elapsed", client->elapsed_us);
-        g_variant_builder_add_value(&list->builder, g_variant_builder_end(&row));
+        g_variant_builder_add_value(&list->builder, end_row(&row));
 }
 
 GVariant *manager_list_clients(Manager *manager, uid_t uid) {
@@ -107,7 +115,7 @@ static GVariant *session_row(const List *list, const RmSessionReport *session, u
                 add_t(&row, "gap", session->gap);
                 add_t(&row, "gap-left", gap_max > session->gap ? gap_max - session->gap : 0);
         }
-        return g_variant_builder_end(&row);
+        return end_row(&row);
 }
 
 static int by_handle(const void *a, const void *b) {
@@ -155,7 +163,7 @@ static void add_command(GVariantBuilder *builder, const CommandStats *command) {
         add_t(&row, "failed", command->n_failed);
         add_t(&row, "busy", command->busy_us);
         add_t(&row, "longest", command->longest_us);
-        g_variant_builder_add_value(builder, g_variant_builder_end(&row));
+        g_variant_builder_add_value(builder, end_row(&row));
 }
 
 GVariant *manager_list_commands(Manager *manager) {

@@ -17,12 +17,22 @@
 #define REQUESTS_MAX 256
 #define REQUESTS_PER_SENDER_MAX 8
 
+/* Calls that were understood and wait for their turn. */
+#define CALLS_MAX 64
+
 /* One object on one connection. */
 typedef struct Export {
         Manager *manager;
         bool peer_known;
         Peer peer;
 } Export;
+
+/* One that waits for its turn. */
+typedef struct Call {
+        struct list link; /* manager->calls */
+        Peer peer;
+        GDBusMethodInvocation *invocation;
+} Call;
 
 /* A flush that waits for the TPM. */
 typedef struct FlushRequest {
@@ -262,7 +272,7 @@ static const struct {
         { PROPERTIES_INTERFACE, "Set", false, set },
 };
 
-static void dispatch(Manager *manager, const Peer *peer, GDBusMethodInvocation *invocation) {
+static void answer(Manager *manager, const Peer *peer, GDBusMethodInvocation *invocation) {
         const char *interface = g_dbus_method_invocation_get_interface_name(invocation);
         const char *name = g_dbus_method_invocation_get_method_name(invocation);
 
@@ -276,6 +286,38 @@ static void dispatch(Manager *manager, const Peer *peer, GDBusMethodInvocation *
                 return;
         }
         return_error(invocation, G_DBUS_ERROR_UNKNOWN_METHOD, "there is no such method");
+}
+
+/* One in each turn of the main loop: a list of a thousand clients takes its time, and those who ask for many at once
+ * must not keep clients of the TPM waiting for all of them. */
+static gboolean answer_next(gpointer userdata) {
+        Manager *manager = userdata;
+        Call *call = list_entry(list_first(&manager->calls), Call, link);
+
+        list_unlink(&call->link);
+        manager->n_calls--;
+        answer(manager, &call->peer, call->invocation);
+        g_free(call);
+        if (manager->n_calls > 0)
+                return G_SOURCE_CONTINUE;
+        manager->turn = 0;
+        return G_SOURCE_REMOVE;
+}
+
+static void dispatch(Manager *manager, const Peer *peer, GDBusMethodInvocation *invocation) {
+        Call *call;
+
+        if (manager->n_calls == CALLS_MAX) {
+                return_error(invocation, G_DBUS_ERROR_LIMITS_EXCEEDED, "busy: too many wait already, try again later");
+                return;
+        }
+        call = g_new0(Call, 1);
+        call->peer = *peer;
+        call->invocation = invocation;
+        list_append(&manager->calls, &call->link);
+        manager->n_calls++;
+        if (!manager->turn)
+                manager->turn = g_idle_add_full(G_PRIORITY_DEFAULT, answer_next, manager, NULL);
 }
 
 static void on_caller(void *userdata, GDBusMethodInvocation *invocation, uid_t uid, pid_t pid) {
@@ -319,6 +361,7 @@ Manager *manager_new(const ManagerConfig *config) {
         manager->tcti = g_utf8_make_valid(config->tcti, -1);
         manager->started = g_get_real_time();
         list_init(&manager->requests);
+        list_init(&manager->calls);
         manager->traces = traces_new(config->loop, config->broker);
         manager->told = g_variant_ref_sink(manager_signalled_properties(manager));
         broker_watch_state(config->broker, on_changed, manager);
@@ -353,6 +396,13 @@ Manager *manager_free(Manager *manager) {
 
         broker_watch_state(manager->config.broker, NULL, NULL);
         g_clear_handle_id(&manager->timer, g_source_remove);
+        g_clear_handle_id(&manager->turn, g_source_remove);
+        list_for_each(link, &manager->calls) {
+                Call *call = list_entry(link, Call, link);
+
+                return_error(call->invocation, G_DBUS_ERROR_FAILED, "the daemon is stopping");
+                g_free(call);
+        }
         list_for_each(link, &manager->requests) {
                 FlushRequest *request = list_entry(link, FlushRequest, link);
 

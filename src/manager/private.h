@@ -17,7 +17,10 @@ typedef struct Door Door;
 struct Manager {
         ManagerConfig config;
         char *tcti;
-        gint64 started;       /* of the day, in us */
+        gint64 started;    /* of the day, in us */
+        struct list calls; /* that wait for their turn */
+        unsigned n_calls;
+        guint turn;           /* runs until there are none */
         struct list requests; /* that wait for the broker */
         Traces *traces;
         GDBusConnection *bus; /* NULL: none */

@@ -147,6 +147,34 @@ static void test_never_reads(void **state) {
         log_set_level(level);
 }
 
+static gboolean count_turn(gpointer userdata) {
+        (*(unsigned *)userdata)++;
+        return G_SOURCE_CONTINUE;
+}
+
+/* Who asks for much at once is answered by and by, and others have their turns in between. */
+static void test_turns(void **state) {
+        g_autoptr(GDBusConnection) visitor = visitor_new();
+        unsigned n_turns = 0, n_answered = 0;
+        Call calls[200] = { 0 };
+        guint source;
+
+        for (size_t i = 0; i < G_N_ELEMENTS(calls); i++)
+                call_begin(&calls[i], visitor, MANAGER_INTERFACE, "ListClients", NULL);
+        g_dbus_connection_flush_sync(visitor, NULL, NULL);
+        source = g_idle_add_full(G_PRIORITY_DEFAULT, count_turn, &n_turns, NULL);
+        for (size_t i = 0; i < G_N_ELEMENTS(calls); i++) {
+                bench_until(calls[i].done);
+                n_answered += calls[i].reply != NULL;
+                if (!calls[i].reply)
+                        assert_true(g_error_matches(calls[i].error, G_DBUS_ERROR, G_DBUS_ERROR_LIMITS_EXCEEDED));
+                call_clear(&calls[i]);
+        }
+        g_source_remove(source);
+        assert_true(n_answered >= 64);
+        assert_true(n_turns >= n_answered);
+}
+
 static void wait_for_tpm(void) {
         client_submit(0, FAKE_SLOW);
         bench_until(fake_waits(&bench.fake));
@@ -219,15 +247,9 @@ static void test_free_at_once(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                TEST(test_silent),
-                TEST(test_many),
-                TEST(test_others),
-                TEST(test_leaves_early),
-                TEST(test_nonsense),
-                TEST(test_never_reads),
-                TEST(test_leaves_while_it_waits),
-                TEST(test_free_meanwhile),
-                TEST(test_free_at_once),
+                TEST(test_silent),         TEST(test_many),         TEST(test_others), TEST(test_leaves_early),
+                TEST(test_nonsense),       TEST(test_never_reads),  TEST(test_turns),  TEST(test_leaves_while_it_waits),
+                TEST(test_free_meanwhile), TEST(test_free_at_once),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
