@@ -29,6 +29,10 @@ bench: all $(BUILD)/peer
 check-vm: all $(BUILD)/peer
 	test/vm/check-vm.sh $(BUILD) build-vm
 
+# docs/*.svg, of a daemon at work; as root, with tmux.
+pictures: all
+	TABRMD_BUILD=$(abspath $(BUILD)) PYTHONPATH=test/lib PYTHONDONTWRITEBYTECODE=1 $(PYTHON) test/lib/pictures.py
+
 # The simulation: `make sim SEEDS=100000`, without and with faults.
 SEEDS ?= 1000
 sim: all
@@ -78,4 +82,4 @@ check-units: all check-deb
 clean:
 	rm -rf $(BUILD) build-run build-check build-mutants build-coverage build-fuzz build-vm build-deb build-roots
 
-.PHONY: all check check-vm bench sim mutants fuzz coverage format lint install deb check-deb check-units clean
+.PHONY: all check check-vm bench pictures sim mutants fuzz coverage format lint install deb check-deb check-units clean
