@@ -3,9 +3,12 @@
 
 import json
 import os
+import pathlib
 import re
 import subprocess
+import sys
 import threading
+import xml.etree.ElementTree
 
 import ctl
 import harness
@@ -322,6 +325,18 @@ class Top(ctl.TestCase):
         self.assertLess(looks[0]["time"], looks[1]["time"])
         for bad in (["-d", "0"], ["-d", "x"], ["-n", "-1"]):
             self.ctl("top", *bad, status=ctl.EX_USAGE)
+
+
+class Pictures(harness.TestCase):
+    def test_they_can_be_made(self):
+        subprocess.run([sys.executable, pathlib.Path(harness.__file__).with_name("pictures.py"), self.folder],
+                       stdin=subprocess.DEVNULL, timeout=harness.HANG * 3, check=True)
+        for name, words in (("status", ["ready", "6 of 1024", "3 owned, 3 saved"]),
+                            ("top", ["ssh-agent", "www-data", "BUSY%v"])):
+            picture = xml.etree.ElementTree.parse(self.folder / (name + ".svg"))
+            text = "".join(picture.getroot().itertext()).replace("\u00a0", " ")
+            for word in words:
+                self.assertIn(word, text)
 
 
 if __name__ == "__main__":
