@@ -266,11 +266,12 @@ static const struct {
 
 GVariant *manager_property(Manager *manager, const char *name) {
         Moment moment = moment_now(manager);
+        GVariant *value = NULL;
 
         for (size_t i = 0; i < G_N_ELEMENTS(properties); i++)
                 if (g_str_equal(properties[i].name, name))
-                        return properties[i].value(&moment);
-        return NULL;
+                        value = properties[i].value(&moment);
+        return value;
 }
 
 static GVariant *collect(Manager *manager, bool signalled_only) {

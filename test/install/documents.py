@@ -136,7 +136,7 @@ class Tabrmctl(harness.TestCase):
                 self.assertEqual(set(self.complete("--json", verb, "")),
                                  spelled(self.options[verb]) | set(self.values.get((verb, None), [])))
         self.assertEqual(self.complete("clients", "--sort", "=", ""), self.values["clients", "--sort"])
-        self.assertEqual(self.complete("clients", "-k", "bu"), ["busy"])
+        self.assertEqual(self.complete("clients", "-k", "bus"), ["busy"])
         self.assertEqual(self.complete("trace", "-c", ""), [])
         self.assertEqual(self.complete("top", "--delay", "="), [])
         self.assertIn("root", self.complete("clients", "--user", "=", "ro"))

@@ -2,9 +2,7 @@
 """What tabrmctl says of a busy daemon, to whom, and what it changes there."""
 
 import contextlib
-import json
 import os
-import re
 import signal
 import subprocess
 import threading
