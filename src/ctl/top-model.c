@@ -249,13 +249,15 @@ void top_line_free(TopLine *line) {
 static void add(TopLine *line, Colour colour, const char *format, ...) G_GNUC_PRINTF(3, 4);
 
 static void add(TopLine *line, Colour colour, const char *format, ...) {
-        TopPiece piece = { .colour = colour };
+        TopPiece *piece;
         va_list arguments;
 
+        g_array_set_size(line->pieces, line->pieces->len + 1);
+        piece = &g_array_index(line->pieces, TopPiece, line->pieces->len - 1);
+        piece->colour = colour;
         va_start(arguments, format);
-        piece.text = g_strdup_vprintf(format, arguments);
+        piece->text = g_strdup_vprintf(format, arguments);
         va_end(arguments);
-        g_array_append_val(line->pieces, piece);
 }
 
 char *top_line_text(const TopLine *line) {
