@@ -9,8 +9,8 @@
 #include <sys/mman.h>
 
 static const BrokerTimes times_default = {
-        .limit = 60 * 1000,
-        .limit_long = 300 * 1000,
+        .limit = LIMIT_S * 1000,
+        .limit_long = LIMIT_LONG_S * 1000,
         .tick = 1000,
         .reopen_min = 200,
         .reopen_max = 10 * 1000,

@@ -21,14 +21,18 @@
 typedef struct Broker Broker;
 typedef struct Connection Connection;
 
+/* By default, for the answer to a command, and to one that makes keys. */
+#define LIMIT_S 60
+#define LIMIT_LONG_S 300
+
 typedef struct BrokerConfig {
         RmLimits limits;
         uint32_t max_connections;
         uint32_t reserve;       /* slots of each kind kept free between commands */
         unsigned idle_evict_ms; /* everything leaves the TPM after so much idle time; 0: never */
         bool flush_all;         /* at start, saved sessions too */
-        unsigned limit_ms;      /* for the answer to a command; 0: 60 s */
-        unsigned limit_long_ms; /* ... to one that makes keys, and to self tests; 0: 300 s */
+        unsigned limit_ms;      /* for the answer to a command; 0: LIMIT_S */
+        unsigned limit_long_ms; /* ... to one that makes keys, and to self tests; 0: LIMIT_LONG_S */
         bool wait;              /* for a TPM that is not there, or cannot be used yet */
 } BrokerConfig;
 
@@ -39,6 +43,10 @@ typedef struct Peer {
         char name[32]; /* its command, in printable ASCII; "?": unknown */
         bool by_bus;   /* it came by D-Bus, not by a socket */
 } Peer;
+
+/* One, as the log calls it. */
+#define PEER_FORMAT "uid %u pid %d (%s)"
+#define PEER_ARGUMENTS(peer) (unsigned)(peer)->uid, (int)(peer)->pid, (peer)->name
 
 typedef struct ConnectionOps {
         /* The answer to the command submitted last. @bytes are valid during the call only. */
@@ -77,6 +85,8 @@ bool broker_implements(const Broker *broker, uint32_t code);
  */
 Connection *connection_new(Broker *broker, const Peer *peer, uint32_t localities, const ConnectionOps *ops,
                            void *userdata, GError **error);
+
+const Peer *connection_peer(const Connection *connection);
 
 /*
  * The client is gone. A waiting command is dropped; a running one is carried to its end, and what it made is flushed.

@@ -40,8 +40,12 @@ Connection *connection_new(Broker *broker, const Peer *peer, uint32_t localities
         list_append(&broker->connections, &connection->link);
         broker->stats.n_connections++;
         broker_changed(broker);
-        log_debug("uid %u pid %d (%s) connected", (unsigned)peer->uid, (int)peer->pid, peer->name);
+        log_debug(PEER_FORMAT " connected", PEER_ARGUMENTS(peer));
         return connection;
+}
+
+const Peer *connection_peer(const Connection *connection) {
+        return &connection->peer;
 }
 
 void connection_close_space(Connection *connection) {
@@ -69,8 +73,7 @@ Connection *connection_close(Connection *connection) {
                 return NULL;
 
         broker = connection->broker;
-        log_debug("uid %u pid %d (%s) disconnected", (unsigned)connection->peer.uid, (int)connection->peer.pid,
-                  connection->peer.name);
+        log_debug(PEER_FORMAT " disconnected", PEER_ARGUMENTS(&connection->peer));
         broker_enter(broker);
         connection->closed = true;
         if (connection->request.state == REQUEST_IDLE) {

@@ -48,8 +48,8 @@ void tell_quota(Connection *connection, TSS2_RC rc) {
                 if (rc != quotas[i].rc || connection->told & 1u << i)
                         continue;
                 connection->told |= 1u << i;
-                log_limited(LOG_NOTICE, "uid %u pid %d (%s) is answered 0x%x: %s", (unsigned)connection->peer.uid,
-                            (int)connection->peer.pid, connection->peer.name, rc, quotas[i].text);
+                log_limited(LOG_NOTICE, PEER_FORMAT " is answered 0x%x: %s", PEER_ARGUMENTS(&connection->peer), rc,
+                            quotas[i].text);
         }
 }
 
@@ -58,9 +58,9 @@ void tell_locality(Connection *connection, uint8_t locality) {
                 return;
         connection->told |= LOCALITY_TOLD;
         log_limited(LOG_NOTICE,
-                    "uid %u pid %d (%s) may not use locality %u; a socket with locality= (see --socket), or "
-                    "--allow-locality on the bus, makes it",
-                    (unsigned)connection->peer.uid, (int)connection->peer.pid, connection->peer.name, locality);
+                    PEER_FORMAT " may not use locality %u; a socket with locality= (see --socket), or "
+                                "--allow-locality on the bus, makes it",
+                    PEER_ARGUMENTS(&connection->peer), locality);
 }
 
 void tell_absent(Broker *broker, const char *reason) {
@@ -92,7 +92,7 @@ char *tell_why_late(const Broker *broker) {
                 const Peer *peer = &request->connection->peer;
 
                 g_free(whose);
-                whose = g_strdup_printf("uid %u pid %d (%s)", (unsigned)peer->uid, (int)peer->pid, peer->name);
+                whose = g_strdup_printf(PEER_FORMAT, PEER_ARGUMENTS(peer));
         }
         return g_strdup_printf("no answer to command 0x%x of %s within %g s (%s)", broker->code, whose,
                                broker->limit_ms / 1000.0,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "daemon/options.h"
 
-#include "resmgr/resmgr.h"
+#include "broker/broker.h"
 #include "tpm/protocol.h"
 
 #include <gio/gio.h>
@@ -90,9 +90,10 @@ static bool read_arguments(char ***arguments, Raw *raw, GError **error) {
                 { "wait", 0, 0, G_OPTION_ARG_NONE, &raw->wait, "Start without a TPM, and serve when there is one",
                   NULL },
                 { "time-limit", 0, 0, G_OPTION_ARG_INT, &raw->time_limit,
-                  "Give the TPM up when a command takes longer (default: 60)", "SECONDS" },
+                  "Give the TPM up when a command takes longer (default: " G_STRINGIFY(LIMIT_S) ")", "SECONDS" },
                 { "time-limit-long", 0, 0, G_OPTION_ARG_INT, &raw->time_limit_long,
-                  "The same for commands that make keys and for self tests (default: 300)", "SECONDS" },
+                  "The same for commands that make keys and for self tests (default: " G_STRINGIFY(LIMIT_LONG_S) ")",
+                  "SECONDS" },
                 { "flush-all", 'f', 0, G_OPTION_ARG_NONE, &raw->flush_all, "Flush saved sessions, too, at start",
                   NULL },
                 { "allow-locality", 0, 0, G_OPTION_ARG_NONE, &raw->allow_locality,
@@ -199,8 +200,8 @@ bool options_parse(char ***arguments, uint64_t n_fds, Options *ret_options, GErr
                 .max_sessions = 64,
                 .max_transients = 1024,
                 .max_objects = 16384,
-                .time_limit = 60,
-                .time_limit_long = 300,
+                .time_limit = LIMIT_S,
+                .time_limit_long = LIMIT_LONG_S,
                 .max_abandoned = NOT_GIVEN,
                 .reserve = NOT_GIVEN,
                 .idle_evict = NOT_GIVEN,

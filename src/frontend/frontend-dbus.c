@@ -156,8 +156,8 @@ static void create_connection(void *userdata, GDBusMethodInvocation *invocation,
         client = client_new(frontend, g_dbus_method_invocation_get_sender(invocation), pair[0], &peer, &error);
         if (!client) {
                 fd_close(pair[0]);
-                log_limited(LOG_WARNING, "uid %u pid %d (%s) is refused on the bus: %s", (unsigned)uid, (int)pid,
-                            peer.name, error->message);
+                log_limited(LOG_WARNING, PEER_FORMAT " is refused on the bus: %s", PEER_ARGUMENTS(&peer),
+                            error->message);
                 return_error(invocation, ERROR_GENERAL, error->message);
                 return;
         }
@@ -280,9 +280,8 @@ static void on_owner(GObject *source, GAsyncResult *result, gpointer userdata) {
                 return;
         (void)callers_read(reply, &uid, &pid);
         peer = peer_make(uid, pid);
-        reason =
-                g_strdup_printf("the name %s is taken by uid %u pid %d (%s); end that one, or give another --dbus-name",
-                                frontend->name, (unsigned)peer.uid, (int)peer.pid, peer.name);
+        reason = g_strdup_printf("the name %s is taken by " PEER_FORMAT "; end that one, or give another --dbus-name",
+                                 frontend->name, PEER_ARGUMENTS(&peer));
         lose(frontend, reason);
 }
 

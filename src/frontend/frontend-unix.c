@@ -61,8 +61,7 @@ static void on_accepted(void *userdata, int fd_taken) {
         client = g_new0(Client, 1);
         client->stream = stream_new(&config, fd, &peer, client_closed, client, &error);
         if (!client->stream) {
-                log_limited(LOG_WARNING, "uid %u pid %d (%s) is refused: %s", (unsigned)peer.uid, (int)peer.pid,
-                            peer.name, error->message);
+                log_limited(LOG_WARNING, PEER_FORMAT " is refused: %s", PEER_ARGUMENTS(&peer), error->message);
                 g_free(client);
                 return;
         }

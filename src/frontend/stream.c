@@ -44,7 +44,6 @@ struct Stream {
         StreamConfig config;
         LoopFd io;
         Connection *connection;
-        Peer peer;
         StreamState state;
 
         uint8_t header[TPM_HEADER_SIZE]; /* of the next command; an idle client holds no more than this */
@@ -172,12 +171,11 @@ static void stream_submit(Stream *stream) {
 
 /* Where the next command begins is unknown once a size makes no sense. */
 static void stream_refuse(Stream *stream, uint32_t size) {
-        const Peer *peer = &stream->peer;
+        const Peer *peer = connection_peer(stream->connection);
         uint8_t bytes[DRAIN_BYTES];
 
-        log_limited(LOG_NOTICE,
-                    "uid %u pid %d (%s) sent what is no TPM command (of %u bytes): its connection is closed",
-                    (unsigned)peer->uid, (int)peer->pid, peer->name, size);
+        log_limited(LOG_NOTICE, PEER_FORMAT " sent what is no TPM command (of %u bytes): its connection is closed",
+                    PEER_ARGUMENTS(peer), size);
 
         for (unsigned i = 0; i < DRAIN_TURNS; i++) {
                 if (recv(stream->io.fd, bytes, sizeof(bytes), MSG_DONTWAIT) <= 0)
@@ -325,7 +323,7 @@ Stream *stream_new(const StreamConfig *config, int fd, const Peer *peer, void (*
         Stream *stream = g_new0(Stream, 1);
         int r;
 
-        *stream = (Stream){ .config = *config, .peer = *peer, .closed = closed, .userdata = userdata };
+        *stream = (Stream){ .config = *config, .closed = closed, .userdata = userdata };
         stream->connection =
                 connection_new(config->broker, peer, config->localities, &stream_connection_ops, stream, error);
         if (!stream->connection) {

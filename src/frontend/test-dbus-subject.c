@@ -41,6 +41,10 @@ Connection *connection_new(Broker *self, const Peer *peer, uint32_t localities, 
         return newest;
 }
 
+const Peer *connection_peer(const Connection *connection) {
+        return &connection->peer;
+}
+
 Connection *connection_close(Connection *connection) {
         if (!connection)
                 return NULL;

@@ -192,8 +192,7 @@ static void on_accepted(void *userdata, int fd) {
                 visitor_new(door, fd, &peer);
                 return;
         }
-        log_limited(LOG_NOTICE, "uid %u pid %d (%s) is refused by the manager: %s", (unsigned)uid, (int)pid, peer.name,
-                    refusal);
+        log_limited(LOG_NOTICE, PEER_FORMAT " is refused by the manager: %s", PEER_ARGUMENTS(&peer), refusal);
         fd_close(fd);
 }
 

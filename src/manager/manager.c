@@ -47,7 +47,7 @@ static void return_error(GDBusMethodInvocation *invocation, GDBusError code, con
 
 /* What was done, and matters to who reads the log. */
 static void tell(const Peer *peer, const char *what) {
-        log_notice("uid %u pid %d (%s) %s", (unsigned)peer->uid, (int)peer->pid, peer->name, what);
+        log_notice(PEER_FORMAT " %s", PEER_ARGUMENTS(peer), what);
 }
 
 static void list_clients(Manager *manager, const Peer *peer, GDBusMethodInvocation *invocation) {
