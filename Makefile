@@ -59,7 +59,7 @@ lint:
 	@clang-format --dry-run -Werror $(SOURCES)
 	$(PYTHON) test/lib/layers.py
 	$(PYTHON) test/lib/coverage.py
-	shellcheck -x run check .ci/run test/lib/*.sh test/fuzz/*.sh test/vm/*.sh test/vm/init debian/make-deb.sh debian/tpm2-abrmd.init debian/tpm2-abrmd.postrm data/completions/tpm2-abrmd data/completions/tabrmctl
+	test/lib/lint-scripts.sh
 	if command -v cppcheck; then cppcheck -q --error-exitcode=1 --library=gtk --suppress=unknownMacro -Isrc $(shell find src -name "*.c" ! -name "test-*"); fi
 
 # The prefix is compiled in: the daemon looks for its helper below it.
