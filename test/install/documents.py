@@ -7,20 +7,13 @@ import re
 import subprocess
 
 import harness
+from process import run
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 PAGES = sorted((ROOT / "man").glob("*.[0-9]"))
 PAGE, TABRMCTL_PAGE, LIBRARY_PAGE, INIT_PAGE = (ROOT / "man" / name for name in (
     "tpm2-abrmd.8", "tabrmctl.1", "tss2-tcti-tabrmd.7", "Tss2_Tcti_Tabrmd_Init.3"))
 COMPLETIONS = ROOT / "data/completions"
-
-
-def run(*argv, **keywords):
-    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=harness.HANG, check=False,
-                          **keywords)
-    if done.returncode:
-        raise AssertionError("%s: %d\n%s%s" % (argv, done.returncode, done.stdout, done.stderr))
-    return done
 
 
 def help_options(*argv):

@@ -8,9 +8,9 @@ lib64 is meson's choice where dpkg-dev is missing.
 import os
 import pathlib
 import re
-import subprocess
 
 import harness
+from process import run
 
 PROGRAM = """
 #include <stdio.h>
@@ -27,11 +27,6 @@ int main(int argc, char **argv) {
         return 0;
 }
 """
-
-
-def run(*argv, **env):
-    return subprocess.run([str(a) for a in argv], env={**os.environ, **env}, capture_output=True, text=True,
-                          timeout=harness.HANG * 2, check=True).stdout
 
 
 class Install(harness.TestCase):
@@ -76,7 +71,7 @@ class Install(harness.TestCase):
         for name in ("tpm2-abrmd", "tpm2-abrmd@"):
             with self.subTest(name):
                 unit = self.find(r"lib/systemd/system/%s\.service" % name)
-                done = run("systemd-analyze", "security", "--offline=true", "--threshold=15", "--no-pager", unit)
+                done = run("systemd-analyze", "security", "--offline=true", "--threshold=15", "--no-pager", unit).stdout
                 self.assertRegex(done, r"exposure level for \S+: \d")
                 for option in ("PrivateUsers", "ProtectProc"):
                     self.assertNotRegex(unit.read_text(), "(?m)^%s=" % option, "it would hide who the clients are")
@@ -91,20 +86,21 @@ class Install(harness.TestCase):
                 self.assertEqual(set(names), {"com.intel.tss2.Tabrmd" + name})
 
     def test_installed_daemon_finds_its_version(self):
-        self.assertIn("version", run(self.find("sbin/tpm2-abrmd"), "--version"))
+        self.assertIn("version", run(self.find("sbin/tpm2-abrmd"), "--version").stdout)
 
     def test_a_program_is_built_with_the_installed_library_alone(self):
         (self.folder / "program.c").write_text(PROGRAM)
-        env = {"PKG_CONFIG_PATH": str(self.find(r"lib(64)?/(\S+/)?pkgconfig/tss2-tcti-tabrmd\.pc").parent),
+        env = {**os.environ, "PKG_CONFIG_PATH": str(self.find(r"lib(64)?/(\S+/)?pkgconfig/tss2-tcti-tabrmd\.pc").parent),
                "PKG_CONFIG_SYSROOT_DIR": str(self.folder)}
         library = self.find(r"lib(64)?/(\S+/)?libtss2-tcti-tabrmd\.so").parent
-        flags = run("pkg-config", "--cflags", "--libs", "tss2-tcti-tabrmd", **env).split()
+        flags = run("pkg-config", "--cflags", "--libs", "tss2-tcti-tabrmd", env=env).stdout.split()
         # headers of tpm2-tss are where they always were; ours in the folder
         flags = [flag for flag in flags if not flag.startswith("-L")] + ["-L%s" % library]
         flags += ["-I%s" % self.find(r"include/tss2/tss2-tcti-tabrmd\.h").parent.parent]
         program = pathlib.Path(self.folder / "program")
         run("cc", "-Wall", "-Werror", self.folder / "program.c", "-o", program, *flags)
-        self.assertEqual(run(program, LD_LIBRARY_PATH=str(library)).split(), ["tcti-abrmd", "0", "1"])
+        done = run(program, env={**os.environ, "LD_LIBRARY_PATH": str(library)})
+        self.assertEqual(done.stdout.split(), ["tcti-abrmd", "0", "1"])
 
 
 if __name__ == "__main__":

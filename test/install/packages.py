@@ -40,7 +40,7 @@ def upgraded():
 
 def fields(deb):
     """-> name and version of a package"""
-    return root.run("dpkg-deb", "--show", "--showformat=${Package} ${Version}", deb).split()
+    return root.run("dpkg-deb", "--show", "--showformat=${Package} ${Version}", deb).stdout.split()
 
 
 class Packages(unittest.TestCase):

@@ -13,6 +13,7 @@ import threading
 
 import harness
 import workout
+from process import run
 
 ROOT = pathlib.Path(__file__).parents[2]
 S390X = harness.BUILD / "s390x"
@@ -23,14 +24,6 @@ UNITS = """broker fuzz-core fuzz-reader fuzz-tcti resmgr-capability resmgr-edges
     report resmgr-faults resmgr-objects resmgr-power resmgr-report tcti tcti-parts tcti-process tpm unix""".split()
 
 
-def run(*argv, **env):
-    done = subprocess.run([str(a) for a in argv], env={**os.environ, **env}, capture_output=True, text=True,
-                          timeout=harness.HANG * 5, check=False)
-    if done.returncode:
-        raise AssertionError("%s: %d\n%s%s" % (" ".join(map(str, argv)), done.returncode, done.stdout, done.stderr))
-    return done.stdout
-
-
 class Musl(harness.TestCase):
     """The client library and a program that uses it, with no other header than those of musl and tpm2-tss."""
 
@@ -39,10 +32,10 @@ class Musl(harness.TestCase):
         self.build = self.folder / "build"
         include = self.folder / "include"
         include.mkdir()
-        (include / "tss2").symlink_to(run("pkg-config", "--variable=includedir", "tss2-mu").strip() + "/tss2")
+        (include / "tss2").symlink_to(run("pkg-config", "--variable=includedir", "tss2-mu").stdout.strip() + "/tss2")
         flags = "-isystem%s" % include
         run("meson", "setup", "--werror", "-Dclient_only=true", "-Dtests=disabled", "-Dc_args=" + flags, self.build, ROOT,
-            CC="musl-gcc")
+            env={**os.environ, "CC": "musl-gcc"})
         run("meson", "compile", "-C", self.build)
         self.library = self.build / "src/tcti/libtss2-tcti-tabrmd.so.0"
         self.client = self.folder / "client"
@@ -70,7 +63,7 @@ class Musl(harness.TestCase):
 
     def test_library_and_program(self):
         for path in self.library, self.client:
-            needed = re.findall(r"\(NEEDED\).*\[(.*)\]", run("readelf", "--dynamic", path))
+            needed = re.findall(r"\(NEEDED\).*\[(.*)\]", run("readelf", "--dynamic", path).stdout)
             self.assertEqual(set(needed) - {self.library.name}, {"libc.so"}, path)
         self.start_subject(bus=self.start_bus())
         for conf in "socket=" + self.daemon.socket, "bus_type=session":
@@ -90,7 +83,7 @@ def build_s390x(*targets):
 class BigEndian(harness.TestCase):
     def test_units(self):
         build_s390x("src/tpm/libtpm.a")
-        output = run("meson", "test", "-C", S390X_BUILD, "--print-errorlogs", "--num-processes", "2", *UNITS)
+        output = run("meson", "test", "-C", S390X_BUILD, "--print-errorlogs", "--num-processes", "2", *UNITS).stdout
         self.assertRegex(output, r"(?m)^Ok:\s+%d\s*$" % len(UNITS))
 
     def test_simulation(self):

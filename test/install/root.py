@@ -15,6 +15,7 @@ import tempfile
 import time
 
 import harness
+from process import as_user, run
 
 PEER_PACKAGES = ["libtss2-tcti-tabrmd-dev", "libtss2-tcti-tabrmd0", "tpm2-abrmd"]
 APPLICATIONS = ["clevis", "clevis-tpm2", "dbus", "libtpm2-pkcs11-1", "libtpm2-pkcs11-tools", "opensc",
@@ -35,23 +36,14 @@ def enter_namespaces():
                               *sys.argv])
 
 
-def run(*argv, **keywords):
-    """-> what it said. A command that fails raises."""
-    done = subprocess.run([str(a) for a in argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          errors="replace", timeout=harness.HANG * 10, check=False, **keywords)
-    if done.returncode:
-        raise AssertionError("%s: %d\n%s" % (" ".join(map(str, argv)), done.returncode, done.stdout))
-    return done.stdout
-
-
 def find_sources():
     """-> the distribution's own sources, as this machine has them, as lines of a sources.list"""
     ask = ["apt-get", "indextargets", "--format", "deb $(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages",
            "Origin: Debian"]
-    lines = run(*ask)
+    lines = run(*ask).stdout
     if not lines:
         run("apt-get", "-q", "update")
-        lines = run(*ask)
+        lines = run(*ask).stdout
     return "".join(sorted(set(lines.splitlines(True))))
 
 
@@ -64,7 +56,7 @@ def make_base(folder):
     stamp.unlink(missing_ok=True)
     shutil.rmtree(base, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    options = [line for line in run("apt-config", "dump", *APT_OPTIONS).splitlines() if not line.endswith(' "";')]
+    options = [line for line in run("apt-config", "dump", *APT_OPTIONS).stdout.splitlines() if not line.endswith(' "";')]
     run("mmdebstrap", "--mode=root", "--variant=minbase", "--skip=cleanup/apt/lists", "--dpkgopt=force-unsafe-io",
         *("--aptopt=" + option for option in options), "--include=" + packages, "", base, "-", input=sources)
     stamp.write_text(sources + packages)
@@ -103,13 +95,13 @@ class Root:
     def argv(self, *argv, user="root", cwd="/", env=()):
         """-> the command that runs it in there, by that user, with nothing of our environment"""
         env = {"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": "/root" if user == "root" else "/home/" + user, **dict(env)}
-        identity = [] if user == "root" else ["setpriv", "--reuid=" + user, "--regid=" + user, "--init-groups", "--"]
+        identity = as_user(user if user != "root" else None)
         return ["chroot", self.path, "env", "-i", "--chdir=%s" % cwd, *("%s=%s" % pair for pair in env.items()),
                 *identity, *argv]
 
     def __call__(self, *argv):
         """Runs it as root. -> what it said"""
-        return run(*self.argv(*argv, env={"DEBIAN_FRONTEND": "noninteractive"}), stdin=subprocess.DEVNULL)
+        return run(*self.argv(*argv, env={"DEBIAN_FRONTEND": "noninteractive"}), stdin=subprocess.DEVNULL).stdout
 
     def succeeds(self, *argv):
         return subprocess.run(self.argv(*argv), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -28,6 +28,21 @@ def wait_until(condition, what, process=None, timeout=HANG):
         time.sleep(0.005)
 
 
+def as_user(user):
+    """-> what a command begins with that is to run as that user, with their groups"""
+    return ["setpriv", "--reuid=" + user, "--regid=" + user, "--init-groups", "--"] if user else []
+
+
+def run(*argv, user=None, check=True, **keywords):
+    """-> CompletedProcess, with text. One that fails raises, with all that it said, unless check is false."""
+    keywords = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": HANG * 10, **keywords}
+    argv = [str(a) for a in (*as_user(user), *argv)]
+    done = subprocess.run(argv, text=True, errors="replace", check=False, **keywords)
+    if check and done.returncode:
+        raise AssertionError("%s: %d\n%s%s" % (" ".join(argv), done.returncode, done.stdout, done.stderr or ""))
+    return done
+
+
 def runs(pid):
     with contextlib.suppress(FileNotFoundError):
         return pathlib.Path("/proc/%d/stat" % pid).read_text().rpartition(")")[2].split()[0] not in "ZX"

@@ -19,6 +19,7 @@ import time
 
 import harness
 import tpm
+from process import as_user, run
 
 SERVICE, SOCKET = "tpm2-abrmd.service", "tpm2-abrmd.socket"
 PATH = "/run/tpm2-abrmd/tpm.sock"
@@ -27,18 +28,6 @@ NAME, OBJECT, INTERFACE = "com.intel.tss2.Tabrmd", "/com/intel/tss2/Tabrmd/Tcti"
 BY_SOCKET, BY_BUS = "tabrmd:socket=" + PATH, "tabrmd:bus_type=system"
 CHIP = "/dev/tpm0"
 BEFORE = {}
-
-
-def run(*argv, user=None, check=True, **env):
-    """-> CompletedProcess. user: with the groups of that user"""
-    keywords = {"env": {**os.environ, **env}}
-    if user:
-        argv = ["setpriv", "--reuid=" + user, "--regid=" + user, "--init-groups", *argv]
-    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=harness.HANG * 2, check=False,
-                          **keywords)
-    if check and done.returncode:
-        raise RuntimeError("%s: %d\n%s%s" % (" ".join(map(str, argv)), done.returncode, done.stdout, done.stderr))
-    return done
 
 
 def systemctl(*argv, check=True):
@@ -205,8 +194,8 @@ class Units(harness.TestCase):
                "[s.connect('%s') for s in all]\nprint(all[-1].recv(1), flush=True)\nsys.stdin.read()\n" % PATH
         with contextlib.ExitStack() as stack:
             for user in ("alice", "bob"):
-                holder = subprocess.Popen(["setpriv", "--reuid=" + user, "--regid=" + user, "--init-groups",
-                                           "python3", "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                holder = subprocess.Popen([*as_user(user), "python3", "-c", hold], stdin=subprocess.PIPE,
+                                          stdout=subprocess.PIPE)
                 stack.callback(holder.communicate)
                 self.assertEqual(holder.stdout.readline(), b"b''\n", "the seventh of %s is let out again" % user)
                 if user == "alice":
