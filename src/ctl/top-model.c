@@ -24,7 +24,7 @@ static void row_free(gpointer data) {
 void top_model_init(TopModel *model) {
         *model = (TopModel){
                 .rows = g_ptr_array_new_with_free_func(row_free),
-                .sort = TOP_SORT_DEFAULT,
+                .sort = TOP_BUSY,
         };
 }
 
@@ -53,8 +53,7 @@ static GVariant *find_before(const TopModel *model, uint64_t id) {
         return NULL;
 }
 
-/* How much it has grown; what is less than before was begun anew. */
-static uint64_t growth(GVariant *before, GVariant *now, const char *key) {
+uint64_t top_growth(GVariant *before, GVariant *now, const char *key) {
         uint64_t then = before ? dict_number(before, key) : 0, value = dict_number(now, key);
 
         return value >= then ? value - then : value;
@@ -81,7 +80,7 @@ static TopRow *row_new(const TopModel *model, GVariant *client) {
         uint64_t id = dict_number(client, "id");
         g_autoptr(GVariant) before = find_before(model, id);
         double seconds = seconds_of(model, before, client);
-        uint64_t n_commands = growth(before, client, "commands");
+        uint64_t n_commands = top_growth(before, client, "commands");
         TopRow *row = g_new0(TopRow, 1);
 
         *row = (TopRow){
@@ -97,9 +96,9 @@ static TopRow *row_new(const TopModel *model, GVariant *client) {
                 .n_sessions = dict_number(client, "sessions"),
                 .n_failed = dict_number(client, "failed"),
                 .commands = (double)n_commands / seconds,
-                .tpm_commands = (double)growth(before, client, "tpm-commands") / seconds,
-                .busy = (double)growth(before, client, "busy") / 1e6 / seconds,
-                .mean_wait_us = n_commands > 0 ? growth(before, client, "wait") / n_commands : 0,
+                .tpm_commands = (double)top_growth(before, client, "tpm-commands") / seconds,
+                .busy = (double)top_growth(before, client, "busy") / 1e6 / seconds,
+                .mean_wait_us = n_commands > 0 ? top_growth(before, client, "wait") / n_commands : 0,
         };
         return row;
 }
@@ -117,59 +116,42 @@ void top_model_update(TopModel *model, TopLook look) {
         top_model_sort(model);
 }
 
-enum {
-        COLUMN_ID,
-        COLUMN_USER,
-        COLUMN_PID,
-        COLUMN_NAME,
-        COLUMN_UNIT,
-        COLUMN_DOOR,
-        COLUMN_OBJECTS,
-        COLUMN_SESSIONS,
-        COLUMN_COMMANDS,
-        COLUMN_TPM,
-        COLUMN_BUSY,
-        COLUMN_WAIT,
-        COLUMN_FAILED,
-        COLUMN_STATE,
-};
-
 const TopColumn top_columns[TOP_COLUMNS] = {
-        [COLUMN_ID] = { "ID", 'i', true, false, 4, 6, 0 },
-        [COLUMN_USER] = { "USER", 'u', false, false, 8, 16, 2 },
-        [COLUMN_PID] = { "PID", 'n', true, false, 7, 7, 3 },
-        [COLUMN_NAME] = { "COMMAND", 'm', false, false, 12, 24, 0 },
-        [COLUMN_UNIT] = { "UNIT", 'y', false, false, 16, 40, 9 },
-        [COLUMN_DOOR] = { "DOOR", 'g', false, false, 6, 6, 10 },
-        [COLUMN_OBJECTS] = { "OBJ", 'o', true, true, 4, 6, 5 },
-        [COLUMN_SESSIONS] = { "SES", 's', true, true, 4, 6, 5 },
-        [COLUMN_COMMANDS] = { "CMD/S", 'c', true, true, 7, 9, 1 },
-        [COLUMN_TPM] = { "TPM/S", 't', true, true, 7, 9, 6 },
-        [COLUMN_BUSY] = { "BUSY%", 'b', true, true, 6, 6, 1 },
-        [COLUMN_WAIT] = { "WAIT", 'w', true, true, 9, 12, 7 },
-        [COLUMN_FAILED] = { "FAILED", 'e', true, true, 7, 9, 8 },
-        [COLUMN_STATE] = { "STATE", 'x', false, false, 7, 40, 4 },
+        [TOP_ID] = { "ID", 'i', true, false, 4, 6, 0 },
+        [TOP_USER] = { "USER", 'u', false, false, 8, 16, 2 },
+        [TOP_PID] = { "PID", 'n', true, false, 7, 7, 3 },
+        [TOP_NAME] = { "COMMAND", 'm', false, false, 12, 24, 0 },
+        [TOP_UNIT] = { "UNIT", 'y', false, false, 16, 40, 9 },
+        [TOP_DOOR] = { "DOOR", 'g', false, false, 6, 6, 10 },
+        [TOP_OBJECTS] = { "OBJ", 'o', true, true, 4, 6, 5 },
+        [TOP_SESSIONS] = { "SES", 's', true, true, 4, 6, 5 },
+        [TOP_COMMANDS] = { "CMD/S", 'c', true, true, 7, 9, 1 },
+        [TOP_TPM] = { "TPM/S", 't', true, true, 7, 9, 6 },
+        [TOP_BUSY] = { "BUSY%", 'b', true, true, 6, 6, 1 },
+        [TOP_WAIT] = { "WAIT", 'w', true, true, 9, 12, 7 },
+        [TOP_FAILED] = { "FAILED", 'e', true, true, 7, 9, 8 },
+        [TOP_STATE] = { "STATE", 'x', false, false, 7, 40, 4 },
 };
 
 static double value_of(const TopRow *row, int column) {
         switch (column) {
-        case COLUMN_ID:
+        case TOP_ID:
                 return (double)row->id;
-        case COLUMN_PID:
+        case TOP_PID:
                 return row->pid;
-        case COLUMN_OBJECTS:
+        case TOP_OBJECTS:
                 return (double)row->n_objects;
-        case COLUMN_SESSIONS:
+        case TOP_SESSIONS:
                 return (double)row->n_sessions;
-        case COLUMN_COMMANDS:
+        case TOP_COMMANDS:
                 return row->commands;
-        case COLUMN_TPM:
+        case TOP_TPM:
                 return row->tpm_commands;
-        case COLUMN_BUSY:
+        case TOP_BUSY:
                 return row->busy;
-        case COLUMN_WAIT:
+        case TOP_WAIT:
                 return (double)row->mean_wait_us;
-        case COLUMN_FAILED:
+        case TOP_FAILED:
                 return (double)row->n_failed;
         default:
                 return 0;
@@ -178,34 +160,34 @@ static double value_of(const TopRow *row, int column) {
 
 static const char *text_of(const TopRow *row, int column) {
         switch (column) {
-        case COLUMN_USER:
+        case TOP_USER:
                 return row->user;
-        case COLUMN_NAME:
+        case TOP_NAME:
                 return row->name;
-        case COLUMN_UNIT:
+        case TOP_UNIT:
                 return row->unit;
-        case COLUMN_DOOR:
+        case TOP_DOOR:
                 return row->door;
-        case COLUMN_STATE:
+        case TOP_STATE:
                 return row->state;
         default:
                 return NULL;
         }
 }
 
-static char *cell_of(const TopRow *row, int column) {
+char *top_cell(const TopRow *row, int column) {
         const char *text = text_of(row, column);
         double value = value_of(row, column);
 
         if (text)
                 return g_strdup(text);
         switch (column) {
-        case COLUMN_COMMANDS:
-        case COLUMN_TPM:
+        case TOP_COMMANDS:
+        case TOP_TPM:
                 return g_strdup_printf("%.1f", value);
-        case COLUMN_BUSY:
+        case TOP_BUSY:
                 return g_strdup_printf("%.1f", value * 100);
-        case COLUMN_WAIT:
+        case TOP_WAIT:
                 return format_us(row->mean_wait_us);
         default:
                 return g_strdup_printf("%.0f", value);
@@ -228,319 +210,4 @@ static gint compare(gconstpointer a, gconstpointer b, gpointer userdata) {
 
 void top_model_sort(TopModel *model) {
         g_ptr_array_sort_with_data(model->rows, compare, model);
-}
-
-/* Lines */
-
-static TopLine *line_new(void) {
-        TopLine *line = g_new0(TopLine, 1);
-
-        line->pieces = g_array_new(FALSE, FALSE, sizeof(TopPiece));
-        return line;
-}
-
-void top_line_free(TopLine *line) {
-        for (guint i = 0; i < line->pieces->len; i++)
-                g_free(g_array_index(line->pieces, TopPiece, i).text);
-        g_array_unref(line->pieces);
-        g_free(line);
-}
-
-static void add(TopLine *line, Colour colour, const char *format, ...) G_GNUC_PRINTF(3, 4);
-
-static void add(TopLine *line, Colour colour, const char *format, ...) {
-        TopPiece *piece;
-        va_list arguments;
-
-        g_array_set_size(line->pieces, line->pieces->len + 1);
-        piece = &g_array_index(line->pieces, TopPiece, line->pieces->len - 1);
-        piece->colour = colour;
-        va_start(arguments, format);
-        piece->text = g_strdup_vprintf(format, arguments);
-        va_end(arguments);
-}
-
-char *top_line_text(const TopLine *line) {
-        GString *text = g_string_new(NULL);
-
-        for (guint i = 0; i < line->pieces->len; i++)
-                g_string_append(text, g_array_index(line->pieces, TopPiece, i).text);
-        while (text->len > 0 && text->str[text->len - 1] == ' ')
-                g_string_truncate(text, text->len - 1);
-        return g_string_free(text, FALSE);
-}
-
-#define BAR_WIDTH 20
-
-static void add_bar(TopLine *line, double share) {
-        double part = share < 0 ? 0 : share > 1 ? 1 : share;
-        int n = (int)(part * BAR_WIDTH + 0.5);
-        char bar[BAR_WIDTH + 1];
-
-        memset(bar, '|', sizeof(bar));
-        bar[n] = '\0';
-        add(line, COLOUR_NONE, "[");
-        add(line, part > 0.9 ? COLOUR_RED : part > 0.7 ? COLOUR_YELLOW : COLOUR_GREEN, "%s", bar);
-        add(line, COLOUR_NONE, "%*s] %5.1f %%", BAR_WIDTH - n, "", part * 100);
-}
-
-static void add_title(TopLine *line, const char *title) {
-        add(line, COLOUR_BOLD, "%-9s", title);
-}
-
-/* Per second, of a counter or of all that the rows have. */
-typedef struct Rates {
-        double commands, tpm_commands, failed, evictions;
-        double busy;
-        double hits; /* share; negative: there was nothing */
-} Rates;
-
-static double latency_sum(GVariant *status, const char *name) {
-        g_autoptr(GVariant) latencies =
-                status ? g_variant_lookup_value(status, "Latencies", G_VARIANT_TYPE("a{s(tat)}")) : NULL;
-        g_autoptr(GVariant) latency = latencies ? g_variant_lookup_value(latencies, name, NULL) : NULL;
-        guint64 sum = 0;
-
-        if (latency)
-                g_variant_get_child(latency, 0, "t", &sum);
-        return (double)sum;
-}
-
-static uint64_t running_us(GVariant *status) {
-        guint64 client = 0, elapsed = 0, limit = 0;
-        guint32 code = 0;
-
-        (void)g_variant_lookup(status, "Running", "(uttt)", &code, &client, &elapsed, &limit);
-        return elapsed;
-}
-
-static Rates rates_of(const TopModel *model) {
-        GVariant *then = model->before.status, *now = model->now.status;
-        g_autoptr(GVariant) before = then ? g_variant_lookup_value(then, "Counters", G_VARIANT_TYPE("a{st}")) : NULL;
-        g_autoptr(GVariant) after = now ? g_variant_lookup_value(now, "Counters", G_VARIANT_TYPE("a{st}")) : NULL;
-        gint64 from = then ? model->before.at : now ? (gint64)dict_number(now, "Started") : 0;
-        double seconds = MAX((double)(model->now.at - from) / 1e6, 1e-3);
-        Rates rates = { .hits = -1 };
-        uint64_t hits, misses;
-
-        if (!after) {
-                for (guint i = 0; i < model->rows->len; i++) {
-                        const TopRow *row = model->rows->pdata[i];
-
-                        rates.commands += row->commands;
-                        rates.tpm_commands += row->tpm_commands;
-                        rates.busy += row->busy;
-                }
-                return rates;
-        }
-        rates.commands = (double)growth(before, after, "commands") / seconds;
-        rates.tpm_commands = (double)growth(before, after, "tpm-commands") / seconds;
-        rates.failed = (double)growth(before, after, "failed") / seconds;
-        rates.evictions = (double)growth(before, after, "evictions") / seconds;
-        rates.busy = MAX((latency_sum(now, "tpm") - latency_sum(then, "tpm")) / 1e6 / seconds, 0);
-        /* What is not over is not in the sum. */
-        rates.busy = MAX(rates.busy, MIN((double)running_us(now) / 1e6 / seconds, 1));
-        hits = growth(before, after, "hits");
-        misses = growth(before, after, "misses");
-        if (hits + misses > 0)
-                rates.hits = (double)hits / (double)(hits + misses);
-        return rates;
-}
-
-static TopLine *line_of_state(const TopModel *model) {
-        GVariant *status = model->now.status;
-        const char *state = dict_text(status, "State");
-        bool ready = g_str_equal(state, "ready");
-        g_autofree char *reason = format_text(dict_text(status, "Reason"));
-        g_autofree char *up = format_us((uint64_t)MAX(model->now.at - (gint64)dict_number(status, "Started"), 0));
-        TopLine *line = line_new();
-
-        add(line, COLOUR_BOLD, "tpm2-abrmd %s  ", dict_text(status, "Version"));
-        add(line, ready ? COLOUR_GREEN : COLOUR_RED, "%s", state);
-        if (ready)
-                add(line, COLOUR_NONE, "  %s %s %s", dict_text(status, "Manufacturer"), dict_text(status, "Vendor"),
-                    dict_text(status, "Firmware"));
-        else
-                add(line, COLOUR_NONE, "  %s", reason);
-        add(line, COLOUR_NONE, "  up %s", up);
-        return line;
-}
-
-static TopLine *line_of_slots(GVariant *status) {
-        uint64_t objects = dict_number(status, "ObjectSlots"), sessions = dict_number(status, "SessionSlots");
-        g_autofree char *object_slots = objects ? g_strdup_printf("%" PRIu64, objects) : g_strdup("?");
-        g_autofree char *session_slots = sessions ? g_strdup_printf("%" PRIu64, sessions) : g_strdup("?");
-        TopLine *line = line_new();
-
-        add_title(line, "Slots");
-        add(line, COLOUR_NONE,
-            "objects %" PRIu64 " of %s, %" PRIu64 " in all  sessions %" PRIu64 " of %s  clients %" PRIu64,
-            dict_number(status, "ObjectsLoaded"), object_slots, dict_number(status, "Objects"),
-            dict_number(status, "SessionsLoaded"), session_slots, dict_number(status, "Clients"));
-        return line;
-}
-
-static TopLine *line_of_gap(GVariant *status) {
-        uint64_t gap = dict_number(status, "Gap"), max = dict_number(status, "MaxGap");
-        TopLine *line = line_new();
-
-        add_title(line, "Gap");
-        add_bar(line, max > 0 ? (double)gap / (double)max : 0);
-        add(line, COLOUR_NONE, "  %" PRIu64 " of %" PRIu64, gap, max);
-        return line;
-}
-
-#define LATE_US 1000000
-
-static TopLine *line_of_running(GVariant *status) {
-        g_autofree char *command = NULL, *since = NULL, *limit = NULL;
-        guint64 client = 0, elapsed = 0, limit_us = 0;
-        TopLine *line = line_new();
-        guint32 code = 0;
-
-        (void)g_variant_lookup(status, "Running", "(uttt)", &code, &client, &elapsed, &limit_us);
-        add_title(line, "Running");
-        if (code == 0) {
-                add(line, COLOUR_NONE, "nothing");
-                return line;
-        }
-        command = format_command(code);
-        since = format_us(elapsed);
-        limit = format_us(limit_us);
-        add(line, elapsed > LATE_US ? COLOUR_RED : COLOUR_NONE, "%s%s", elapsed > LATE_US ? "late: " : "", command);
-        if (client > 0)
-                add(line, COLOUR_NONE, " of client %" PRIu64, client);
-        add(line, COLOUR_NONE, " for %s of %s at most", since, limit);
-        return line;
-}
-
-static TopLine *line_of_commands(const TopModel *model, const Rates *rates) {
-        GVariant *status = model->now.status;
-        uint64_t n_waiting = status ? dict_number(status, "Waiting") : 0;
-        g_autofree char *longest = format_us(status ? dict_number(status, "LongestWait") : 0);
-        TopLine *line = line_new();
-
-        add_title(line, "Commands");
-        add(line, COLOUR_NONE, "%.1f/s  to the TPM %.1f/s", rates->commands, rates->tpm_commands);
-        if (rates->commands > 0)
-                add(line, COLOUR_NONE, " (%.2f each)", rates->tpm_commands / rates->commands);
-        if (!status)
-                return line;
-        add(line, rates->failed > 0 ? COLOUR_YELLOW : COLOUR_NONE, "  failed %.1f/s", rates->failed);
-        add(line, COLOUR_NONE, "  waiting %" PRIu64, n_waiting);
-        if (n_waiting > 0)
-                add(line, COLOUR_NONE, " (%s)", longest);
-        return line;
-}
-
-static TopLine *line_of_tpm(const TopModel *model, const Rates *rates) {
-        TopLine *line = line_new();
-
-        add_title(line, "TPM");
-        add_bar(line, rates->busy);
-        if (!model->now.status)
-                return line;
-        if (rates->hits >= 0)
-                add(line, COLOUR_NONE, "  hits %.1f %%", rates->hits * 100);
-        add(line, COLOUR_NONE, "  evictions %.1f/s", rates->evictions);
-        return line;
-}
-
-GPtrArray *top_header(const TopModel *model) {
-        GPtrArray *lines = g_ptr_array_new_with_free_func((GDestroyNotify)top_line_free);
-        Rates rates = rates_of(model);
-        TopLine *line;
-
-        if (model->now.status) {
-                g_ptr_array_add(lines, line_of_state(model));
-        } else {
-                line = line_new();
-                add(line, COLOUR_BOLD, "tpm2-abrmd  ");
-                add(line, COLOUR_NONE, "your own clients; the rest is for root");
-                g_ptr_array_add(lines, line);
-        }
-        g_ptr_array_add(lines, line_of_commands(model, &rates));
-        g_ptr_array_add(lines, line_of_tpm(model, &rates));
-        if (!model->now.status)
-                return lines;
-        g_ptr_array_add(lines, line_of_slots(model->now.status));
-        g_ptr_array_add(lines, line_of_gap(model->now.status));
-        g_ptr_array_add(lines, line_of_running(model->now.status));
-        return lines;
-}
-
-/* As wide as what is in it, if there is room. */
-static int content_width(const TopModel *model, int column) {
-        int width = (int)strlen(top_columns[column].title) + 1;
-
-        for (guint i = 0; i < model->rows->len; i++) {
-                g_autofree char *cell = cell_of(model->rows->pdata[i], column);
-
-                width = MAX(width, (int)g_utf8_strlen(cell, -1));
-        }
-        return width;
-}
-
-void top_layout(const TopModel *model, int width, int widths[TOP_COLUMNS]) {
-        int left = width + 1; /* a space stands before each but the first */
-
-        memset(widths, 0, TOP_COLUMNS * sizeof(*widths));
-        for (int rank = 0; rank <= 10; rank++)
-                for (int i = 0; i < TOP_COLUMNS; i++) {
-                        if (top_columns[i].rank != rank || left < top_columns[i].width + 1)
-                                continue;
-                        widths[i] = top_columns[i].width;
-                        left -= widths[i] + 1;
-                }
-        for (int i = TOP_COLUMNS - 1; i >= 0; i--) {
-                int more;
-
-                if (widths[i] == 0)
-                        continue;
-                more = MIN(content_width(model, i), top_columns[i].width_most) - widths[i];
-                more = MAX(MIN(more, left), 0);
-                widths[i] += more;
-                left -= more;
-        }
-}
-
-static void add_cell(TopLine *line, const char *text, int width, bool right, Colour colour) {
-        int n = (int)g_utf8_strlen(text, -1);
-        g_autofree char *cut = n > width ? g_utf8_substring(text, 0, width) : g_strdup(text);
-        int pad = n > width ? 0 : width - n;
-
-        add(line, colour, "%s%*s%s%*s", line->pieces->len > 0 ? " " : "", right ? pad : 0, "", cut, right ? 0 : pad,
-            "");
-}
-
-TopLine *top_titles(const TopModel *model, const int widths[TOP_COLUMNS]) {
-        TopLine *line = line_new();
-
-        for (int i = 0; i < TOP_COLUMNS; i++) {
-                bool down = top_columns[i].descends != model->reversed;
-                g_autofree char *title = g_strdup_printf("%s%s", top_columns[i].title,
-                                                         i != model->sort ? ""
-                                                         : down           ? "v"
-                                                                          : "^");
-
-                if (widths[i] > 0)
-                        add_cell(line, title, widths[i], top_columns[i].right, COLOUR_BOLD);
-        }
-        return line;
-}
-
-TopLine *top_row(const TopRow *row, const int widths[TOP_COLUMNS]) {
-        TopLine *line = line_new();
-
-        for (int i = 0; i < TOP_COLUMNS; i++) {
-                g_autofree char *cell = cell_of(row, i);
-                Colour colour = COLOUR_NONE;
-
-                if (widths[i] == 0)
-                        continue;
-                if (i == COLUMN_STATE && !g_str_equal(row->state, "idle"))
-                        colour = g_str_has_prefix(row->state, "running") ? COLOUR_GREEN : COLOUR_YELLOW;
-                add_cell(line, cell, widths[i], top_columns[i].right, colour);
-        }
-        return line;
 }

@@ -38,11 +38,25 @@ typedef struct TopColumn {
         int rank;       /* 0: always shown; what has a larger one goes first when there is no room */
 } TopColumn;
 
-#define TOP_COLUMNS 14
+enum {
+        TOP_ID,
+        TOP_USER,
+        TOP_PID,
+        TOP_NAME,
+        TOP_UNIT,
+        TOP_DOOR,
+        TOP_OBJECTS,
+        TOP_SESSIONS,
+        TOP_COMMANDS,
+        TOP_TPM,
+        TOP_BUSY,
+        TOP_WAIT,
+        TOP_FAILED,
+        TOP_STATE,
+        TOP_COLUMNS,
+};
 
 extern const TopColumn top_columns[TOP_COLUMNS];
-
-#define TOP_SORT_DEFAULT 10 /* BUSY */
 
 typedef struct TopModel {
         TopLook before, now; /* before.clients is NULL: there was one look only */
@@ -57,6 +71,13 @@ void top_model_clear(TopModel *model);
 /* The next look, which it takes. */
 void top_model_update(TopModel *model, TopLook look);
 void top_model_sort(TopModel *model);
+
+char *top_cell(const TopRow *row, int column); /* as text, to be freed */
+
+/* How much a number of a dictionary has grown; what is less than before was begun anew. @before may be NULL. */
+uint64_t top_growth(GVariant *before, GVariant *now, const char *key);
+
+/* top-lines.c */
 
 /* A line: pieces of text, each with a colour. */
 typedef struct TopPiece {

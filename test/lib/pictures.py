@@ -108,7 +108,7 @@ def svg_of(screen, columns):
             # The terminal leaves spaces at the end out.
             whole = text.ljust(columns - column) if look[2] and line.endswith(text) else text
             drawn += draw_run(column, whole, look, MARGIN + (i + 1) * LINE - 5)
-    return ('<svg xmlns="http://www.w3.org/2000/svg" width="%.0f" height="%d" viewBox="0 0 %.0f %d"\n'
+    return ('<!-- SPDX-License-Identifier: BSD-2-Clause; made by test/lib/pictures.py -->\n<svg xmlns="http://www.w3.org/2000/svg" width="%.0f" height="%d" viewBox="0 0 %.0f %d"\n'
             '     font-family="DejaVu Sans Mono, Menlo, Consolas, monospace" font-size="14">\n'
             '<rect width="100%%" height="100%%" rx="6" fill="%s"/>\n%s\n</svg>\n' %
             (width, height, width, height, PAPER, "\n".join(drawn)))
