@@ -3,9 +3,11 @@
 
 import contextlib
 import os
+import random
 import signal
 import subprocess
 import threading
+import time
 
 import ctl
 import harness
@@ -297,6 +299,80 @@ class Alone(ctl.TestCase):
             self.assertEqual(len(text.splitlines()), 2)
             self.assertEqual(self.json("clients")[0]["name"], '?[2J??"x')
             process.stdin.close()
+
+
+class Everything(ctl.TestCase):
+    """All of it at once, and a TPM that goes: nobody hears what cannot be, and nothing is left."""
+
+    SECONDS = 6
+
+    def setUp(self):
+        super().setUp()
+        self.start(options=["--wait"])
+        self.ending, self.failures = time.monotonic() + self.SECONDS, []
+
+    def attempt(self, action, *arguments):
+        try:
+            while time.monotonic() < self.ending:
+                action(*arguments)
+        except Exception as failure:  # pylint: disable=broad-except
+            self.failures.append(failure)
+
+    def be_client(self, source):
+        """Its things may be flushed, and its TPM may go, at any time: whatever it hears is an answer."""
+        with self.daemon.client() as client:
+            handles = [0x80000000, 0x03000000]
+            for _ in range(source.randrange(30)):
+                command = source.choice([
+                    lambda: tpm.create_primary(tpm.public_hmac_key(b"%d" % source.randrange(5))),
+                    lambda: tpm.start_auth_session(tpm.SE_POLICY), tpm.get_random,
+                    lambda: tpm.context_save(source.choice(handles)), lambda: tpm.read_public(source.choice(handles)),
+                    lambda: tpm.flush_context(source.choice(handles)), lambda: tpm.policy_pcr(source.choice(handles))])
+                response = client.ask(command())
+                if response is None:
+                    return
+                if response.rc == 0 and len(response.raw) >= 14:
+                    handles.append(response.handle)
+
+    def run_ctl(self, source):
+        where = source.choice((["--session"], ["--socket", self.manager]))
+        arguments = source.choice((["status"], ["clients"], ["sessions"], ["metrics"], ["flush", "--abandoned"],
+                                   ["flush", "--left-over"], ["flush", "--client", str(source.randrange(1, 300))],
+                                   ["log-level", "info"], ["trace", "--tpm", "-c", "20"], ["top", "-n", "2", "-d", "0.1"]))
+        done = subprocess.run([self.program, *where, *arguments], env=self.env, stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=harness.HANG, check=False)
+        if done.returncode not in (0, ctl.FAILED, ctl.NO_TPM):
+            raise AssertionError("%s: %d\n%s" % (arguments, done.returncode, done.stderr))
+
+    def kill_ctl(self, source):
+        """In the middle of whatever it does."""
+        argv = [self.program, "--socket", self.manager, *source.choice((["trace"], ["clients"], ["status"]))]
+        with subprocess.Popen(argv, env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL) as process:
+            time.sleep(source.random() / 20)
+            process.kill()
+
+    def lose_tpm(self, source):
+        time.sleep(source.uniform(0.5, 1.5))
+        self.tpm.restart()
+
+    def test_everything_at_once(self):
+        actions = [self.be_client] * 6 + [self.run_ctl] * 2 + [self.kill_ctl]
+        threads = [threading.Thread(target=self.attempt, args=(action, random.Random(i)))
+                   for i, action in enumerate(actions)]
+        for thread in threads:
+            thread.start()
+        # From here, since what a thread has started ends with it.
+        self.attempt(self.lose_tpm, random.Random(0))
+        for thread in threads:
+            thread.join()
+        self.assertEqual(self.failures, [])
+        harness.wait_until(lambda: self.json("clients") == [], "all are gone")
+        client = self.connect()
+        harness.wait_until(lambda: client.ask(tpm.get_random()).rc == 0, "the TPM is back")
+        self.ctl("flush", "--abandoned")
+        self.ctl("flush", "--left-over")
+        self.assertTpmEmpty()
 
 
 if __name__ == "__main__":
