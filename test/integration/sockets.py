@@ -19,7 +19,7 @@ STARTERS = 8
 PROGRESS = re.compile("the TPM at .* is there|stopped")
 
 # What the service manager does: binds PATH at descriptor 3, the next at 4, ..., and becomes the daemon. A path that
-# starts with "!" is an open file instead.
+# starts with "!" is an open file instead; "manager.sock" is handed over as the manager's.
 LAUNCHER = """
 import os, socket, sys
 end = sys.argv.index("--")
@@ -36,7 +36,8 @@ for fd, path in enumerate(sys.argv[1:end], 3):
         os.dup2(taken, fd)
         os.close(taken)
     os.set_inheritable(fd, True)
-os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(end - 1), LISTEN_FDNAMES=":".join("abcdefgh"[:end - 1]))
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(end - 1), LISTEN_FDNAMES=":".join(
+    "manager" if path.endswith("manager.sock") else "clients" for path in sys.argv[1:end]))
 os.execv(sys.argv[end + 1], sys.argv[end + 1:])
 """
 
@@ -188,6 +189,34 @@ class Inherited(TestCase):
         self.assertTrue(os.path.exists(ours + ".lock"))
         self.assertEqual(self.daemon.stop(), 0)
         self.assertEqual([os.path.exists(path) for path in (theirs, ours, other)], [True, False, True])
+
+    def assertManager(self, path):
+        """It speaks D-Bus, to uid 0, and takes no command of a TPM."""
+        with tpm.connect_unix(path) as sock:
+            sock.sendall(b"\0AUTH EXTERNAL " + b"0".hex().encode() + b"\r\n")
+            self.assertIn(b"OK ", sock.recv(1000))
+
+    def test_managers(self):
+        """By its name, wherever it stands among them: it is no door of clients."""
+        clients, manager = self.path("tpm.sock"), self.path("manager.sock")
+        for paths in ((clients, manager), (manager, clients)):
+            with self.subTest(paths):
+                self.start_inherited(*paths)
+                self.assertServes(self.to(clients))
+                self.assertManager(manager)
+                self.assertIn("ready: socket %s, no bus" % clients, self.daemon.process.output().splitlines())
+                self.assertEqual(self.daemon.stop(), 0)
+                for path in (*paths, self.daemon.process.log):
+                    os.unlink(path)
+
+    def test_managers_alone(self):
+        """Clients have the sockets that they would have without."""
+        clients, manager = self.path("tpm.sock"), self.path("manager.sock")
+        self.start_inherited(manager, options=["--socket", clients])
+        self.assertServes(self.to(clients))
+        self.assertManager(manager)
+        self.assertTrue(os.path.exists(clients + ".lock"))
+        self.assertNotIn(manager, next(line for line in self.daemon.process.output().splitlines() if "ready" in line))
 
     def test_nothing_of_it_gets_to_the_helper(self):
         self.start_inherited(self.path("a"), self.path("b"))
