@@ -79,6 +79,7 @@ static const char *check_object(Rm *rm, const RmObject *object) {
 
 static const char *check_objects(Rm *rm) {
         const char *broken = NULL;
+        uint32_t n = 0;
 
         marks_clear(&objects, rm->limits.objects);
         for (uint32_t i = rm->free_object; i != RM_NONE; i = rm_object(rm, i)->next) {
@@ -88,11 +89,13 @@ static const char *check_objects(Rm *rm) {
         for (uint32_t i = 0; !broken && i < rm->n_objects_used; i++) {
                 const RmObject *object = rm_object(rm, i);
 
+                n += object->state != RM_OBJECT_FREE;
                 if (object->state != RM_OBJECT_FREE)
                         broken = check_object(rm, object);
                 else if (!objects.seen[i] || object->residency != RM_ABSENT)
                         broken = "a free object is in no list, or resident";
         }
+        DEMAND(broken || n == rm->n_objects, "objects are counted wrong");
         return broken;
 }
 
