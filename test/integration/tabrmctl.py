@@ -2,8 +2,10 @@
 """What tabrmctl says of a busy daemon, to whom, and what it changes there."""
 
 import contextlib
+import json
 import os
 import random
+import re
 import signal
 import subprocess
 import threading
@@ -118,6 +120,24 @@ class Verbs:
         lines = self.ctl("sessions").splitlines()
         self.assertEqual(len(lines), 6)
         self.assertRegex(lines[1], r"^0x0[23]000000 +\S+")
+
+    def test_top(self):
+        looks = [json.loads(line) for line in self.ctl("--json", "top", "-n", "2", "-d", "0.3").splitlines()]
+        for look in looks:
+            self.assertEqual(len(look["clients"]), 5)
+            self.assertEqual(look["status"]["Clients"], 5)
+        self.assertGreater(looks[1]["status"]["Counters"]["commands"], looks[0]["status"]["Counters"]["commands"])
+        text = self.ctl("top", "-b", "-n", "2", "-d", "0.3")
+        # Those that are at work come first.
+        busiest = re.findall(r"(?m)^ *(\d+) root .* ([\d.]+) +[\d.]+ +[\d.]+ +[\d.]+ (?:us|ms)", text.rpartition("BUSY%v")[2])
+        self.assertEqual(len(busiest), 4)
+        self.assertTrue(all(float(rate) > 0 for _, rate in busiest[:3]), busiest)
+
+    def test_trace(self):
+        records = [json.loads(line) for line in self.ctl("--json", "trace", "-c", "30").splitlines()]
+        self.assertEqual(len(records), 30)
+        self.assertEqual({record["command"] for record in records}, {"GetRandom"})
+        self.assertEqual(len({record["client"] for record in records}), 3)
 
     def test_flush(self):
         holder = self.of_holder(self.json("clients"))
