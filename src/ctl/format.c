@@ -158,3 +158,36 @@ const char *dict_text(GVariant *dict, const char *key) {
         (void)g_variant_lookup(dict, key, "&s", &text);
         return text;
 }
+
+#define LATE_US 1000000
+
+Running dict_running(GVariant *all) {
+        Running running = { 0 };
+
+        (void)g_variant_lookup(all, "Running", "(uttt)", &running.code, &running.client, &running.elapsed_us,
+                               &running.limit_us);
+        running.late = running.elapsed_us > LATE_US;
+        return running;
+}
+
+bool dict_latency(GVariant *all, const char *name, Latency *ret_latency) {
+        g_autoptr(GVariant) latencies = g_variant_lookup_value(all, "Latencies", G_VARIANT_TYPE("a{s(tat)}"));
+        g_autoptr(GVariant) bounds = g_variant_lookup_value(all, "Buckets", G_VARIANT_TYPE("at"));
+        g_autoptr(GVariant) latency =
+                latencies ? g_variant_lookup_value(latencies, name, G_VARIANT_TYPE("(tat)")) : NULL;
+        g_autoptr(GVariant) buckets = latency ? g_variant_get_child_value(latency, 1) : NULL;
+        const guint64 *counts, *limits;
+        gsize n_counts, n_limits;
+
+        if (!buckets || !bounds)
+                return false;
+        counts = g_variant_get_fixed_array(buckets, &n_counts, sizeof(*counts));
+        limits = g_variant_get_fixed_array(bounds, &n_limits, sizeof(*limits));
+        if (n_counts != n_limits + 1 || n_counts > BUCKETS_MAX)
+                return false;
+        *ret_latency = (Latency){ .n_buckets = n_counts };
+        g_variant_get_child(latency, 0, "t", &ret_latency->sum_us);
+        memcpy(ret_latency->counts, counts, n_counts * sizeof(*counts));
+        memcpy(ret_latency->bounds, limits, n_limits * sizeof(*limits));
+        return true;
+}

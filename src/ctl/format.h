@@ -40,6 +40,27 @@ Table *table_new(const Column *columns, size_t n_columns);
 void table_add(Table *table, char *cell); /* the next one of the row, which it takes; NULL: empty */
 void table_print(Table *table);           /* and frees it */
 
+/* Of all properties: what the TPM is at. */
+typedef struct Running {
+        uint32_t code; /* 0: nothing */
+        uint64_t client, elapsed_us, limit_us;
+        bool late;
+} Running;
+
+Running dict_running(GVariant *all);
+
+#define BUCKETS_MAX 64
+
+/* ... and how long something took. */
+typedef struct Latency {
+        uint64_t sum_us;
+        size_t n_buckets;
+        uint64_t counts[BUCKETS_MAX], bounds[BUCKETS_MAX]; /* the last bucket has no bound */
+} Latency;
+
+bool dict_latency(GVariant *all, const char *name,
+                  Latency *ret_latency); /* false: it is not there, or makes no sense */
+
 /* Of an a{sv}: what is not there, or has another type, is 0 and "". */
 uint64_t dict_number(GVariant *dict, const char *key);
 const char *dict_text(GVariant *dict, const char *key); /* borrowed from it */

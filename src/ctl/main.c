@@ -76,8 +76,7 @@ static bool parse_where(int *argc, char ***argv, Where *where, GError **error) {
 }
 
 bool ctl_parse(const Verb *verb, const GOptionEntry *entries, int *argc, char ***argv, int *ret_code) {
-        g_autofree char *usage = g_strdup_printf("%s", verb->arguments);
-        GOptionContext *context = g_option_context_new(usage);
+        GOptionContext *context = g_option_context_new(verb->arguments);
         g_autofree char *name = g_strdup_printf("tabrmctl %s", verb->name);
         g_autoptr(GError) error = NULL;
         bool good;

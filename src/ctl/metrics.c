@@ -75,12 +75,8 @@ static void print_gauges(GVariant *all) {
 }
 
 static void print_running(GVariant *all) {
-        guint64 client = 0, elapsed = 0, limit = 0;
-        guint32 code = 0;
-
-        (void)g_variant_lookup(all, "Running", "(uttt)", &code, &client, &elapsed, &limit);
         head("running_command_seconds", "gauge", "How long the TPM has been at the command that it runs; 0: none.");
-        g_print("tabrmd_running_command_seconds %.6f\n", (double)elapsed / 1e6);
+        g_print("tabrmd_running_command_seconds %.6f\n", (double)dict_running(all).elapsed_us / 1e6);
 }
 
 static void print_counters(GVariant *all) {
@@ -124,31 +120,20 @@ static void print_counters(GVariant *all) {
 }
 
 static void print_histogram(GVariant *all, const char *key, const char *name, const char *help) {
-        g_autoptr(GVariant) latencies = g_variant_lookup_value(all, "Latencies", G_VARIANT_TYPE("a{s(tat)}"));
-        g_autoptr(GVariant) bounds = g_variant_lookup_value(all, "Buckets", G_VARIANT_TYPE("at"));
-        g_autoptr(GVariant) latency = g_variant_lookup_value(latencies, key, G_VARIANT_TYPE("(tat)"));
-        g_autoptr(GVariant) buckets = latency ? g_variant_get_child_value(latency, 1) : NULL;
-        const guint64 *counts, *limits;
-        gsize n_counts, n_limits;
-        guint64 sum = 0, n = 0;
+        Latency latency;
+        uint64_t n = 0;
 
-        if (!buckets || !bounds)
-                return;
-        g_variant_get_child(latency, 0, "t", &sum);
-        counts = g_variant_get_fixed_array(buckets, &n_counts, sizeof(*counts));
-        limits = g_variant_get_fixed_array(bounds, &n_limits, sizeof(*limits));
-        if (n_counts != n_limits + 1)
+        if (!dict_latency(all, key, &latency))
                 return;
         head(name, "histogram", help);
-        for (gsize i = 0; i < n_counts; i++) {
-                n += counts[i];
-                if (i < n_limits)
-                        g_print("tabrmd_%s_bucket{le=\"%g\"} %" G_GUINT64_FORMAT "\n", name, (double)limits[i] / 1e6,
-                                n);
+        for (size_t i = 0; i < latency.n_buckets; i++) {
+                n += latency.counts[i];
+                if (i < latency.n_buckets - 1)
+                        g_print("tabrmd_%s_bucket{le=\"%g\"} %" PRIu64 "\n", name, (double)latency.bounds[i] / 1e6, n);
         }
-        g_print("tabrmd_%s_bucket{le=\"+Inf\"} %" G_GUINT64_FORMAT "\n", name, n);
-        g_print("tabrmd_%s_sum %.6f\n", name, (double)sum / 1e6);
-        g_print("tabrmd_%s_count %" G_GUINT64_FORMAT "\n", name, n);
+        g_print("tabrmd_%s_bucket{le=\"+Inf\"} %" PRIu64 "\n", name, n);
+        g_print("tabrmd_%s_sum %.6f\n", name, (double)latency.sum_us / 1e6);
+        g_print("tabrmd_%s_count %" PRIu64 "\n", name, n);
 }
 
 static void print_by_code(GVariant *commands, const char *key, const char *name, const char *help, double unit) {

@@ -7,8 +7,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#define LATE_US 1000000
-
 /* A line of the page; frees the text. */
 static void line(const char *title, char *text) {
         g_print("%-11s %s\n", title, text);
@@ -102,25 +100,23 @@ static void print_work(Ctl *ctl, GVariant *all) {
         uint64_t n_waiting = dict_number(all, "Waiting");
         g_autofree char *longest = format_us(dict_number(all, "LongestWait"));
         g_autofree char *who = NULL, *since = NULL, *limit = NULL, *text = NULL, *name = NULL;
-        guint64 client = 0, elapsed = 0, limit_us = 0;
-        guint32 code = 0;
+        Running running = dict_running(all);
 
         if (n_waiting > 0)
                 line("waiting", g_strdup_printf("%" PRIu64 ", the first for %s", n_waiting, longest));
         else
                 line("waiting", g_strdup("nothing"));
-        (void)g_variant_lookup(all, "Running", "(uttt)", &code, &client, &elapsed, &limit_us);
-        if (code == 0) {
+        if (running.code == 0) {
                 line("running", g_strdup("nothing"));
                 return;
         }
-        name = format_command(code);
-        who = describe_client(ctl, client);
-        since = format_us(elapsed);
-        limit = format_us(limit_us);
+        name = format_command(running.code);
+        who = describe_client(ctl, running.client);
+        since = format_us(running.elapsed_us);
+        limit = format_us(running.limit_us);
         text = g_strdup_printf("%s of %s, for %s of %s at most%s", name, who, since, limit,
-                               elapsed > LATE_US ? ": late" : "");
-        line("running", format_colour(elapsed > LATE_US ? COLOUR_RED : COLOUR_NONE, text));
+                               running.late ? ": late" : "");
+        line("running", format_colour(running.late ? COLOUR_RED : COLOUR_NONE, text));
 }
 
 static void print_counters(GVariant *counters) {
@@ -151,22 +147,13 @@ static void print_counters(GVariant *counters) {
 }
 
 static void print_latency(GVariant *all, const char *title, const char *name) {
-        g_autoptr(GVariant) latencies = g_variant_lookup_value(all, "Latencies", G_VARIANT_TYPE("a{s(tat)}"));
-        g_autoptr(GVariant) bounds = g_variant_lookup_value(all, "Buckets", G_VARIANT_TYPE("at"));
-        g_autoptr(GVariant) latency = g_variant_lookup_value(latencies, name, G_VARIANT_TYPE("(tat)"));
-        g_autoptr(GVariant) buckets = latency ? g_variant_get_child_value(latency, 1) : NULL;
         g_autofree char *median = NULL, *most = NULL;
-        const guint64 *counts, *limits;
-        gsize n_counts, n_limits;
+        Latency latency;
 
-        if (!buckets || !bounds)
+        if (!dict_latency(all, name, &latency))
                 return;
-        counts = g_variant_get_fixed_array(buckets, &n_counts, sizeof(*counts));
-        limits = g_variant_get_fixed_array(bounds, &n_limits, sizeof(*limits));
-        if (n_counts != n_limits + 1)
-                return;
-        median = format_us(format_quantile(counts, n_counts, limits, 0.5));
-        most = format_us(format_quantile(counts, n_counts, limits, 0.99));
+        median = format_us(format_quantile(latency.counts, latency.n_buckets, latency.bounds, 0.5));
+        most = format_us(format_quantile(latency.counts, latency.n_buckets, latency.bounds, 0.99));
         line(title, g_strdup_printf("half within %s, 99 %% within %s", median, most));
 }
 

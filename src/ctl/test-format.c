@@ -86,10 +86,47 @@ static void test_dictionaries(void **state) {
         assert_string_equal(dict_text(dict, "none"), "");
 }
 
+static bool latency_of(const char *text, Latency *ret_latency) {
+        g_autoptr(GVariant) all = g_variant_ref_sink(g_variant_new_parsed(text));
+
+        return dict_latency(all, "tpm", ret_latency);
+}
+
+static void test_what_has_parts(void **state) {
+        g_autoptr(GVariant) all = g_variant_ref_sink(
+                g_variant_new_parsed("{'Running': <(uint32 379, uint64 4, uint64 1000001, uint64 9)>}"));
+        g_autoptr(GVariant) none = g_variant_ref_sink(g_variant_new_parsed("{'Running': <true>}"));
+        Running running = dict_running(all);
+        Latency latency;
+
+        assert_int_equal(running.code, 379);
+        assert_int_equal(running.client, 4);
+        assert_int_equal(running.limit_us, 9);
+        assert_true(running.late);
+        assert_int_equal(dict_running(none).code, 0);
+        assert_false(dict_running(none).late);
+
+        assert_true(
+                latency_of("{'Buckets': <[uint64 5]>, 'Latencies': <{'tpm': (uint64 7, [uint64 1, 2])}>}", &latency));
+        assert_int_equal(latency.sum_us, 7);
+        assert_int_equal(latency.n_buckets, 2);
+        assert_int_equal(latency.counts[1], 2);
+        assert_int_equal(latency.bounds[0], 5);
+        assert_false(latency_of("{'Buckets': <[uint64 5]>, 'Latencies': <{'tpm': (uint64 7, [uint64 1])}>}", &latency));
+        assert_false(
+                latency_of("{'Buckets': <[uint64 5]>, 'Latencies': <{'x': (uint64 7, [uint64 1, 2])}>}", &latency));
+        assert_false(latency_of("{'Buckets': <'x'>, 'Latencies': <{'tpm': 'x'}>}", &latency));
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_durations), cmocka_unit_test(test_text),  cmocka_unit_test(test_shares_and_names),
-                cmocka_unit_test(test_quantiles), cmocka_unit_test(test_units), cmocka_unit_test(test_dictionaries),
+                cmocka_unit_test(test_durations),
+                cmocka_unit_test(test_text),
+                cmocka_unit_test(test_shares_and_names),
+                cmocka_unit_test(test_quantiles),
+                cmocka_unit_test(test_units),
+                cmocka_unit_test(test_dictionaries),
+                cmocka_unit_test(test_what_has_parts),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

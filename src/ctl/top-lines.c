@@ -68,22 +68,9 @@ typedef struct Rates {
 } Rates;
 
 static double latency_sum(GVariant *status, const char *name) {
-        g_autoptr(GVariant) latencies =
-                status ? g_variant_lookup_value(status, "Latencies", G_VARIANT_TYPE("a{s(tat)}")) : NULL;
-        g_autoptr(GVariant) latency = latencies ? g_variant_lookup_value(latencies, name, NULL) : NULL;
-        guint64 sum = 0;
+        Latency latency;
 
-        if (latency)
-                g_variant_get_child(latency, 0, "t", &sum);
-        return (double)sum;
-}
-
-static uint64_t running_us(GVariant *status) {
-        guint64 client = 0, elapsed = 0, limit = 0;
-        guint32 code = 0;
-
-        (void)g_variant_lookup(status, "Running", "(uttt)", &code, &client, &elapsed, &limit);
-        return elapsed;
+        return status && dict_latency(status, name, &latency) ? (double)latency.sum_us : 0;
 }
 
 static Rates rates_of(const TopModel *model) {
@@ -111,7 +98,7 @@ static Rates rates_of(const TopModel *model) {
         rates.evictions = (double)top_growth(before, after, "evictions") / seconds;
         rates.busy = MAX((latency_sum(now, "tpm") - latency_sum(then, "tpm")) / 1e6 / seconds, 0);
         /* What is not over is not in the sum. */
-        rates.busy = MAX(rates.busy, MIN((double)running_us(now) / 1e6 / seconds, 1));
+        rates.busy = MAX(rates.busy, MIN((double)dict_running(now).elapsed_us / 1e6 / seconds, 1));
         hits = top_growth(before, after, "hits");
         misses = top_growth(before, after, "misses");
         if (hits + misses > 0)
@@ -162,26 +149,21 @@ static TopLine *line_of_gap(GVariant *status) {
         return line;
 }
 
-#define LATE_US 1000000
-
 static TopLine *line_of_running(GVariant *status) {
-        g_autofree char *command = NULL, *since = NULL, *limit = NULL;
-        guint64 client = 0, elapsed = 0, limit_us = 0;
+        Running running = dict_running(status);
+        g_autofree char *command = format_command(running.code);
+        g_autofree char *since = format_us(running.elapsed_us);
+        g_autofree char *limit = format_us(running.limit_us);
         TopLine *line = line_new();
-        guint32 code = 0;
 
-        (void)g_variant_lookup(status, "Running", "(uttt)", &code, &client, &elapsed, &limit_us);
         add_title(line, "Running");
-        if (code == 0) {
+        if (running.code == 0) {
                 add(line, COLOUR_NONE, "nothing");
                 return line;
         }
-        command = format_command(code);
-        since = format_us(elapsed);
-        limit = format_us(limit_us);
-        add(line, elapsed > LATE_US ? COLOUR_RED : COLOUR_NONE, "%s%s", elapsed > LATE_US ? "late: " : "", command);
-        if (client > 0)
-                add(line, COLOUR_NONE, " of client %" PRIu64, client);
+        add(line, running.late ? COLOUR_RED : COLOUR_NONE, "%s%s", running.late ? "late: " : "", command);
+        if (running.client > 0)
+                add(line, COLOUR_NONE, " of client %" PRIu64, running.client);
         add(line, COLOUR_NONE, " for %s of %s at most", since, limit);
         return line;
 }

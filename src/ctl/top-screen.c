@@ -306,10 +306,10 @@ static void key_in_delay(Screen *screen, int key) {
                 screen->typed[n + 1] = '\0';
         } else if (key == '\n' || key == '\r' || key == KEY_ENTER) {
                 delay = g_ascii_strtod(screen->typed, NULL);
-                if (delay >= 0.1 && delay <= 3600)
+                if (top_delay_is_good(delay))
                         screen->delay = delay;
                 else
-                        say(screen, g_strdup("a delay is from 0.1 to 3600 s"));
+                        say(screen, g_strdup(TOP_DELAY_WRONG));
                 screen->mode = MODE_TABLE;
         } else {
                 screen->mode = MODE_TABLE;

@@ -12,6 +12,12 @@ typedef struct TopOptions {
         int iterations; /* 0: until it is ended */
 } TopOptions;
 
+#define TOP_DELAY_WRONG "a delay is from 0.1 to 3600 s"
+
+static inline bool top_delay_is_good(double delay) {
+        return delay >= 0.1 && delay <= 3600;
+}
+
 int top_screen_run(Ctl *ctl, const TopOptions *options); /* Return: exit code */
 
 bool top_look(Ctl *ctl, TopLook *ret_look, GError **error); /* top.c */

@@ -12,8 +12,6 @@
 
 /* Calls are waited for: a daemon that does not answer keeps keys waiting for so long. */
 #define TIMEOUT_MS 2000
-#define DELAY_MIN 0.1
-#define DELAY_MAX 3600.0
 #define BATCH_WIDTH 200
 
 /* What may not be asked is left out. Return: false with @error: nobody answers. */
@@ -117,8 +115,8 @@ static int run(Ctl *ctl, int argc, char **argv) {
 
         if (!ctl_parse(&verb_top, entries, &argc, &argv, &code))
                 return code;
-        if (options.delay < DELAY_MIN || options.delay > DELAY_MAX || options.iterations < 0) {
-                g_printerr("tabrmctl: a delay is from 0.1 to 3600 s; see tabrmctl top --help\n");
+        if (!top_delay_is_good(options.delay) || options.iterations < 0) {
+                g_printerr("tabrmctl: " TOP_DELAY_WRONG "; see tabrmctl top --help\n");
                 return EX_USAGE;
         }
         ctl->timeout_ms = TIMEOUT_MS;
