@@ -134,12 +134,12 @@ void connection_answer(Connection *connection, const uint8_t *bytes, size_t n_by
         TpmReader reader = TPM_READER(bytes, n_bytes);
 
         connection_count(connection, tpm_read_header(&reader).code);
-        if (connection->broker->record && !connection->closed)
-                connection_record(connection, bytes, n_bytes);
         if (connection->closed) {
                 connection_destroy(connection);
                 return;
         }
+        if (connection->broker->record)
+                connection_record(connection, bytes, n_bytes);
         if (connection->broker->phase >= BROKER_STOPPING)
                 connection_close_space(connection);
         connection->ops->reply(connection->userdata, bytes, n_bytes);
