@@ -290,14 +290,10 @@ enum {
 
 bool rm_renew_oldest(Rm *rm, RmJob *job) {
         uint32_t i = rm_session_oldest(rm);
-        uint64_t newest = 0;
 
-        for (uint32_t k = 0; k < rm->n_sessions_used; k++)
-                if (rm->sessions[k].sequence > newest)
-                        newest = rm->sessions[k].sequence;
         /* Once a tick: a TPM whose numbers make no sense must not keep us at it. */
         if (i == RM_NONE || rm->sessions[i].renewed == rm->tick || rm->gap < 4 ||
-            newest - rm->sessions[i].sequence < rm->gap / 4 * 3)
+            rm_session_newest(rm) - rm->sessions[i].sequence < rm->gap / 4 * 3)
                 return false;
         rm->sessions[i].renewed = rm->tick;
         rm_push(job, RM_OP_REGAP, i);

@@ -26,15 +26,6 @@ static bool kind_of(const RmSession *session, RmKind *ret_kind) {
         }
 }
 
-static uint64_t newest_sequence(const Rm *rm) {
-        uint64_t newest = 0;
-
-        for (uint32_t i = 0; i < rm->n_sessions_used; i++)
-                if (rm->sessions[i].sequence > newest)
-                        newest = rm->sessions[i].sequence;
-        return newest;
-}
-
 /* What the number of a session that is loaded, or whose context we never saw, would say is nothing. */
 static uint64_t gap_of(const RmSession *session, uint64_t newest) {
         bool saved = session->residency == RM_ABSENT && session->copy.first != RM_NONE;
@@ -43,7 +34,7 @@ static uint64_t gap_of(const RmSession *session, uint64_t newest) {
 }
 
 void rm_report(const Rm *rm, RmReport *ret_report) {
-        uint64_t newest = newest_sequence(rm);
+        uint64_t newest = rm_session_newest(rm);
 
         *ret_report = (RmReport){
                 .n_objects = rm->n_objects,
@@ -74,7 +65,7 @@ void rm_report(const Rm *rm, RmReport *ret_report) {
 }
 
 bool rm_report_session(const Rm *rm, uint32_t *at, RmSessionReport *ret_report) {
-        uint64_t newest = newest_sequence(rm);
+        uint64_t newest = rm_session_newest(rm);
 
         while (*at < rm->n_sessions_used) {
                 const RmSession *session = &rm->sessions[(*at)++];

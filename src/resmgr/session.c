@@ -244,6 +244,15 @@ bool rm_session_keep_token(Rm *rm, uint32_t i) {
         return true;
 }
 
+uint64_t rm_session_newest(const Rm *rm) {
+        uint64_t newest = 0;
+
+        for (uint32_t i = 0; i < rm->n_sessions_used; i++)
+                if (rm->sessions[i].sequence > newest)
+                        newest = rm->sessions[i].sequence;
+        return newest;
+}
+
 uint32_t rm_session_oldest(Rm *rm) {
         uint32_t oldest = RM_NONE;
 

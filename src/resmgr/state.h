@@ -326,6 +326,7 @@ void rm_session_doom(Rm *rm, uint32_t session);   /* to be flushed; no longer it
 void rm_session_spare(Rm *rm, uint32_t session);  /* doom it to make room, and count that */
 bool rm_session_keep_copy(Rm *rm, uint32_t session, const uint8_t *bytes, size_t n_bytes);
 bool rm_session_keep_token(Rm *rm, uint32_t session); /* the copy becomes what its client holds */
+uint64_t rm_session_newest(const Rm *rm);             /* the highest sequence of all */
 uint32_t rm_session_oldest(Rm *rm);                   /* saved, with a copy, lowest sequence; or RM_NONE */
 
 /* The saved session that can best be spared when session handles run out; or RM_NONE. */
