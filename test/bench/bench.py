@@ -126,9 +126,11 @@ class Subjects:
         stack.callback(peer.stop)
         self.peer = "%s/libtss2-tcti-tabrmd.so.0:bus_type=session" % peer.library
 
-        ours = harness.Ours(folder, swtpm("ours-tpm").conf, bus=self.bus, options=["--dbus-name", OURS_NAME, "--manager=%s/manager.sock" % folder])
+        self.manager = "%s/manager.sock" % folder
+        ours = harness.Ours(folder, swtpm("ours-tpm").conf, bus=self.bus,
+                            options=["--dbus-name", OURS_NAME, "--manager=" + self.manager])
         stack.callback(ours.stop)
-        self.path, self.manager = ours.socket, "%s/manager.sock" % folder
+        self.path = ours.socket
         self.ours = "unix:" + ours.socket
         library = ours.library / "libtss2-tcti-tabrmd.so.0"
         self.ours_library = "%s:socket=%s" % (library, ours.socket)
