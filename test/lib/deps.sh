@@ -7,14 +7,14 @@ packages_run=(gcc libc6-dev meson ninja-build pkg-config libglib2.0-dev libjson-
         python3 swtpm tpm2-tools)
 # shellcheck disable=SC2034
 packages_check=("${packages_run[@]}" apparmor binutils clang clang-format dbus-daemon fish gcc-s390x-linux-gnu
-        libc6-dev-s390x-cross libclang-rt-14-dev libcmocka-dev libssl-dev libtss2-tcti-cmd0 man-db mandoc musl-tools openssl
+        libc6-dev-s390x-cross libclang-rt-dev libcmocka-dev libssl-dev libtss2-tcti-cmd0 man-db mandoc musl-tools openssl
         python3-gi qemu-user selinux-policy-dev shellcheck socat strace systemd tmux tshark valgrind zsh)
 
 # shellcheck disable=SC2034
 packages_vm=(busybox-static cpio gcc kmod libc6-dev make qemu-system-x86 swtpm tpm2-tools xz-utils)
 
 # shellcheck disable=SC2034
-packages_deb=(codespell debhelper dpkg-dev git lintian mmdebstrap "${packages_check[@]}")
+packages_deb=(build-essential codespell debhelper dpkg-dev git lintian mmdebstrap "${packages_check[@]}")
 
 is_installed() {
         [ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null)" = "ii " ]
