@@ -1,11 +1,19 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
 """
-Counts the cases of meson's test logs and of a list of steps ("ok NAME" or "not ok NAME"), and says so in one last line.
+Counts what a list of steps says, and prints the sum as the last line: "N passed, N failed, N skipped".
 
-    count.py STEPS TESTLOG...
+    count.py STEPS [TAP]    TAP: a file for all results, one line each
 
-A skipped case counts as failed: where this runs, everything has to be there.
+A line of STEPS is one of
+
+    ok NAME
+    not ok NAME
+    ok NAME # SKIP REASON
+    log KIND LOG LIST NAME    LOG has results of its own; LIST has the names that it should have
+
+KIND is "tap", or "meson" for meson's testlog.json. A name of LIST without a result counts as failed: the program ended
+before, or was never started.
 """
 
 import json
@@ -13,46 +21,89 @@ import pathlib
 import re
 import sys
 
-
-def cases_of(test):
-    """-> (name of the case, passed) of a program that speaks TAP or is made with cmocka"""
-    text = (test.get("stdout") or "") + "\n" + (test.get("stderr") or "")
-    tap = re.findall(r"^(not )?ok \d+(?: - )?([^#\n]*)(#.*)?$", text, re.M)
-    if tap:
-        return [(name.strip(), not bad and "SKIP" not in directive.upper()) for bad, name, directive in tap]
-    started = re.findall(r"^\[ RUN      \] (\S+)", text, re.M)
-    passed = set(re.findall(r"^\[       OK \] (\S+)", text, re.M))
-    return [(name, name in passed) for name in started]
+PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
+TAP = re.compile(r"^(not )?ok\b(?: \d+)?(?: - | )?([^#\n]*)(?:# *(.*))?$", re.M)
+CMOCKA = re.compile(r"\[ +(RUN|OK|FAILED|SKIPPED|ERROR) +\] (\S+)")
 
 
-def read(path):
-    build = pathlib.Path(path).parent.parent.name
-    try:
-        lines = pathlib.Path(path).read_text().splitlines()
-    except OSError as error:
-        yield "%s: %s" % (path, error), False
-        return
-    for line in lines:
+def tap_cases(text):
+    """-> [(name, result, reason)]"""
+    found = []
+    for bad, name, directive in TAP.findall(text):
+        skip = re.match(r"SKIP\S*\s*(.*)", directive, re.I)
+        found.append((name.strip(), FAILED if bad else SKIPPED if skip else PASSED, skip[1] if skip else ""))
+    return found
+
+
+def cmocka_cases(text):
+    """The reason for a skip is the line before it."""
+    results, running, before = {}, None, ""
+    for line in text.splitlines():
+        match = CMOCKA.match(line)
+        word, name = (match[1], match[2]) if match else ("", "")
+        if word == "RUN":
+            running = name
+            results[name] = FAILED, ""  # until it says otherwise
+        elif word and name == running:
+            result = {"OK": PASSED, "SKIPPED": SKIPPED}.get(word, FAILED)
+            results[name] = result, before if result == SKIPPED else ""
+            running = None
+        before = line.strip()
+    return [(name, *result) for name, result in results.items()]
+
+
+def meson_cases(text, wanted):
+    """-> the same, of each test that meson has run"""
+    seen = set()
+    for line in text.splitlines():
         test = json.loads(line)
-        name = "%s: %s" % (build, test["name"])
-        cases = cases_of(test)
-        yield from (("%s: %s" % (name, case), passed) for case, passed in cases)
-        if not cases or (test["result"] != "OK" and all(passed for _, passed in cases)):
-            yield "%s: %s" % (name, test["result"]), test["result"] == "OK"
-    if not lines:
-        yield "%s: nothing ran" % path, False
+        name = test["name"].rpartition(" / ")[2]
+        seen.add(name)
+        output = (test.get("stdout") or "") + "\n" + (test.get("stderr") or "")
+        cases = tap_cases(output) or cmocka_cases(output)
+        yield from (("%s: %s" % (name, case), result, reason) for case, result, reason in cases)
+        if test["result"] == "SKIP" and not cases:
+            yield name, SKIPPED, (output.strip().splitlines() or ["no reason"])[-1]
+        elif not cases or (test["result"] not in ("OK", "SKIP") and all(case[1] != FAILED for case in cases)):
+            yield "%s: %s" % (name, test["result"]), PASSED if test["result"] == "OK" else FAILED, ""
+    yield from ((name + ": did not run", FAILED, "") for name in wanted if name not in seen)
 
 
-def main(steps, *logs):
-    results = [(line.removeprefix("not ").removeprefix("ok "), line.startswith("ok "))
-               for line in pathlib.Path(steps).read_text().splitlines()]
-    for log in logs:
-        results.extend(read(log))
-    failed = [name for name, passed in results if not passed]
-    for name in failed:
-        print("failed: " + name)
-    print("%d passed, %d failed" % (len(results) - len(failed), len(failed)))
-    sys.exit(1 if failed or not results else 0)
+def log_cases(kind, log, names):
+    text = pathlib.Path(log).read_text(errors="replace") if pathlib.Path(log).exists() else ""
+    lines = pathlib.Path(names).read_text().splitlines() if pathlib.Path(names).exists() else []
+    wanted = [line.rpartition(" / ")[2].strip() for line in lines if line.strip()]
+    if kind == "meson":
+        cases = list(meson_cases(text, wanted))
+    else:
+        cases = tap_cases(text)
+        seen = {name for name, _, _ in cases}
+        cases += [(name + ": did not run", FAILED, "") for name in wanted if name not in seen]
+    return cases or [("nothing ran", FAILED, "")]
+
+
+def all_cases(steps):
+    for line in pathlib.Path(steps).read_text().splitlines():
+        if line.startswith("log "):
+            _, kind, log, names, name = line.split(" ", 4)
+            yield from (("%s: %s" % (name, case), result, reason) for case, result, reason in log_cases(kind, log, names))
+        else:
+            yield from tap_cases(line)
+
+
+def main(steps, tap=None):
+    cases = list(all_cases(steps))
+    if tap:
+        marks = {PASSED: "ok", FAILED: "not ok", SKIPPED: "ok"}
+        pathlib.Path(tap).write_text("".join("%s - %s%s\n" % (
+            marks[result], name.replace("#", "no. "), " # SKIP " + reason if result == SKIPPED else "")
+            for name, result, reason in cases))
+    for name, result, reason in cases:
+        if result != PASSED:
+            print("%s: %s%s" % (result, name, " (%s)" % reason if reason else ""))
+    count = {wanted: sum(result == wanted for _, result, _ in cases) for wanted in (PASSED, FAILED, SKIPPED)}
+    print("%d passed, %d failed, %d skipped" % tuple(count.values()))
+    sys.exit(1 if count[FAILED] or not cases else 0)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ id.
     TABRMD_PROMTOOL of the distribution's prometheus, unpacked by fetch-peer.sh; by default in prometheus/ there
     TABRMD_DOOR     "bus": the daemon under test has no socket, and clients come by D-Bus
     TABRMD_TPM      "device": the TPM is /dev/tpm0 of a virtual machine, where one can be enough (test/lib/device.py)
+    TABRMD_ALL_TOOLS a test for which a program is missing fails, and is not skipped
     TABRMD_SUBJECT  "peer": run the tests against tpm2-abrmd 3.0 instead, to see them fail where it does
 """
 
@@ -32,8 +33,9 @@ import tcti
 import tpm
 from device import IS_DEVICE, Device
 # Some of these are for those who import this.
-from process import HANG, TICKS, Process, can_connect, children, clean_env, runs, wait_until  # noqa: F401
+from process import ALL_TOOLS, HANG, TICKS, MissingTool, Process, can_connect, children, clean_env, runs, wait_until  # noqa: F401
 from tpms import BUILD, FakeTpm, Swtpm, TcpSwtpm  # noqa: F401
+
 LIBRARY = pathlib.Path(os.environ.get("TABRMD_LIBRARY", BUILD / "src/tcti")).absolute()
 PEER = pathlib.Path(os.environ.get("TABRMD_PEER", BUILD / "peer")).absolute()
 BY_BUS = os.environ.get("TABRMD_DOOR") == "bus"
@@ -48,7 +50,10 @@ SANITIZER_WORDS = ("AddressSanitizer", "LeakSanitizer", "runtime error:", "Undef
 
 
 def peer_library():
-    return next(iter(PEER.glob("usr/lib/*/libtss2-tcti-tabrmd.so.0"))).parent
+    found = list(PEER.glob("usr/lib/*/libtss2-tcti-tabrmd.so.0"))
+    if not found:
+        raise MissingTool("there is no tpm2-abrmd 3.0: see test/lib/fetch-peer.sh")
+    return found[0].parent
 
 
 BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
@@ -199,6 +204,7 @@ class Peer(Broker):
     binary = PEER / "usr/sbin/tpm2-abrmd"
 
     def argv(self, conf, unix, options):
+        peer_library()
         return [self.binary, "--tcti=" + conf, "--session", *self.root_option(), *options]
 
     @property
@@ -348,7 +354,25 @@ class TapResult(unittest.TestResult):
     def __init__(self):
         super().__init__()
         self.number = 0
-        self.bad = {}
+
+    @staticmethod
+    def _missing(error):
+        """-> which program is missing, where that is the error; None in ./check, which has installed all of them"""
+        if isinstance(error, FileNotFoundError) and error.filename and not shutil.which(error.filename):
+            error = MissingTool("there is no %s" % error.filename) if "/" not in str(error.filename) else error
+        return str(error) if isinstance(error, MissingTool) and not ALL_TOOLS else None
+
+    def addError(self, test, err):
+        if reason := self._missing(err[1]):
+            self.addSkip(test, reason)
+        else:
+            super().addError(test, err)
+
+    def addSubTest(self, test, subtest, err):
+        if reason := err and self._missing(err[1]):
+            self.addSkip(test, reason)
+        else:
+            super().addSubTest(test, subtest, err)
 
     def stopTest(self, test):
         super().stopTest(test)
@@ -362,12 +386,32 @@ class TapResult(unittest.TestResult):
             print("--- " + name, text, sep="\n", file=sys.stderr)
 
 
-def main():
-    """Runs the module's tests, or those named: TAP on standard output."""
+def all_tests(suite):
+    for test in suite:
+        yield from all_tests(test) if isinstance(test, unittest.TestSuite) else [test]
+
+
+def main(skip=None):
+    """
+    Runs the module's tests, or those named: TAP on standard output. With --list it prints their names instead.
+
+    skip: the reason why none can run
+    """
     names = sys.argv[1:]
     module = sys.modules["__main__"]
     loader = unittest.TestLoader()
+    listed = names[:1] == ["--list"]
+    names = names[listed:]
     suite = loader.loadTestsFromNames(names, module) if names else loader.loadTestsFromModule(module)
+    if listed:
+        print("\n".join(test.id().partition(".")[2] for test in all_tests(suite)))
+        return
+    if skip:
+        tests = list(all_tests(suite))
+        for n, test in enumerate(tests):
+            print("ok %d - %s # SKIP %s" % (n + 1, test.id().partition(".")[2], skip))
+        print("1..%d" % len(tests))
+        return
     result = TapResult()
     try:
         suite.run(result)

@@ -1,17 +1,56 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Processes that tests start, wait for and end, by process id."""
+"""Processes that tests start, wait for and end, by process id; and the programs and privileges that they need."""
 
 import contextlib
+import functools
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import time
+import unittest
 
 import tpm
 
 HANG = 60  # seconds after which something is said to hang; nothing that works comes near it
 TICKS = os.sysconf("SC_CLK_TCK")
+ALL_TOOLS = bool(os.environ.get("TABRMD_ALL_TOOLS"))  # ./check has installed every program: a missing one is a failure
+
+
+class MissingTool(Exception):
+    """A program that is not installed; TapResult skips the test, except in ./check."""
+
+
+def find_tool(program):
+    """Raises MissingTool where a program that is named without a folder is not installed."""
+    if "/" not in str(program) and not shutil.which(program):
+        raise MissingTool("there is no %s" % program)
+
+
+@functools.cache
+def refusal(*argv):
+    """Tries a command. -> "" where it succeeds, otherwise its reason"""
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=HANG, check=False)
+    except OSError as error:
+        return str(error)
+    if done.returncode == 0:
+        return ""
+    return ([line for line in done.stderr.splitlines() if line.strip()] or ["%s ends with %d" % (argv[0], done.returncode)])[-1]
+
+
+def needs(*argv):
+    """Decorates tests that need a privilege: they are skipped where this harmless command, which needs it too, is refused."""
+    reason = refusal(*argv)
+    return unittest.skipIf(reason, reason)
+
+
+# Namespaces and mounts of one's own, as the tests use them; another user's identity; looking into another process.
+MOUNT = ["unshare", *["-r"] * (os.geteuid() != 0), "-m", "sh", "-ec", "mount -t tmpfs tmpfs /mnt"]
+PID_NAMESPACE = ["unshare", *["-r"] * (os.geteuid() != 0), "-p", "-f", "--kill-child", "true"]
+OTHER_USER = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "true"]
+TRACE = ["strace", "-f", "-o", "/dev/null", "true"]
 
 
 def wait_until(condition, what, process=None, timeout=HANG):
@@ -36,6 +75,7 @@ def as_user(user):
 def run(*argv, user=None, check=True, **keywords):
     """-> CompletedProcess, with text. One that fails raises, with all that it said, unless check is false."""
     keywords = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": HANG * 10, **keywords}
+    find_tool(argv[0])
     argv = [str(a) for a in (*as_user(user), *argv)]
     done = subprocess.run(argv, text=True, errors="replace", check=False, **keywords)
     if check and done.returncode:
@@ -58,6 +98,7 @@ class Process:
     """A child with its output in a file. It ends with us, however we end, but not on a Ctrl-C that is meant for us."""
 
     def __init__(self, name, argv, log, env=None):
+        find_tool(argv[0])
         self.name = name
         self.log = pathlib.Path(log)
         with open(self.log, "ab") as output:
@@ -100,11 +141,18 @@ class Process:
         raise RuntimeError("no VmRSS")
 
 
+@functools.cache
+def can_detect_leaks():
+    """LeakSanitizer wants to trace its process, which ordinary users may not do with the daemon, and some containers forbid."""
+    program = pathlib.Path(os.environ.get("TABRMD_BUILD", "build"), "src/daemon/tpm2-abrmd").absolute()
+    return os.geteuid() == 0 and not refusal("env", "ASAN_OPTIONS=detect_leaks=1", str(program), "--version")
+
+
 def clean_env(**more):
     """Nothing of whoever runs the tests, and above all not the way to their bus or TPM."""
     env = {k: v for k, v in os.environ.items()
            if not k.startswith(("DBUS_", "TPM2", "TSS2", "TCTI", "TABRMD_", "LD_", "NOTIFY_", "XDG_"))}
-    env.update(LC_ALL="C", ASAN_OPTIONS="quarantine_size_mb=1:detect_leaks=%d" % (os.geteuid() == 0),
+    env.update(LC_ALL="C", ASAN_OPTIONS="quarantine_size_mb=1:detect_leaks=%d" % can_detect_leaks(),
                UBSAN_OPTIONS="print_stacktrace=1")
     env["DBUS_SYSTEM_BUS_ADDRESS"] = env["DBUS_SESSION_BUS_ADDRESS"] = "unix:path=/nonexistent"
     env.update(more)
