@@ -2,10 +2,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Builds the packages, source and binary, below DIR, out of the files that git knows, as they are in the work tree.
 # DEB_BUILD_OPTIONS=nocheck leaves the tests out.
+#
+#     make-deb.sh [--source] DIR    --source: only what they are built of
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
-dir=$(realpath -m "${1:?usage: make-deb.sh DIR}")
+source_only=
+[ "${1:-}" = --source ] && source_only=1 && shift
+dir=$(realpath -m "${1:?usage: make-deb.sh [--source] DIR}")
 version=$(dpkg-parsechangelog -S Version)
 upstream=${version%-*}
 source=$dir/tpm2-abrmd-$upstream
@@ -19,4 +23,4 @@ git ls-files -z -- . ':!debian' |
 tar -C "$dir" -xf "$dir/tpm2-abrmd_$upstream.orig.tar.gz"
 git ls-files -z -- debian | tar --null -T - -cf - | tar -C "$source" -xf -
 cd "$source"
-dpkg-buildpackage --no-sign
+[ -n "$source_only" ] || dpkg-buildpackage --no-sign

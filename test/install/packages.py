@@ -3,7 +3,9 @@
 The packages in a fresh root of the distribution, over its own tpm2-abrmd 3.0 and alone, and programs of the
 distribution that use a TPM, unchanged, with them. It needs to be root, and once a day the network.
 
-    packages.py DEBS DIR [CLASS[.TEST]...]    DEBS: a folder with them; DIR: where a root is kept between runs
+    packages.py RELEASE DEBS DIR [CLASS[.TEST]...]
+
+DEBS: a folder with them; DIR: where a root of the release is kept between runs
 """
 
 import functools
@@ -210,10 +212,17 @@ if harness.IS_PEER:  # it has no socket, and its packages are those of the root
 
 def main():
     global BASE, LAYERS
-    root.enter_namespaces()
-    DEBS.extend(sorted(pathlib.Path(sys.argv[1]).absolute().glob("*.deb")))
-    BASE = root.make_base(pathlib.Path(sys.argv[2]).absolute())
-    del sys.argv[1:3]
+    if sys.argv[1] == "--list":
+        harness.main()
+        return
+    reason = root.enter_namespaces()
+    release, debs, folder = sys.argv[1:4]
+    del sys.argv[1:4]
+    if reason:
+        harness.main(skip=reason)
+        return
+    DEBS.extend(sorted(pathlib.Path(debs).absolute().glob("*.deb")))
+    BASE = root.make_base(pathlib.Path(folder).absolute(), release, root.INSTALLED)
     with root.make_layers() as LAYERS:
         harness.main()
 

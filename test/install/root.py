@@ -8,6 +8,7 @@ with us.
 import contextlib
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -15,51 +16,70 @@ import tempfile
 import time
 
 import harness
-from process import as_user, run
+from process import as_user, refusal, run
 
 PEER_PACKAGES = ["libtss2-tcti-tabrmd-dev", "libtss2-tcti-tabrmd0", "tpm2-abrmd"]
 APPLICATIONS = ["clevis", "clevis-tpm2", "dbus", "libtpm2-pkcs11-1", "libtpm2-pkcs11-tools", "opensc",
                 "openssh-client", "openssl", "python3-tpm2-pytss", "systemd", "tpm2-openssl", "tpm2-tools"]
 NEEDED = ["libjson-glib-1.0-0", "libncursesw6", "libtss2-rc0"]  # by our packages, where there is no network
-BOOTED = ["kmod", "swtpm", "systemd-sysv", "udev"]  # what test/vm/units.py needs besides, where it is a machine's root
+BOOTED = ["dbus-daemon", "kmod", "swtpm", "systemd-sysv", "udev"]  # what test/vm/units.py needs besides
 APT_OPTIONS = ["Acquire::http", "Acquire::https", "Acquire::Check-Valid-Until", "Acquire::Check-Date"]
 MANAGER = "/run/tpm2-abrmd/manager.sock"
+INSTALLED = PEER_PACKAGES + APPLICATIONS + NEEDED + BOOTED
 DAY = 24 * 60 * 60
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 USERS = {"member": 1000, "outsider": 1001}  # the first is in group tss
 
 
+NAMESPACES = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+
+
 def enter_namespaces():
-    """Begins the program anew in its own: what it mounts is seen by nobody else, what it starts ends with it."""
-    if os.getpid() != 1:
-        os.execvp("unshare", ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable,
-                              *sys.argv])
+    """
+    Begins the program anew in its own: what it mounts is seen by nobody else, what it starts ends with it.
+
+    -> why it may not; "" when it is there
+    """
+    if os.getpid() == 1:
+        return ""
+    reason = refusal(*NAMESPACES, "sh", "-ec", "mount -t tmpfs tmpfs /mnt")
+    if not reason:
+        os.execvp("unshare", [*NAMESPACES, sys.executable, *sys.argv])
+    return reason
 
 
-def find_sources():
-    """-> the distribution's own sources, as this machine has them, as lines of a sources.list"""
+def own_release():
+    """-> the code name of this machine's release"""
+    return re.search(r"(?m)^VERSION_CODENAME=(\w+)", pathlib.Path("/etc/os-release").read_text())[1]
+
+
+def find_sources(release):
+    """-> the distribution's own sources, as this machine has them, for that release, as lines of a sources.list"""
     ask = ["apt-get", "indextargets", "--format", "deb $(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages",
            "Origin: Debian"]
     lines = run(*ask).stdout
     if not lines:
         run("apt-get", "-q", "update")
         lines = run(*ask).stdout
-    return "".join(sorted(set(lines.splitlines(True))))
+    own = own_release()
+    return "".join(sorted({re.sub(r" %s(?=[-/ ])" % own, " " + release, line) for line in lines.splitlines(True)}))
 
 
-def make_base(folder):
-    """-> the root below the layers, which is never changed. It is made anew every day."""
-    base, stamp = folder / "base", folder / "base.made-of"
-    sources, packages = find_sources(), ",".join(PEER_PACKAGES + APPLICATIONS + NEEDED + BOOTED)
-    if stamp.exists() and stamp.read_text() == sources + packages and time.time() - stamp.stat().st_mtime < DAY:
+def make_base(folder, release, packages, kind="", hooks=(), made_for=""):
+    """-> a root of the release, which is never changed but lies below layers. It is made anew every day."""
+    base, stamp = folder / (release + kind), folder / (release + kind + ".made-of")
+    sources, packages = find_sources(release), ",".join(packages)
+    made_of = "\n".join([sources, packages, *hooks, made_for])
+    if stamp.exists() and stamp.read_text() == made_of and time.time() - stamp.stat().st_mtime < DAY:
         return base
     stamp.unlink(missing_ok=True)
     shutil.rmtree(base, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     options = [line for line in run("apt-config", "dump", *APT_OPTIONS).stdout.splitlines() if not line.endswith(' "";')]
     run("mmdebstrap", "--mode=root", "--variant=minbase", "--skip=cleanup/apt/lists", "--dpkgopt=force-unsafe-io",
-        *("--aptopt=" + option for option in options), "--include=" + packages, "", base, "-", input=sources)
-    stamp.write_text(sources + packages)
+        *("--aptopt=" + option for option in options), *("--customize-hook=" + hook for hook in hooks),
+        *["--include=" + packages] * bool(packages), "", base, "-", input=sources)
+    stamp.write_text(made_of)
     return base
 
 
@@ -74,8 +94,8 @@ def make_layers():
             run("umount", "--lazy", folder)  # with all that is mounted below
 
 
-class Root:
-    """A layer over the base."""
+class Layer:
+    """A root over the base."""
 
     def __init__(self, base, layers):
         folder = pathlib.Path(tempfile.mkdtemp(dir=layers))
@@ -85,12 +105,11 @@ class Root:
         options = "lowerdir=%s,upperdir=%s,workdir=%s" % (base, upper, work)
         run("mount", "-t", "overlay", "-o", options, "overlay", self.path)
         run("mount", "-t", "proc", "proc", self.path / "proc")
+        # Terminals, but nothing else of this machine's /dev, where its own TPM would be.
+        run("mount", "-t", "devpts", "-o", "newinstance,ptmxmode=666", "devpts", self.path / "dev/pts")
         policy = self.path / "usr/sbin/policy-rc.d"
         policy.write_text("#!/bin/sh\nexit 101\n")  # packages start no services
         policy.chmod(0o755)
-        for user, uid in USERS.items():
-            self("useradd", "--uid", uid, "--create-home", user)
-        self("adduser", "--quiet", "member", "tss")
 
     def argv(self, *argv, user="root", cwd="/", env=()):
         """-> the command that runs it in there, by that user, with nothing of our environment"""
@@ -104,8 +123,22 @@ class Root:
         return run(*self.argv(*argv, env={"DEBIAN_FRONTEND": "noninteractive"}), stdin=subprocess.DEVNULL).stdout
 
     def succeeds(self, *argv):
+        """As root."""
         return subprocess.run(self.argv(*argv), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                               timeout=harness.HANG, check=False).returncode == 0
+
+    def has(self, name):
+        return os.path.lexists(self.path / name[1:])
+
+
+class Root(Layer):
+    """One with tpm2-abrmd 3.0 and programs that use a TPM in it, and users."""
+
+    def __init__(self, base, layers):
+        super().__init__(base, layers)
+        for user, uid in USERS.items():
+            self("useradd", "--uid", uid, "--create-home", user)
+        self("usermod", "--append", "--groups", "tss", "member")
 
     def install(self, debs):
         """As one does with packages that one has as files."""
@@ -120,9 +153,6 @@ class Root:
         """-> paths of the files, not folders, that belong to them"""
         names = {name for name in self("dpkg", "-L", *packages).splitlines() if name.startswith("/")}
         return {name for name in names if not (self.path / name[1:]).is_dir()}
-
-    def has(self, name):
-        return os.path.lexists(self.path / name[1:])
 
     def find(self, *conditions):
         """-> paths"""
