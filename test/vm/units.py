@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """
-The installed daemon under a real systemd, in a virtual machine whose root began with the distribution's tpm2-abrmd 3.0.
+The installed daemon under a real systemd, in a root that began with the distribution's tpm2-abrmd 3.0.
 
-TABRMD_DEBS: the folder with our packages. The chip of the machine is /dev/tpm0; further ones are made by the kernel's
-tpm_vtpm_proxy. What is done here goes with the machine.
+Systemd runs in a container (test/install/boot.py), with software TPMs. Kernel needs a virtual machine: its chip is
+/dev/tpm0, and further ones are made by the kernel's tpm_vtpm_proxy. TABRMD_DEBS is the folder with our packages. All that
+is done here is lost with the container or machine.
 """
 
 import contextlib
@@ -27,6 +28,8 @@ MANAGER = "/run/tpm2-abrmd/manager.sock"
 NAME, OBJECT, INTERFACE = "com.intel.tss2.Tabrmd", "/com/intel/tss2/Tabrmd/Tcti", "com.intel.tss2.TctiTabrmd"
 BY_SOCKET, BY_BUS = "tabrmd:socket=" + PATH, "tabrmd:bus_type=system"
 CHIP = "/dev/tpm0"
+UNIT_IN_ETC = pathlib.Path("/etc/systemd/system", SERVICE)
+EXAMPLE = pathlib.Path("/usr/share/doc/tpm2-abrmd/examples/simulator.conf")
 BEFORE = {}
 
 
@@ -62,19 +65,27 @@ def create_connection(name, check=True):
 def setUpModule():
     for user, groups in (("alice", "tss"), ("bob", "tss"), ("eve", "")):
         run("useradd", "--no-create-home", "--groups", groups, user)
-    # What an administrator of 3.0 has: the daemon runs, and a drop-in of his own.
+
+
+def run_swtpm(unit, server, ctrl):
+    """As a service, by user tss."""
+    run("systemd-run", "--unit=" + unit, "--uid=tss", "--property=RuntimeDirectory=" + unit, "swtpm", "socket", "--tpm2",
+        "--tpmstate", "dir=/run/" + unit, "--flags", "not-need-init,startup-clear", "--server", server, "--ctrl", ctrl)
+
+
+def upgrade():
+    """From a running tpm2-abrmd 3.0 to ours."""
     until_state(SERVICE, "active")
-    BEFORE["random"] = get_random(BY_BUS, check=False)
     BEFORE["version"] = run("tpm2-abrmd", "--version").stdout
+    BEFORE["random"] = get_random(BY_BUS, check=False)
     debs = pathlib.Path(os.environ["TABRMD_DEBS"])
     BEFORE["upgrade"] = run("dpkg", "--install", *debs.glob("tpm2-abrmd_*.deb"), *debs.glob("libtss2-tcti-tabrmd0_*.deb"),
                             check=False)
-    os.makedirs("/lib/modules", exist_ok=True)
-    run("mount", "--bind", os.environ["TABRMD_VM"] + "/kernel/lib/modules", "/lib/modules")
-    run("modprobe", "tpm_vtpm_proxy")
 
 
 class Units(harness.TestCase):
+    tcti = ""  # the option, where the TPM is not /dev/tpm0
+
     def setUp(self):
         super().setUp()
         self.addCleanup(self._show_journal)
@@ -103,6 +114,10 @@ class Units(harness.TestCase):
 
         self.addCleanup(remove)
 
+    def command_line(self, options=""):
+        """-> the text of a drop-in"""
+        return "[Service]\nExecStart=\nExecStart=/usr/sbin/tpm2-abrmd --wait %s %s\n" % (self.tcti, options)
+
     def client(self, path=PATH):
         client = tpm.Client(tpm.connect_unix(path))
         self.addCleanup(client.close)
@@ -112,20 +127,7 @@ class Units(harness.TestCase):
     def clients(*where, options=(), user=None):
         return json.loads(run("tabrmctl", "--json", *where, "clients", *options, user=user).stdout)
 
-    def start_vtpm(self, number):
-        """A further TPM: /dev/tpm<number>, which must be the next that is free."""
-        device = pathlib.Path("/dev/tpm%d" % number)
-        self.assertFalse(device.exists())
-        folder = self.folder / device.name
-        folder.mkdir()
-        swtpm = harness.Process("swtpm", ["swtpm", "chardev", "--tpm2", "--vtpm-proxy", "--tpmstate", "dir=%s" % folder],
-                                folder / "swtpm.log")
-        self.addCleanup(swtpm.end, signal.SIGKILL)
-        harness.wait_until(device.exists, "%s is there" % device, swtpm.popen)
-
-    # From 3.0 to ours
-
-    def test_upgrade_over_a_running_tpm2_abrmd_3(self):
+    def assertUpgraded(self):
         self.assertIn("3.0", BEFORE["version"])
         self.assertEqual(BEFORE["random"].returncode, 0, BEFORE["random"].stderr)
         self.assertEqual(BEFORE["upgrade"].returncode, 0, BEFORE["upgrade"].stdout + BEFORE["upgrade"].stderr)
@@ -133,6 +135,48 @@ class Units(harness.TestCase):
         self.assertEqual(systemctl("is-enabled", SERVICE, SOCKET).split(), ["enabled", "enabled"])
         self.assertEqual(systemctl("--failed", "--plain", "--no-legend"), "")
         self.assertFalse(os.path.exists("/etc/dbus-1/system.d/tpm2-abrmd.conf"))
+
+
+class Systemd(Units):
+    """What is the same with every TPM: here it is an swtpm with a Unix socket."""
+
+    tcti = "--tcti=swtpm:path=/run/chip/data"
+
+    @classmethod
+    def setUpClass(cls):
+        """
+        An administrator who uses 3.0 with a simulator has a copy of its unit, since no drop-in takes Requires= out. The
+        copy hides our unit; docs/MIGRATING.md says to remove it, and to use our drop-in.
+        """
+        run_swtpm("simulator", "type=tcp,port=2321,bindaddr=127.0.0.1", "type=tcp,port=2322,bindaddr=127.0.0.1")
+        run_swtpm("chip", "type=unixio,path=/run/chip/data", "type=unixio,path=/run/chip/data.ctrl")
+        systemctl("stop", SERVICE, check=False)  # which waits for its device
+        unit = pathlib.Path(shown(SERVICE, "FragmentPath")).read_text()
+        unit = re.sub("(?m)^(After|Requires)=dev-tpm0.device\n", "", unit)
+        UNIT_IN_ETC.write_text(re.sub("(?m)^(ExecStart=.*)$", r"\1 --tcti=swtpm:host=127.0.0.1,port=2321", unit))
+        systemctl("daemon-reload")
+        systemctl("start", SERVICE)
+        upgrade()
+        BEFORE["copied"] = shown(SERVICE, "FragmentPath"), get_random(BY_BUS, check=False)
+        UNIT_IN_ETC.unlink()
+        folder = pathlib.Path("/etc/systemd/system/%s.d" % SERVICE)
+        folder.mkdir()
+        run("cp", EXAMPLE, folder)
+        systemctl("daemon-reload")
+        systemctl("restart", SERVICE, SOCKET)
+        BEFORE["simulator"] = get_random(BY_SOCKET, check=False)
+        (folder / EXAMPLE.name).unlink()
+        (folder / "chip.conf").write_text(cls.command_line(cls))
+        systemctl("stop", "simulator.service")
+        systemctl("daemon-reload")
+
+    # From 3.0 to ours
+
+    def test_upgrade_over_a_running_tpm2_abrmd_3(self):
+        self.assertUpgraded()
+        path, random = BEFORE["copied"]
+        self.assertEqual((path, random.returncode), (str(UNIT_IN_ETC), 0), random.stderr)
+        self.assertEqual(BEFORE["simulator"].returncode, 0, BEFORE["simulator"].stderr)
 
     def test_installed_anew_the_socket_stays(self):
         inode, pid = os.stat(PATH).st_ino, shown(SERVICE, "MainPID")
@@ -188,7 +232,7 @@ class Units(harness.TestCase):
         self.assertLessEqual(float(re.search(r"exposure level for \S+ ([\d.]+)", exposure).group(1)), 1.5)
 
     def test_tells_two_users_apart(self):
-        self.drop_in(SERVICE, "[Service]\nExecStart=\nExecStart=/usr/sbin/tpm2-abrmd --wait --max-connections=8\n")
+        self.drop_in(SERVICE, self.command_line("--max-connections=8"))
         self.start_clean()
         hold = "import socket, sys\nall = [socket.socket(socket.AF_UNIX) for _ in range(7)]\n" \
                "[s.connect('%s') for s in all]\nprint(all[-1].recv(1), flush=True)\nsys.stdin.read()\n" % PATH
@@ -247,29 +291,8 @@ class Units(harness.TestCase):
 
     # Start and end without fuss
 
-    def test_tpm_that_comes_after_the_daemon(self):
-        systemctl("stop", SERVICE)
-        node = os.stat(CHIP)
-        os.unlink(CHIP)
-        try:
-            systemctl("start", SERVICE)
-            self.assertEqual(state(SERVICE), "active")
-            self.assertIn(NAME, run("busctl", "list", "--acquired").stdout)
-            self.assertEqual(self.client().ask(tpm.get_random()).rc, tpm.NO_TPM)
-            refused = create_connection(NAME, check=False)
-            self.assertNotEqual(refused.returncode, 0)
-            self.assertNotRegex(refused.stderr, "(?i)timed out|timeout")
-        finally:
-            os.mknod(CHIP, node.st_mode, node.st_rdev)
-            os.chown(CHIP, node.st_uid, node.st_gid)
-        client = self.client()
-        harness.wait_until(lambda: client.ask(tpm.get_random()).rc == 0, "the TPM is found, once there is one")
-        create_connection(NAME)
-        self.assertEqual(shown(SERVICE, "NRestarts"), "0")
-
     def test_ends_in_time_while_a_command_runs(self):
-        simulator = pathlib.Path("/usr/share/doc/tpm2-abrmd/examples/simulator.conf").read_text()
-        self.drop_in(SERVICE, simulator)
+        self.drop_in(SERVICE, EXAMPLE.read_text())
         swtpm = harness.Process("swtpm", [
             "swtpm", "socket", "--tpm2", "--tpmstate", "dir=%s" % self.folder, "--flags", "not-need-init,startup-clear",
             "--server", "type=tcp,port=2321,bindaddr=127.0.0.1", "--ctrl", "type=tcp,port=2322,bindaddr=127.0.0.1"],
@@ -292,7 +315,63 @@ class Units(harness.TestCase):
         self.assertIn("Address family not supported", journal(SERVICE))
         systemctl("stop", SERVICE)
 
-    # The profile of AppArmor in force
+    def test_helper_program_in_the_sandbox(self):
+        """As docs/HARDENING.md has it: a TPM in software, with a folder for its state."""
+        self.drop_in(SERVICE, "[Service]\nExecStart=\nStateDirectory=tpm2-abrmd\n"
+                              "ExecStart=/usr/sbin/tpm2-abrmd --wait --tcti=libtpms:/var/lib/tpm2-abrmd\n")
+        self.start_clean()
+        run("tpm2_createprimary", "-T", BY_SOCKET, "-c", "/dev/null", user="alice")
+        self.assertTrue(os.listdir("/var/lib/tpm2-abrmd"))
+
+
+class Kernel(Units):
+    """What needs a kernel with a chip, or with AppArmor."""
+
+    @classmethod
+    def setUpClass(cls):
+        upgrade()
+        os.makedirs("/lib/modules", exist_ok=True)
+        run("mount", "--bind", os.environ["TABRMD_VM"] + "/kernel/lib/modules", "/lib/modules")
+        run("modprobe", "tpm_vtpm_proxy")
+
+    def start_vtpm(self, number):
+        """A further TPM: /dev/tpm<number>, which must be the next that is free."""
+        device = pathlib.Path("/dev/tpm%d" % number)
+        self.assertFalse(device.exists())
+        folder = self.folder / device.name
+        folder.mkdir()
+        swtpm = harness.Process("swtpm", ["swtpm", "chardev", "--tpm2", "--vtpm-proxy", "--tpmstate", "dir=%s" % folder],
+                                folder / "swtpm.log")
+        self.addCleanup(swtpm.end, signal.SIGKILL)
+        harness.wait_until(device.exists, "%s is there" % device, swtpm.popen)
+
+    def test_upgrade_over_a_running_tpm2_abrmd_3(self):
+        self.assertUpgraded()
+
+    def test_chip(self):
+        for conf in (BY_SOCKET, BY_BUS, "tabrmd"):
+            with self.subTest(conf):
+                self.assertEqual(len(get_random(conf).stdout.strip()), 16)
+
+    def test_tpm_that_comes_after_the_daemon(self):
+        systemctl("stop", SERVICE)
+        node = os.stat(CHIP)
+        os.unlink(CHIP)
+        try:
+            systemctl("start", SERVICE)
+            self.assertEqual(state(SERVICE), "active")
+            self.assertIn(NAME, run("busctl", "list", "--acquired").stdout)
+            self.assertEqual(self.client().ask(tpm.get_random()).rc, tpm.NO_TPM)
+            refused = create_connection(NAME, check=False)
+            self.assertNotEqual(refused.returncode, 0)
+            self.assertNotRegex(refused.stderr, "(?i)timed out|timeout")
+        finally:
+            os.mknod(CHIP, node.st_mode, node.st_rdev)
+            os.chown(CHIP, node.st_uid, node.st_gid)
+        client = self.client()
+        harness.wait_until(lambda: client.ask(tpm.get_random()).rc == 0, "the TPM is found, once there is one")
+        create_connection(NAME)
+        self.assertEqual(shown(SERVICE, "NRestarts"), "0")
 
     def test_apparmor(self):
         """The host has the tools."""
@@ -330,16 +409,6 @@ class Units(harness.TestCase):
                     get_random(door)
         systemctl("stop", SERVICE)
         self.assertEqual([line for line in run("dmesg").stdout.splitlines() if 'apparmor="DENIED"' in line], [])
-
-    def test_helper_program_in_the_sandbox(self):
-        """As docs/HARDENING.md has it: a TPM in software, with a folder for its state."""
-        self.drop_in(SERVICE, "[Service]\nExecStart=\nStateDirectory=tpm2-abrmd\n"
-                              "ExecStart=/usr/sbin/tpm2-abrmd --wait --tcti=libtpms:/var/lib/tpm2-abrmd\n")
-        self.start_clean()
-        run("tpm2_createprimary", "-T", BY_SOCKET, "-c", "/dev/null", user="alice")
-        self.assertTrue(os.listdir("/var/lib/tpm2-abrmd"))
-
-    # Several TPMs
 
     def test_instances(self):
         service, socket, path = "tpm2-abrmd@tpm1.service", "tpm2-abrmd@tpm1.socket", "/run/tpm2-abrmd-tpm1/tpm.sock"
