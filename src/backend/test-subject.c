@@ -176,7 +176,10 @@ int test_listen(unsigned *ret_port) {
 bool test_swtpm_found(void) {
         g_autofree char *path = g_find_program_in_path("swtpm");
 
-        return path;
+        if (path || g_getenv("TABRMD_ALL_TOOLS"))
+                return true;
+        print_message("there is no swtpm\n");
+        return false;
 }
 
 GSocketConnection *test_swtpm_ctrl(const TestSwtpm *swtpm) {

@@ -356,7 +356,9 @@ int main(void) {
         };
         g_autofree char *program = g_find_program_in_path("dbus-daemon");
 
-        if (!program)
+        if (!program && !g_getenv("TABRMD_ALL_TOOLS")) {
+                g_print("there is no dbus-daemon\n");
                 return 77; /* meson: skipped */
+        }
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -45,7 +45,8 @@ static Bytes message(const uint8_t *bytes, size_t n) {
         Bytes it = { .n = n };
 
         assert_true(n <= sizeof(it.bytes));
-        memcpy(it.bytes, bytes, n);
+        if (n > 0)
+                memcpy(it.bytes, bytes, n);
         if (n >= TPM_HEADER_SIZE)
                 tpm_put_u32(it.bytes + 2, n);
         return it;

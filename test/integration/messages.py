@@ -6,10 +6,12 @@ import re
 import signal
 import subprocess
 import time
+import unittest
 
 import harness
 import lifecycle
 import tpm
+from process import MOUNT, needs
 
 EX_USAGE, EX_UNAVAILABLE = 64, 69
 SET_LOCALITY = tpm.command(0x20001000, parameters=b"\3", tag=0x8001)
@@ -206,19 +208,19 @@ class Runs(TestCase):
         harness.wait_until(lambda: client.ask(tpm.get_random()).rc == 0, "it is back")
         self.assertSays("the TPM is lost: the helper program(: Broken pipe| ended: signal 6 )", "the TPM is back")
 
-    if os.geteuid() == 0:
-
-        def test_full_disk(self):
-            """The TPM's state cannot be written: libtpms says more than one line, the helper one."""
-            full = self.folder / "full"
-            full.mkdir()
-            wrap = ["unshare", "-m", "--propagation", "private", "sh", "-ec",
-                    'mount -t tmpfs -o size=4k tmpfs "$0"; exec "$@"', full]
-            daemon = self.second("libtpms:%s/state" % full, wrap=wrap)
-            self.assertEqual(daemon.wait(), EX_UNAVAILABLE)
-            lines = [line for line in self.complaints(daemon) if "No space left" in line]
-            self.assertEqual(len(lines), 1, daemon.process.output())
-            self.assertRegex(lines[0], "cannot be written")
+    @needs(*MOUNT)
+    @unittest.skipIf(os.geteuid(), "as another user, the daemon would look into a user namespace")
+    def test_full_disk(self):
+        """The TPM's state cannot be written: libtpms says more than one line, the helper one."""
+        full = self.folder / "full"
+        full.mkdir()
+        wrap = ["unshare", "-m", "--propagation", "private", "sh", "-ec",
+                'mount -t tmpfs -o size=4k tmpfs "$0"; exec "$@"', full]
+        daemon = self.second("libtpms:%s/state" % full, wrap=wrap)
+        self.assertEqual(daemon.wait(), EX_UNAVAILABLE)
+        lines = [line for line in self.complaints(daemon) if "No space left" in line]
+        self.assertEqual(len(lines), 1, daemon.process.output())
+        self.assertRegex(lines[0], "cannot be written")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import xml.etree.ElementTree
 import ctl
 import harness
 import tpm
+from process import OTHER_USER, needs
 
 SMALL, LARGE = (80, 24), (200, 50)
 HINTS = "q quit"
@@ -328,6 +329,7 @@ class Top(ctl.TestCase):
 
 
 class Pictures(harness.TestCase):
+    @needs(*OTHER_USER)
     def test_they_can_be_made(self):
         subprocess.run([sys.executable, pathlib.Path(harness.__file__).with_name("pictures.py"), self.folder],
                        stdin=subprocess.DEVNULL, timeout=harness.HANG * 3, check=True)

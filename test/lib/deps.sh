@@ -14,13 +14,13 @@ packages_check=("${packages_run[@]}" apparmor binutils clang clang-format dbus-d
 packages_vm=(busybox-static cpio gcc kmod libc6-dev make qemu-system-x86 swtpm tpm2-tools xz-utils)
 
 # shellcheck disable=SC2034
-packages_deb=(build-essential codespell debhelper dpkg-dev git lintian mmdebstrap "${packages_check[@]}")
+packages_deb=(build-essential codespell debhelper dpkg-dev git lintian mmdebstrap systemd-container "${packages_check[@]}")
 
 is_installed() {
         [ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null)" = "ii " ]
 }
 
-# need LOG PACKAGE...: installs those that are missing
+# need LOG PACKAGE...: installs those that are missing; false: it cannot
 need() {
         local log=$1 package missing=()
 
@@ -31,14 +31,14 @@ need() {
         [ ${#missing[@]} -eq 0 ] && return
         if [ "$(id -u)" -ne 0 ]; then
                 echo "$0: these packages are missing, and only root can install them: ${missing[*]}" >&2
-                exit 77
+                return 1
         fi
         echo "installing ${missing[*]}"
         export DEBIAN_FRONTEND=noninteractive
         if ! { apt-get -q update && apt-get -q install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
                 tail -n 20 "$log" >&2
                 echo "$0: installing failed; all of it is in $log" >&2
-                exit 1
+                return 1
         fi
 }
 

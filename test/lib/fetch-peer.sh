@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 # Unpacks packages of the distribution below DIR: fetch-peer.sh DIR [PACKAGE...]. By default that is tpm2-abrmd 3.0. They
-# are never installed: they would start services, that one on the real chip.
+# are never installed: they would start services, that one on the real chip. A|B is A, or B where there is no A.
 set -eu
 
 dir=${1:?usage: fetch-peer.sh DIR [PACKAGE...]}
@@ -12,7 +12,11 @@ shift
 rm -rf "$dir.new"
 mkdir -p "$dir.new/packages"
 cd "$dir.new/packages"
-apt-get -qq -o APT::Sandbox::User=root download "$@"
+for package; do
+        # An older package with the same program has another name.
+        apt-get -qq -o APT::Sandbox::User=root download "${package%%|*}" 2>/dev/null ||
+                apt-get -qq -o APT::Sandbox::User=root download "${package#*|}"
+done
 for package in ./*.deb; do
         dpkg -x "$package" ..
         rm "$package"

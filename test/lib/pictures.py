@@ -136,9 +136,13 @@ def capture(folder, name, argv, ready):
 
 
 def start_clients(stack, folder, path):
+    # The checkout may lie where other users cannot read it.
+    library = folder / "lib"
+    library.mkdir()
+    shutil.copy(ROOT / "test/lib/tpm.py", library)
     for name, user, n_keys, pause, keeps in CLIENTS:
-        argv = ["/usr/bin/python3", "-c", CLIENT, ROOT / "test/lib", path, name, n_keys, pause, keeps]
-        who = ["--reuid=" + user, "--regid=tss", "--clear-groups", "--"] if user != "root" else []
+        argv = ["/usr/bin/python3", "-c", CLIENT, library, path, name, n_keys, pause, keeps]
+        who = ["setpriv", "--reuid=" + user, "--regid=tss", "--clear-groups", "--"] if user != "root" else []
         process = harness.Process(name, [*who, *argv], folder / (name + ".log"))
         stack.callback(process.end)
 
