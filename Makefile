@@ -16,7 +16,7 @@ $(BUILD)/peer:
 	test/lib/fetch-peer.sh $(abspath $(BUILD))/peer
 
 $(BUILD)/prometheus:
-	test/lib/fetch-peer.sh $(abspath $(BUILD))/prometheus prometheus
+	test/lib/fetch-peer.sh $(abspath $(BUILD))/prometheus 'promtool|prometheus'
 
 # The tests; `make check SUITE=unit` some of them. ./check does more.
 check: all $(BUILD)/peer $(BUILD)/prometheus

@@ -11,6 +11,7 @@ import re
 import harness
 
 HERE = pathlib.Path(__file__).parent
+NOT_BUILT = 77  # fapi.py says so
 MESSAGE = b"a message of some length\n"
 PROVIDERS = ["-provider", "tpm2", "-provider", "default", "-propquery", "?provider=tpm2,tpm2.digest!=yes"]
 MODULE = "usr/lib/*/pkcs11/libtpm2_pkcs11.so"
@@ -92,6 +93,8 @@ class Applications:
 
     def test_systemd_creds_decrypts_while_the_pcr_is_as_it_was(self):
         tools = self.make_tools()
+        if int(tools("systemd-creds", "--version").split()[1]) >= 256:
+            tools = self.make_tools("root")  # for other users, it leaves the work to a service
         tools.path("secret").write_bytes(MESSAGE)
         device = "--tpm2-device=" + self.conf
         tools("systemd-creds", "encrypt", "--with-key=tpm2", device, "--tpm2-pcrs=7", "--name=it", "secret", "sealed")
@@ -113,6 +116,8 @@ class Applications:
     def check_python(self, name):
         """A program that says so when all went well. Standard error has what it was refused, as it should be, too."""
         done = self.make_tools().attempt("python3", "-", self.conf, input=(HERE / name).read_bytes())
+        if done.returncode == NOT_BUILT:
+            self.skipTest(done.stderr.decode().strip())
         self.assertEqual((done.returncode, done.stdout), (0, b"done\n"), done.stderr.decode(errors="replace"))
 
     def test_esys_from_python(self):

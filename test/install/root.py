@@ -28,7 +28,7 @@ MANAGER = "/run/tpm2-abrmd/manager.sock"
 INSTALLED = PEER_PACKAGES + APPLICATIONS + NEEDED + BOOTED
 DAY = 24 * 60 * 60
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-USERS = {"member": 1000, "outsider": 1001}  # the first is in group tss
+USERS = {"root": 0, "member": 1000, "outsider": 1001}  # the second is in group tss
 
 
 NAMESPACES = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -65,22 +65,31 @@ def find_sources(release):
     return "".join(sorted({re.sub(r" %s(?=[-/ ])" % own, " " + release, line) for line in lines.splitlines(True)}))
 
 
+def make_root(path, release, packages=(), hooks=()):
+    """A minimal root of the release."""
+    options = [line for line in run("apt-config", "dump", *APT_OPTIONS).stdout.splitlines() if not line.endswith(' "";')]
+    run("mmdebstrap", "--mode=root", "--variant=minbase", "--skip=cleanup/apt/lists", "--dpkgopt=force-unsafe-io",
+        *("--aptopt=" + option for option in options), *("--customize-hook=" + hook for hook in hooks),
+        *["--include=" + ",".join(packages)] * bool(packages), "", path, "-", input=find_sources(release))
+
+
 def make_base(folder, release, packages, kind="", hooks=(), made_for=""):
     """-> a root of the release, which is never changed but lies below layers. It is made anew every day."""
     base, stamp = folder / (release + kind), folder / (release + kind + ".made-of")
-    sources, packages = find_sources(release), ",".join(packages)
-    made_of = "\n".join([sources, packages, *hooks, made_for])
+    made_of = "\n".join([find_sources(release), *packages, *hooks, made_for])
     if stamp.exists() and stamp.read_text() == made_of and time.time() - stamp.stat().st_mtime < DAY:
         return base
     stamp.unlink(missing_ok=True)
     shutil.rmtree(base, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    options = [line for line in run("apt-config", "dump", *APT_OPTIONS).stdout.splitlines() if not line.endswith(' "";')]
-    run("mmdebstrap", "--mode=root", "--variant=minbase", "--skip=cleanup/apt/lists", "--dpkgopt=force-unsafe-io",
-        *("--aptopt=" + option for option in options), *("--customize-hook=" + hook for hook in hooks),
-        *["--include=" + packages] * bool(packages), "", base, "-", input=sources)
+    make_root(base, release, packages, hooks)
     stamp.write_text(made_of)
     return base
+
+
+def mount_terminals(path):
+    """And nothing else of this machine's /dev, where its own TPM would be."""
+    run("mount", "-t", "devpts", "-o", "newinstance,ptmxmode=666", "devpts", path / "dev/pts")
 
 
 @contextlib.contextmanager
@@ -105,8 +114,7 @@ class Layer:
         options = "lowerdir=%s,upperdir=%s,workdir=%s" % (base, upper, work)
         run("mount", "-t", "overlay", "-o", options, "overlay", self.path)
         run("mount", "-t", "proc", "proc", self.path / "proc")
-        # Terminals, but nothing else of this machine's /dev, where its own TPM would be.
-        run("mount", "-t", "devpts", "-o", "newinstance,ptmxmode=666", "devpts", self.path / "dev/pts")
+        mount_terminals(self.path)
         policy = self.path / "usr/sbin/policy-rc.d"
         policy.write_text("#!/bin/sh\nexit 101\n")  # packages start no services
         policy.chmod(0o755)
@@ -136,7 +144,7 @@ class Root(Layer):
 
     def __init__(self, base, layers):
         super().__init__(base, layers)
-        for user, uid in USERS.items():
+        for user, uid in list(USERS.items())[1:]:
             self("useradd", "--uid", uid, "--create-home", user)
         self("usermod", "--append", "--groups", "tss", "member")
 
@@ -205,10 +213,11 @@ class Tools(harness.Tools):
     """Programs in a root, run by one of its users in a folder of their own. conf is for all that ask for a TCTI."""
 
     def __init__(self, root, user, conf):
-        super().__init__(tempfile.mkdtemp(dir=root.path / "home" / user), conf)
+        home = "/root" if user == "root" else "/home/" + user
+        super().__init__(tempfile.mkdtemp(dir=root.path / home[1:]), conf)
         os.chown(self.folder, USERS[user], USERS[user])
         self.root, self.user = root, user
-        self.cwd = "/home/%s/%s" % (user, self.folder.name)
+        self.cwd = "%s/%s" % (home, self.folder.name)
         self.variables = {name: conf for name in ("TPM2TOOLS_TCTI", "TPM2OPENSSL_TCTI", "TPM2_PKCS11_TCTI")}
 
     def argv(self, *argv):
