@@ -5,11 +5,13 @@ The client library with another libc, and all of it on a machine with the other 
 BUILD/s390x and what lies below it is kept for the next time.
 """
 
+import functools
 import os
 import pathlib
 import re
 import subprocess
 import threading
+import unittest
 
 import harness
 import workout
@@ -72,8 +74,18 @@ class Musl(harness.TestCase):
         self.assertTpmEmpty()
 
 
+@functools.cache
+def fetch_s390x():
+    """-> why the libraries of that machine cannot be had; "" when they are there"""
+    done = run(ROOT / "test/lib/fetch-s390x.sh", S390X / "root", check=False)
+    if done.returncode not in (0, 77):
+        raise AssertionError(done.stderr)
+    return done.stderr.splitlines()[-1] if done.returncode else ""
+
+
 def build_s390x(*targets):
-    run(ROOT / "test/lib/fetch-s390x.sh", S390X / "root")
+    if reason := fetch_s390x():
+        raise unittest.SkipTest(reason)
     if not (S390X_BUILD / "build.ninja").exists():
         run("meson", "setup", "--werror", "--cross-file", S390X / "root/s390x.ini", "-Dlibtpms=enabled",
             "-Dtests=enabled", "-Doptimization=0", "-Ddebug=false", S390X_BUILD, ROOT)

@@ -160,7 +160,8 @@ class Trace:
 
 class Compile(harness.TestCase):
     def test_apparmor(self):
-        self.assertEqual(run(*PARSER, "--warn=all", "--features-file=" + FEATURES, PROFILE), "")
+        """The distribution's own parts of it may be written for a newer ABI than ours."""
+        self.assertEqual(run(*PARSER, "--warn=all", "--warn=no-abi", "--features-file=" + FEATURES, PROFILE), "")
 
     def test_selinux(self):
         """The module, and one of a client, which needs the interfaces."""
