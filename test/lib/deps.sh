@@ -16,6 +16,12 @@ packages_vm=(busybox-static cpio gcc kmod libc6-dev make qemu-system-x86 swtpm t
 # shellcheck disable=SC2034
 packages_deb=(build-essential codespell debhelper dpkg-dev git lintian mmdebstrap systemd-container "${packages_check[@]}")
 
+# From Debian 13 on, systemd's file for pkg-config is in a package of its own.
+case $(. /etc/os-release && echo "${VERSION_CODENAME:-}") in
+bookworm) ;;
+*) packages_deb+=(systemd-dev) ;;
+esac
+
 is_installed() {
         [ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null)" = "ii " ]
 }
