@@ -153,24 +153,31 @@ void subject_wait_lost(Subject *subject, const char *reason) {
                 fail_msg("\"%s\" has no \"%s\"", subject->lost, reason);
 }
 
-int test_listen(unsigned *ret_port) {
-        for (;;) {
-                struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+int test_listen(TestSwtpm *ret_at) {
+        /* Any of 127.0.0.0/8: on 127.0.0.1 the ports can run out, where connections have ended a short while ago. */
+        for (unsigned attempt = 0; attempt < 1000; attempt++) {
+                struct sockaddr_in address = {
+                        .sin_family = AF_INET,
+                        .sin_addr.s_addr = htonl(0x7f000000 | (uint32_t)g_random_int_range(1, 0xffffff)),
+                };
                 int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), next, r;
 
                 assert_return_code(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
                 assert_return_code(getsockname(fd, (struct sockaddr *)&address, &(socklen_t){ sizeof(address) }), 0);
                 assert_return_code(listen(fd, 4), 0);
-                *ret_port = ntohs(address.sin_port);
+                ret_at->port = ntohs(address.sin_port);
+                assert_non_null(inet_ntop(AF_INET, &address.sin_addr, ret_at->host, sizeof(ret_at->host)));
 
-                address.sin_port = htons((uint16_t)(*ret_port + 1));
+                address.sin_port = htons((uint16_t)(ret_at->port + 1));
                 next = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
                 r = bind(next, (struct sockaddr *)&address, sizeof(address));
                 close(next);
-                if (r == 0 && *ret_port < UINT16_MAX - 1)
+                if (r == 0 && ret_at->port < UINT16_MAX - 1)
                         return fd;
                 close(fd);
         }
+        fail_msg("no two free ports side by side");
+        return -1;
 }
 
 bool test_swtpm_found(void) {
@@ -188,7 +195,7 @@ GSocketConnection *test_swtpm_ctrl(const TestSwtpm *swtpm) {
         g_autofree char *path = swtpm->path ? g_strconcat(swtpm->path, ".ctrl", NULL) : NULL;
 
         address = path ? G_SOCKET_CONNECTABLE(g_unix_socket_address_new(path))
-                       : g_network_address_new("127.0.0.1", (guint16)(swtpm->port + 1));
+                       : g_network_address_new(swtpm->host, (guint16)(swtpm->port + 1));
         g_socket_client_set_timeout(client, 10);
         return g_socket_client_connect(client, address, NULL, NULL);
 }
@@ -223,8 +230,8 @@ void test_swtpm_again(TestSwtpm *swtpm) {
                 server = g_strdup_printf("type=unixio,path=%s", swtpm->path);
                 ctrl = g_strdup_printf("type=unixio,path=%s", ctrl_path);
         } else {
-                server = g_strdup_printf("type=tcp,port=%u,bindaddr=127.0.0.1", swtpm->port);
-                ctrl = g_strdup_printf("type=tcp,port=%u,bindaddr=127.0.0.1", swtpm->port + 1);
+                server = g_strdup_printf("type=tcp,port=%u,bindaddr=%s", swtpm->port, swtpm->host);
+                ctrl = g_strdup_printf("type=tcp,port=%u,bindaddr=%s", swtpm->port + 1, swtpm->host);
         }
         argv[6] = server;
         argv[8] = ctrl;
@@ -241,7 +248,7 @@ void test_swtpm_start(TestSwtpm *swtpm, bool tcp) {
         *swtpm = (TestSwtpm){ .dir = g_dir_make_tmp("test-swtpm-XXXXXX", NULL) };
         assert_non_null(swtpm->dir);
         if (tcp)
-                close(test_listen(&swtpm->port));
+                close(test_listen(swtpm));
         else
                 swtpm->path = g_build_filename(swtpm->dir, "socket", NULL);
         test_swtpm_again(swtpm);
@@ -249,7 +256,7 @@ void test_swtpm_start(TestSwtpm *swtpm, bool tcp) {
 
 char *test_swtpm_conf(const TestSwtpm *swtpm) {
         return swtpm->path ? g_strdup_printf("swtpm:path=%s", swtpm->path)
-                           : g_strdup_printf("swtpm:host=127.0.0.1,port=%u", swtpm->port);
+                           : g_strdup_printf("swtpm:host=%s,port=%u", swtpm->host, swtpm->port);
 }
 
 void test_swtpm_kill(TestSwtpm *swtpm) {

@@ -35,6 +35,7 @@ typedef struct TestSwtpm {
         GPid pid;
         char *dir;
         char *path; /* NULL: TCP */
+        char host[16];
         unsigned port;
 } TestSwtpm;
 
@@ -45,7 +46,7 @@ GSocketConnection *test_swtpm_ctrl(const TestSwtpm *swtpm); /* a control connect
 void test_swtpm_kill(TestSwtpm *swtpm);                     /* and keep its place */
 void test_swtpm_again(TestSwtpm *swtpm);                    /* at that place */
 void test_swtpm_stop(TestSwtpm *swtpm);
-int test_listen(unsigned *ret_port);    /* on 127.0.0.1, with the next port free */
+int test_listen(TestSwtpm *ret_at);     /* on loopback, with the next port free; sets host and port */
 void test_remove_dir(const char *path); /* with the files in it */
 
 #define CMD_STARTUP "800100000000000001440000"

@@ -142,7 +142,7 @@ static void fake_open(Fake *fake) {
         TestSwtpm address = { 0 };
         g_autofree char *conf = NULL;
 
-        fake->listener = test_listen(&address.port);
+        fake->listener = test_listen(&address);
         conf = test_swtpm_conf(&address);
         subject_open(&fake->subject, conf);
         fake->fd = accept(fake->listener, NULL, NULL);

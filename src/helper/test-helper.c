@@ -235,14 +235,15 @@ static void test_without_libtpms(void **state) {
 #endif
 
 static void test_tcti(void **state) {
-        g_autofree char *conf = NULL;
+        g_autofree char *name = NULL, *conf = NULL;
         TestSwtpm swtpm;
         Subject subject;
 
         if (!test_swtpm_found())
                 skip();
         test_swtpm_start(&swtpm, true);
-        conf = g_strdup_printf("pcap:swtpm:host=127.0.0.1,port=%u", swtpm.port);
+        name = test_swtpm_conf(&swtpm);
+        conf = g_strconcat("pcap:", name, NULL);
         subject_open(&subject, conf);
         for (int i = 0; i < 20; i++)
                 assert_int_equal(subject_run(&subject, CMD_GET_RANDOM, 0), TPM2_RC_SUCCESS);
