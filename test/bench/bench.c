@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include <arpa/inet.h>
-#include <netinet/in.h>
+#include "test/bench/address.h"
+
 #include <netinet/tcp.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -20,7 +17,7 @@
  * The subjects take turns, TURNS each in every one of ROUNDS rounds, so that what else the machine does hits all of
  * them alike. For each subject a line: median and 99th percentile in ns.
  *
- * A SUBJECT is tcp:PORT or unix:PATH, spoken to directly, or else the name of a TCTI for the loader of tpm2-tss.
+ * A SUBJECT is tcp:HOST:PORT or unix:PATH, spoken to directly, or else the name of a TCTI for the loader of tpm2-tss.
  */
 #define SUBJECTS_MAX 16
 
@@ -56,12 +53,10 @@ static void connect_socket(Subject *subject, int domain, const struct sockaddr *
 
 static void subject_connect(Subject *subject) {
         if (strncmp(subject->name, "tcp:", 4) == 0) {
-                struct sockaddr_in address = {
-                        .sin_family = AF_INET,
-                        .sin_port = htons((uint16_t)atoi(subject->name + 4)),
-                        .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-                };
+                struct sockaddr_in address;
 
+                if (!parse_address(subject->name + 4, &address))
+                        die(subject, "address", 0);
                 connect_socket(subject, AF_INET, (struct sockaddr *)&address, sizeof(address));
         } else if (strncmp(subject->name, "unix:", 5) == 0) {
                 struct sockaddr_un address = { .sun_family = AF_UNIX };

@@ -113,10 +113,10 @@ class Subjects:
 
         self.bus = harness.Bus(folder)
         stack.callback(self.bus.stop)
-        self.bare = "tcp:%d" % swtpm("bare").port
+        self.bare = "tcp:" + swtpm("bare").address
 
         socket = str(folder / "forwarder.sock")
-        argv = [harness.BUILD / "test/bench/forwarder", socket, swtpm("forwarder-tpm").port]
+        argv = [harness.BUILD / "test/bench/forwarder", socket, swtpm("forwarder-tpm").address]
         forwarder = harness.Process("forwarder", argv, folder / "forwarder.log")
         stack.callback(forwarder.end)
         harness.wait_until(lambda: os.path.exists(socket), "the forwarder starts", forwarder.popen)

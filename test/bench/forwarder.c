@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include <arpa/inet.h>
+#include "test/bench/address.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -15,7 +12,7 @@
 #include <unistd.h>
 
 /*
- * The bare forwarding proxy: forwarder SOCKET PORT
+ * The bare forwarding proxy: forwarder SOCKET HOST:PORT
  *
  * What passing commands from a Unix socket to a TPM costs at the least: one thread, one epoll set, nothing blocks,
  * whole messages, no resource management. One client at a time; it ends with the TPM.
@@ -44,15 +41,11 @@ static int listen_at(const char *path) {
         return fd;
 }
 
-static int connect_tpm(const char *port) {
-        struct sockaddr_in address = {
-                .sin_family = AF_INET,
-                .sin_port = htons((uint16_t)atoi(port)),
-                .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-        };
+static int connect_tpm(const char *text) {
+        struct sockaddr_in address;
         int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-        if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+        if (!parse_address(text, &address) || fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
             setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int)) < 0 ||
             fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
                 die("TPM");
@@ -97,7 +90,7 @@ int main(int argc, char **argv) {
         int listener, epoll;
 
         if (argc != 3) {
-                fprintf(stderr, "usage: forwarder SOCKET PORT\n");
+                fprintf(stderr, "usage: forwarder SOCKET HOST:PORT\n");
                 return EXIT_FAILURE;
         }
         tpm.fd = connect_tpm(argv[2]);

@@ -14,7 +14,7 @@ class OldDaemon(workout.Workout, harness.TestCase):
     def setUp(self):
         super().setUp()
         self.bus = self.start_bus()
-        self.tpm = self.start_swtpm()
+        self.tpm = self.start_swtpm(tcp=True)
         self.daemon = self.start_daemon(self.tpm.conf, harness.Peer, bus=self.bus)
 
     def door(self):

@@ -94,7 +94,7 @@ class InRoot(harness.TestCase):
     def setUp(self):
         super().setUp()
         self.place = upgraded()[0]
-        self.tpm = self.start_swtpm()
+        self.tpm = self.start_swtpm(tcp=True)
         self.proxy = self.tpm.proxy
         if self.has_bus:
             self.bus = root.Bus(self.folder, self.place)

@@ -247,7 +247,7 @@ class Covers(harness.TestCase):
 
     def test_simulator_needs_the_network(self):
         """And nothing else that the profile has not."""
-        self.assertEqual(self.lacks(self.trace(self.start_swtpm().conf)), {(DAEMON, "inet stream"): "c"})
+        self.assertEqual(self.lacks(self.trace(self.start_swtpm(tcp=True).conf)), {(DAEMON, "inet stream"): "c"})
 
 
 if __name__ == "__main__":

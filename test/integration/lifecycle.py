@@ -290,7 +290,7 @@ class Backends(harness.TestCase):
         self.assertNotEqual(names[0], fresh.run(tpm.read_public(fresh.create_primary(tpm.PUBLIC_ECC_PARENT))).body)
 
     def test_any_tcti_through_the_helper(self):
-        chip = self.start_tpm()
+        chip = self.start_tpm(tcp=True)
         client = self.check("pcap:" + chip.conf)
         self.assertGreater(chip.proxy.count(), 10)
         client.close()

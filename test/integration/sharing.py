@@ -21,8 +21,7 @@ class Gap(harness.TestCase):
 
     def setUp(self):
         super().setUp()
-        self.tpm = harness.TcpSwtpm(self.folder / "swtpm")
-        self.addCleanup(self.tpm.stop)
+        self.tpm = self.start_swtpm(proxied=False)
         self.daemon = self.start_daemon(self.tpm.conf)
 
     def busy(self, n_sessions=4):

@@ -4,21 +4,19 @@
 #include "tpm/protocol.h"
 #include "tpm/writer.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 /*
- * The fake TPM behind sockets, as swtpm is: a port for commands, and the next one for control. A request of the control
- * port is a number and what belongs to it, sent in one piece; the answer begins with a number, 0: done. It waits while
- * a command runs.
+ * The fake TPM behind Unix sockets, as swtpm is: fake-tpm PATH [OPTION...] listens at PATH for commands, and at
+ * PATH.ctrl for control. A request to control is a number and what belongs to it, sent in one piece; the answer begins
+ * with a number, 0: done. It waits while a command runs.
  */
 #define CTRL_INIT 2 /* power off and on again */
 #define CTRL_SET_LOCALITY 5
@@ -32,7 +30,6 @@ typedef struct Server {
         FakeTpm *tpm;
         FakeFault faults[16]; /* of the command line */
         unsigned n_faults;
-        unsigned port;
         struct pollfd fds[N_FDS];
         uint8_t command[TPM_MESSAGE_MAX];
         size_t n_command;
@@ -118,7 +115,7 @@ static bool parse_fault(char *text, FakeFault *ret_fault) {
         return true;
 }
 
-/* At any time: fault=..., fail, heal. Before the start: port=N and what is in the configuration. */
+/* At any time: fault=..., fail, heal. Before the start: what is in the configuration. */
 static bool option(Server *server, char *text) {
         char *value = strchr(text, '=');
         FakeFault fault;
@@ -147,42 +144,19 @@ static bool option(Server *server, char *text) {
         for (unsigned i = 0; i < N_SETTINGS && !server->tpm; i++)
                 if (strcmp(text, SETTINGS[i].name) == 0)
                         return parse_number(value, (unsigned *)((char *)&server->config + SETTINGS[i].offset));
-        return !server->tpm && strcmp(text, "port") == 0 && parse_number(value, &server->port);
+        return false;
 }
 
-static int listen_at(unsigned port) {
-        struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(port) };
-        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+static int listen_at(const char *path, const char *suffix) {
+        struct sockaddr_un address = { .sun_family = AF_UNIX };
+        int n = snprintf(address.sun_path, sizeof(address.sun_path), "%s%s", path, suffix);
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int));
-        if (bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(fd, 8) == 0)
+        if (n < (int)sizeof(address.sun_path) && bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 &&
+            listen(fd, 8) == 0)
                 return fd;
         close(fd);
         return -1;
-}
-
-/* Two ports that follow each other; port 0: any such two. */
-static bool open_ports(Server *server) {
-        for (unsigned attempt = 0; attempt < 100; attempt++) {
-                struct sockaddr_in address;
-                socklen_t n = sizeof(address);
-                int data = listen_at(server->port), ctrl = -1;
-
-                if (data >= 0 && getsockname(data, (struct sockaddr *)&address, &n) == 0)
-                        ctrl = listen_at(ntohs(address.sin_port) + 1);
-                if (ctrl >= 0) {
-                        server->port = ntohs(address.sin_port);
-                        server->fds[LISTEN_DATA].fd = data;
-                        server->fds[LISTEN_CTRL].fd = ctrl;
-                        return true;
-                }
-                if (data >= 0)
-                        close(data);
-                if (server->port != 0)
-                        return false;
-        }
-        return false;
 }
 
 static void drop(Server *server, unsigned i) {
@@ -198,7 +172,6 @@ static void take(Server *server, unsigned listener, unsigned i) {
 
         if (fd < 0)
                 return;
-        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
         server->fds[i].fd = fd;
 }
 
@@ -282,19 +255,29 @@ int main(int argc, char **argv) {
         server.config = FAKE_TPM_CONFIG;
         for (unsigned i = 0; i < N_FDS; i++)
                 server.fds[i].fd = -1;
-        for (int i = 1; i < argc; i++)
+        for (int i = 2; i < argc; i++)
                 if (strncmp(argv[i], "--", 2) != 0 || !option(&server, argv[i] + 2)) {
                         fprintf(stderr, "fake-tpm: %s is no option\n", argv[i]);
                         return EXIT_FAILURE;
                 }
+        if (argc < 2) {
+                fprintf(stderr, "usage: fake-tpm PATH [OPTION...]\n");
+                return EXIT_FAILURE;
+        }
         server.tpm = fake_tpm_new(&server.config);
         for (unsigned i = 0; server.tpm && i < server.n_faults; i++)
                 fake_tpm_inject(server.tpm, &server.faults[i]);
-        if (!server.tpm || !open_ports(&server)) {
-                fprintf(stderr, "fake-tpm: impossible sizes, or ports that are taken\n");
+        if (!server.tpm) {
+                fprintf(stderr, "fake-tpm: impossible sizes\n");
                 return EXIT_FAILURE;
         }
-        printf("ready %u\n", server.port);
+        server.fds[LISTEN_DATA].fd = listen_at(argv[1], "");
+        server.fds[LISTEN_CTRL].fd = listen_at(argv[1], ".ctrl");
+        if (server.fds[LISTEN_DATA].fd < 0 || server.fds[LISTEN_CTRL].fd < 0) {
+                fprintf(stderr, "fake-tpm: cannot listen at %s: %s\n", argv[1], strerror(errno));
+                return EXIT_FAILURE;
+        }
+        printf("ready\n");
         fflush(stdout);
         serve(&server);
 }

@@ -278,10 +278,10 @@ class TestCase(unittest.TestCase):
         self.addCleanup(swtpm.stop)
         return swtpm
 
-    def start_tpm(self):
+    def start_tpm(self, **keywords):
         """-> a TPM behind a proxy: of its own, or what there is"""
         if not IS_DEVICE:
-            return self.start_swtpm()
+            return self.start_swtpm(**keywords)
         device = Device()
         self.addCleanup(device.stop)
         return device
@@ -306,7 +306,7 @@ class TestCase(unittest.TestCase):
 
     def start_subject(self, **keywords):
         """Makes self.tpm, a TPM; self.proxy, which counts in front of it; self.daemon, the one under test."""
-        self.tpm = self.start_tpm()
+        self.tpm = self.start_tpm(tcp=IS_PEER)
         self.proxy = self.tpm.proxy
         if IS_PEER:
             keywords.setdefault("bus", self.start_bus())

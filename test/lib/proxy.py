@@ -8,6 +8,7 @@ for each command. So the TPM can also be asked directly while a daemon is using 
 
 import collections
 import contextlib
+import random
 import socket
 import struct
 import threading
@@ -143,10 +144,7 @@ class StreamCounter(Proxy):
     def __init__(self, path, upstream_path):
         super().__init__(None)
         self._upstream_path = upstream_path
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.bind(path)
-        listener.listen(64)
-        self.listen(listener)
+        self.listen(listen_unix(path))
 
     def _serve(self, client):
         with client, contextlib.suppress(OSError, ValueError), tpm.connect_unix(self._upstream_path, None) as upstream:
@@ -175,13 +173,16 @@ def pump(source, sink):
 
 
 class SwtpmProxy(Proxy):
-    """In front of a swtpm on Unix sockets; a TCP port for commands and the next one for its control channel."""
+    """
+    In front of a swtpm on Unix sockets: .conf (a TCTI name). It listens at a path, with the control channel at
+    PATH.ctrl, or without one on two TCP ports, for clients that know only these.
+    """
 
-    def __init__(self, data_path, ctrl_path):
+    def __init__(self, data_path, ctrl_path, path=None):
         super().__init__(lambda: tpm.connect_unix(data_path, CONNECT_TIMEOUT))
         self._ctrl_path = ctrl_path
-        data, ctrl = bind_pair()
-        self.port = data.getsockname()[1]
+        data, ctrl = (listen_unix(path), listen_unix(path + ".ctrl")) if path else bind_pair()
+        self.conf = "swtpm:path=" + path if path else "swtpm:host=%s,port=%d" % data.getsockname()
         self.listen(data)
         self.listen(ctrl, self._serve_ctrl)
 
@@ -193,12 +194,25 @@ class SwtpmProxy(Proxy):
             back.join()
 
 
+def listen_unix(path):
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(path)
+    listener.listen(64)
+    return listener
+
+
 def bind_pair():
-    """-> two listeners on loopback, the second one's port being that of the first plus one"""
+    """
+    -> two listeners on loopback, the second one's port being that of the first plus one
+
+    The address is any of 127.0.0.0/8: on 127.0.0.1 the ports can run out, since connections that have ended keep theirs
+    for a minute.
+    """
     for _ in range(1000):
-        first = socket.create_server(("127.0.0.1", 0))
+        host = "127.%d.%d.%d" % tuple(random.randrange(1, 255) for _ in range(3))
+        first = socket.create_server((host, 0))
         try:
-            return first, socket.create_server(("127.0.0.1", first.getsockname()[1] + 1))
+            return first, socket.create_server((host, first.getsockname()[1] + 1))
         except (OSError, OverflowError):
             first.close()
     raise OSError("no two free ports side by side")

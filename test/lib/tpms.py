@@ -6,6 +6,7 @@ import os
 import pathlib
 import signal
 import socket
+import struct
 
 import proxy
 import tpm
@@ -15,9 +16,13 @@ BUILD = pathlib.Path(os.environ.get("TABRMD_BUILD", "build")).absolute()
 
 
 class Swtpm:
-    """A software TPM behind a counting proxy: .proxy, .conf (a TCTI name). Or with nobody in between."""
+    """
+    A software TPM behind a counting proxy: .proxy, .conf (a TCTI name). Or with nobody in between.
 
-    def __init__(self, folder, started=True, proxied=True, version="2.0"):
+    It is on Unix sockets, which our daemon knows and the TCTI of libtss2 3.2 does not; tcp: the proxy is on TCP ports.
+    """
+
+    def __init__(self, folder, started=True, proxied=True, version="2.0", tcp=False):
         self.folder = pathlib.Path(folder)
         self.state = self.folder / "tpm"
         self.state.mkdir(parents=True, exist_ok=True)
@@ -25,8 +30,9 @@ class Swtpm:
         self.process = None
         self.version = version
         self.start(started)
-        self.proxy = proxy.SwtpmProxy(self.data, self.ctrl) if proxied else None
-        self.conf = "swtpm:host=127.0.0.1,port=%d" % self.proxy.port if proxied else "swtpm:path=" + self.data
+        path = None if tcp else str(self.folder / "proxy")
+        self.proxy = proxy.SwtpmProxy(self.data, self.ctrl, path) if proxied else None
+        self.conf = self.proxy.conf if proxied else "swtpm:path=" + self.data
 
     def start(self, started=True):
         """started: TPM2_Startup was done"""
@@ -54,20 +60,20 @@ class Swtpm:
 
 
 class TcpSwtpm:
-    """A software TPM with nobody in between, for measuring."""
+    """A software TPM with nobody in between, for measuring: .conf (a TCTI name), .address (HOST:PORT)."""
 
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
         (self.folder / "tpm").mkdir(parents=True, exist_ok=True)
         for attempt in range(20):
             first, second = proxy.bind_pair()
-            self.port = first.getsockname()[1]
+            self.host, self.port = first.getsockname()
             first.close()
             second.close()
             self.process = Process("swtpm", [
                 "swtpm", "socket", "--tpm2", "--tpmstate", "dir=%s" % (self.folder / "tpm"),
-                "--server", "type=tcp,bindaddr=127.0.0.1,port=%d" % self.port,
-                "--ctrl", "type=tcp,bindaddr=127.0.0.1,port=%d" % (self.port + 1),
+                "--server", "type=tcp,bindaddr=%s,port=%d" % (self.host, self.port),
+                "--ctrl", "type=tcp,bindaddr=%s,port=%d" % (self.host, self.port + 1),
                 "--flags", "not-need-init,startup-clear",
             ], self.folder / "swtpm.log")
             try:
@@ -77,35 +83,33 @@ class TcpSwtpm:
             except RuntimeError:  # somebody took a port in the meantime
                 if attempt == 19:
                     raise
-        self.conf = "swtpm:host=127.0.0.1,port=%d" % self.port
+        self.conf = "swtpm:host=%s,port=%d" % (self.host, self.port)
+        self.address = "%s:%d" % (self.host, self.port)
 
     def listens(self):
         """Without a connection, which swtpm would take for its client."""
-        for path in ("/proc/net/tcp", "/proc/net/tcp6"):
-            with contextlib.suppress(OSError):
-                for line in pathlib.Path(path).read_text().splitlines()[1:]:
-                    fields = line.split()
-                    if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == self.port:
-                        return True
-        return False
+        local = "%08X:%04X" % (*struct.unpack("=I", socket.inet_aton(self.host)), self.port)
+        sockets = [line.split() for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()]
+        return any(fields[1] == local and fields[3] == "0A" for fields in sockets)
 
     def stop(self):
         self.process.end()
 
 
 class FakeTpm:
-    """test/lib/fake-tpm.h behind the ports of an swtpm: .conf. Options as in fake-tpm-server.c: "gap=255"."""
+    """test/lib/fake-tpm.h behind the sockets of an swtpm: .conf. Options as in fake-tpm-server.c: "gap=255"."""
 
     def __init__(self, folder, *options):
-        self.process = Process("fake-tpm", [BUILD / "test/lib/fake-tpm", *("--" + option for option in options)],
-                               pathlib.Path(folder) / "fake-tpm.log", clean_env())
+        path = str(pathlib.Path(folder) / "fake-tpm")
+        argv = [BUILD / "test/lib/fake-tpm", path, *("--" + option for option in options)]
+        self.process = Process("fake-tpm", argv, path + ".log", clean_env())
         wait_until(lambda: "ready" in self.process.output(), "the fake TPM starts", self.process.popen)
-        self.port = int(self.process.output().partition("ready ")[2].split()[0])
-        self.conf = "swtpm:host=127.0.0.1,port=%d" % self.port
+        self.ctrl = path + ".ctrl"
+        self.conf = "swtpm:path=" + path
 
     def control(self, request, n_answer=4):
-        """One request of its control port. -> what follows the result"""
-        with socket.create_connection(("127.0.0.1", self.port + 1), HANG) as sock:
+        """One request of its control channel. -> what follows the result"""
+        with tpm.connect_unix(self.ctrl, HANG) as sock:
             sock.sendall(request)
             answer = tpm.read_exactly(sock, n_answer)
         if answer[:4] != bytes(4):
