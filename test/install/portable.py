@@ -22,8 +22,9 @@ S390X = harness.BUILD / "s390x"
 S390X_BUILD = S390X / "build"
 EMULATOR = ["qemu-s390x", "-L", S390X / "root"]
 # Not those that take long, emulated; start other programs; ask the kernel what they are called; or limit their memory.
-UNITS = """broker fuzz-core fuzz-reader fuzz-tcti resmgr-capability resmgr-edges resmgr-edges-fake resmgr-edges-repair
-    report resmgr-faults resmgr-objects resmgr-power resmgr-report tcti tcti-parts tcti-process tpm unix""".split()
+UNITS = """broker broker-report frontend-unix fuzz-core fuzz-reader fuzz-tcti resmgr-capability resmgr-edges
+    resmgr-edges-fake resmgr-edges-repair resmgr-faults resmgr-objects resmgr-power resmgr-report tcti
+    tcti-parts tcti-process tpm""".split()
 
 
 class Musl(harness.TestCase):

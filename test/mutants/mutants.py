@@ -16,7 +16,8 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SEEDS = "1000"
 UNIT = ["resmgr-objects", "resmgr-sessions", "resmgr-capability", "resmgr-faults", "resmgr-power", "resmgr-regressions",
-        "resmgr-edges", "resmgr-edges-repair", "resmgr-edges-fake", "resmgr-report", "broker", "outage", "edges", "report", "redact", "traces"]
+        "resmgr-edges", "resmgr-edges-repair", "resmgr-edges-fake", "resmgr-report", "broker", "broker-outage",
+        "broker-edges", "broker-report", "tpm-redact", "manager-trace"]
 
 # name: what is forgotten; file; the text that is replaced; by what
 MUTANTS = [
