@@ -29,12 +29,12 @@ def codes(library):
 class Errors(harness.TestCase):
     def measure(self, library):
         bus = self.start_bus()
-        daemon = harness.Process("error-daemon", [DAEMON, *ERRORS, *OTHERS, *ERRORS, *OTHERS], self.folder / "daemon.log",
-                                 harness.clean_env(DBUS_SESSION_BUS_ADDRESS=bus.address))
+        daemon = harness.Process("error-daemon", [DAEMON, *ERRORS, *OTHERS, *ERRORS, *OTHERS],
+                                 self.folder / "daemon.log", harness.clean_env(DBUS_SESSION_BUS_ADDRESS=bus.address))
         harness.wait_until(lambda: "ready" in daemon.output(), "the daemon is on the bus", daemon.popen)
         env = dict(os.environ, DBUS_SESSION_BUS_ADDRESS=bus.address)
-        done = subprocess.run([sys.executable, __file__, "codes", str(library)], env=env, capture_output=True, text=True,
-                              timeout=harness.HANG, check=True)
+        done = subprocess.run([sys.executable, __file__, "codes", str(library)], env=env, capture_output=True,
+                              text=True, timeout=harness.HANG, check=True)
         daemon.end()
         bus.stop()
         return json.loads(done.stdout)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """
-Boots a root of a release with its systemd in a container, and runs test/vm/units.py there: the units of the packages under
-a real service manager.
+Boots a root of a release with its systemd in a container, and runs test/vm/units.py there: the units of the packages
+under a real service manager.
 
     boot.py RELEASE DEBS DIR    DEBS: our packages; DIR: where the root is kept between runs
 

@@ -32,7 +32,8 @@ def main(release, debs, folder):
         source, = (path for path in (place.path / "build/tree").iterdir() if path.is_dir())
         print(root.run(*place.argv("dpkg-buildpackage", "--no-sign", cwd="/build/tree/" + source.name)).stdout)
         changes, = (place.path / "build/tree").glob("*.changes")
-        print(root.run(*place.argv("lintian", "--fail-on", "error", "--allow-root", changes.name, cwd="/build/tree")).stdout)
+        print(root.run(*place.argv("lintian", "--fail-on", "error", "--allow-root", changes.name,
+                                   cwd="/build/tree")).stdout)
         shutil.rmtree(debs, ignore_errors=True)
         shutil.copytree(place.path / "build/tree", debs, ignore=shutil.ignore_patterns(source.name))
 

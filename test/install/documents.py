@@ -104,7 +104,8 @@ class Tabrmctl(harness.TestCase):
         self.values = {
             ("clients", "--sort"): re.findall(r"[a-z]+(?=,| or|$| \(def)", re.search(
                 r"--sort=KEY +(.*)", run(self.program, "clients", "--help").stdout).group(1)),
-            ("log-level", None): re.search(r"\[(\S+\|\S+)\]", run(self.program, "log-level", "--help").stdout).group(1).split("|"),
+            ("log-level", None): re.search(
+                r"\[(\S+\|\S+)\]", run(self.program, "log-level", "--help").stdout).group(1).split("|"),
         }
 
     def test_manual_page(self):
@@ -185,7 +186,8 @@ class Pages(harness.TestCase):
             for value in known:
                 with self.subTest(key=key, value=value):
                     done = subprocess.run(
-                        ["tpm2_getrandom", "-T", "%s/libtss2-tcti-tabrmd.so.0:%s=%s" % (harness.LIBRARY, key, value), "1"],
+                        ["tpm2_getrandom", "-T",
+                         "%s/libtss2-tcti-tabrmd.so.0:%s=%s" % (harness.LIBRARY, key, value), "1"],
                         capture_output=True, text=True, timeout=harness.HANG, check=False,
                         env={**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": bus.address,
                              "DBUS_SESSION_BUS_ADDRESS": bus.address, "TSS2_LOG": "all+debug"})

@@ -34,10 +34,11 @@ def enter(path):
 def run_there(path, command):
     """-> exit status"""
     start = time.monotonic()
-    done = subprocess.run(["chroot", path, "env", "-i", "--chdir=" + PLACE, *("%s=%s" % pair for pair in ENV.items()), command],
+    done = subprocess.run(["chroot", path, "env", "-i", "--chdir=" + PLACE,
+                           *("%s=%s" % pair for pair in ENV.items()), command],
                           stdin=subprocess.DEVNULL, timeout=SECONDS, check=False)
-    print("# %s in a fresh root ends with %d after %.1f minutes" % (command, done.returncode, (time.monotonic() - start) / 60),
-          flush=True)
+    print("# %s in a fresh root ends with %d after %.1f minutes"
+          % (command, done.returncode, (time.monotonic() - start) / 60), flush=True)
     return done.returncode
 
 

@@ -90,7 +90,8 @@ class Install(harness.TestCase):
 
     def test_a_program_is_built_with_the_installed_library_alone(self):
         (self.folder / "program.c").write_text(PROGRAM)
-        env = {**os.environ, "PKG_CONFIG_PATH": str(self.find(r"lib(64)?/(\S+/)?pkgconfig/tss2-tcti-tabrmd\.pc").parent),
+        env = {**os.environ,
+               "PKG_CONFIG_PATH": str(self.find(r"lib(64)?/(\S+/)?pkgconfig/tss2-tcti-tabrmd\.pc").parent),
                "PKG_CONFIG_SYSROOT_DIR": str(self.folder)}
         library = self.find(r"lib(64)?/(\S+/)?libtss2-tcti-tabrmd\.so").parent
         flags = run("pkg-config", "--cflags", "--libs", "tss2-tcti-tabrmd", env=env).stdout.split()

@@ -147,8 +147,8 @@ class Manager(InRoot):
 
     def test_root_may_all_by_either_door(self):
         for where in (["--bus"], ["--socket", root.MANAGER], []):
-            for arguments in (["status"], ["clients"], ["sessions"], ["metrics"], ["log-level", "info"], ["top", "-n", "1"],
-                              ["flush", "--abandoned"]):
+            for arguments in (["status"], ["clients"], ["sessions"], ["metrics"], ["log-level", "info"],
+                              ["top", "-n", "1"], ["flush", "--abandoned"]):
                 with self.subTest(where=where, arguments=arguments):
                     self.assertEqual(self.ctl(*where, *arguments)[0], 0)
 
@@ -156,7 +156,8 @@ class Manager(InRoot):
         for arguments in (["clients"], ["sessions"], ["top", "-n", "1"]):
             with self.subTest(arguments):
                 self.assertEqual(self.ctl("--bus", *arguments, user="member")[0], 0)
-                self.assertEqual(self.ctl(*arguments, user="member")[0], 0, "of the bus, since the socket is not theirs")
+                self.assertEqual(self.ctl(*arguments, user="member")[0], 0,
+                                 "of the bus, since the socket is not theirs")
         for arguments in (["status"], ["metrics"], ["log-level", "debug"], ["flush", "--abandoned"], ["trace"]):
             with self.subTest(arguments):
                 self.assertEqual(self.ctl("--bus", *arguments, user="member"), (NO_PERMISSION, ""))

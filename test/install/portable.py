@@ -37,8 +37,8 @@ class Musl(harness.TestCase):
         include.mkdir()
         (include / "tss2").symlink_to(run("pkg-config", "--variable=includedir", "tss2-mu").stdout.strip() + "/tss2")
         flags = "-isystem%s" % include
-        run("meson", "setup", "--werror", "-Dclient_only=true", "-Dtests=disabled", "-Dc_args=" + flags, self.build, ROOT,
-            env={**os.environ, "CC": "musl-gcc"})
+        run("meson", "setup", "--werror", "-Dclient_only=true", "-Dtests=disabled", "-Dc_args=" + flags, self.build,
+            ROOT, env={**os.environ, "CC": "musl-gcc"})
         run("meson", "compile", "-C", self.build)
         self.library = self.build / "src/tcti/libtss2-tcti-tabrmd.so.0"
         self.client = self.folder / "client"

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""docs/MANAGER.md says what the interface, the JSON and the metrics have: no key more, and none less; and its examples work."""
+"""
+docs/MANAGER.md says what the interface, the JSON and the metrics have: no key more, and none less; and its examples
+work.
+"""
 
 import json
 import pathlib
@@ -51,8 +54,8 @@ class Reference(ctl.TestCase):
             gone.context_save(gone.start_session(tpm.SE_POLICY))
 
     def busctl(self, *arguments):
-        done = subprocess.run(["busctl", "--user", "--json=short", *arguments], env=self.env, capture_output=True, text=True,
-                              timeout=harness.HANG, check=True)
+        done = subprocess.run(["busctl", "--user", "--json=short", *arguments], env=self.env, capture_output=True,
+                              text=True, timeout=harness.HANG, check=True)
         return json.loads(done.stdout)["data"]
 
     def interface(self):
@@ -70,14 +73,16 @@ class Reference(ctl.TestCase):
         found, writable = {}, []
         for element in self.interface().iter("property"):
             changes = element.find("annotation[@name='org.freedesktop.DBus.Property.EmitsChangedSignal']")
-            found[element.get("name")] = [element.get("type"), signalled["true" if changes is None else changes.get("value")]]
+            found[element.get("name")] = [element.get("type"),
+                                          signalled["true" if changes is None else changes.get("value")]]
             if element.get("access") != "read":
                 writable.append(element.get("name"))
         self.assertEqual({name: cells[:2] for name, *cells in table("| property |")}, found)
         self.assertEqual(writable, ["LogLevel"])
 
     def test_methods(self):
-        found = {method.get("name"): ["".join(arg.get("type") for arg in method.iter("arg") if arg.get("direction") == way)
+        found = {method.get("name"): ["".join(arg.get("type") for arg in method.iter("arg")
+                                              if arg.get("direction") == way)
                                       for way in ("in", "out")] for method in self.interface().iter("method")}
         self.assertEqual({name: cells[:2] for name, *cells in table("| method |")}, found)
         for name, takes, _, who, _ in table("| method |"):
@@ -102,7 +107,8 @@ class Reference(ctl.TestCase):
         self.assertEqual({name for name, _ in table("| verb | prints")}, verbs)
         self.assertEqual(set(self.json("status")), set(types("| property |")))
         self.assertEqual(set(self.json("metrics")), set(types("| property |")) | {"Commands"})
-        self.assertEqual({key for row in self.json("metrics")["Commands"] for key in row}, set(types("A command code, of")))
+        self.assertEqual({key for row in self.json("metrics")["Commands"] for key in row},
+                         set(types("A command code, of")))
         self.assertEqual({key for row in self.json("clients") for key in row}, set(types("A client, of")) | {"unit"})
         self.assertEqual({key for row in self.json("sessions") for key in row}, set(types("A session, of")))
         top = self.json("top", "--iterations", 1)
@@ -136,7 +142,8 @@ class Reference(ctl.TestCase):
         end = self.work()
         try:
             argv = [self.program, *self.where, "--json", "trace", "--tpm", "--payload", "--count=100"]
-            text = subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=harness.HANG, check=True).stdout
+            text = subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=harness.HANG,
+                                  check=True).stdout
         finally:
             end()
         kinds = {"number": int, "string": str}
@@ -176,14 +183,15 @@ class Reference(ctl.TestCase):
             with self.subTest(example):
                 here = example.replace("/run/tpm2-abrmd/", "%s/" % self.folder).replace(
                     "/var/lib/prometheus/node-exporter/", "%s/" % self.folder)
-                done = subprocess.run(["bash", "-ec", here], env=env, capture_output=True, text=True, timeout=harness.HANG,
-                                      check=False)
+                done = subprocess.run(["bash", "-ec", here], env=env, capture_output=True, text=True,
+                                      timeout=harness.HANG, check=False)
                 self.assertEqual((done.returncode, done.stderr), (0, ""))
                 self.assertTrue(done.stdout or "set-property" in example or "mv " in example)
         end = self.work()
         try:
-            output = subprocess.run(["/usr/bin/python3", "-c", program.replace("/run/tpm2-abrmd/", "%s/" % self.folder)],
-                                    env=env, capture_output=True, text=True, timeout=harness.HANG, check=True).stdout
+            output = subprocess.run(["/usr/bin/python3", "-c",
+                                     program.replace("/run/tpm2-abrmd/", "%s/" % self.folder)], env=env,
+                                    capture_output=True, text=True, timeout=harness.HANG, check=True).stdout
         finally:
             end()
         self.assertRegex(output, r"client \d+: uid 0, pid \d+, \d objects\n")

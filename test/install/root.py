@@ -67,7 +67,8 @@ def find_sources(release):
 
 def make_root(path, release, packages=(), hooks=()):
     """A minimal root of the release."""
-    options = [line for line in run("apt-config", "dump", *APT_OPTIONS).stdout.splitlines() if not line.endswith(' "";')]
+    options = [line for line in run("apt-config", "dump", *APT_OPTIONS).stdout.splitlines()
+               if not line.endswith(' "";')]
     run("mmdebstrap", "--mode=root", "--variant=minbase", "--skip=cleanup/apt/lists", "--dpkgopt=force-unsafe-io",
         *("--aptopt=" + option for option in options), *("--customize-hook=" + hook for hook in hooks),
         *["--include=" + ",".join(packages)] * bool(packages), "", path, "-", input=find_sources(release))

@@ -43,7 +43,8 @@ class Hangs(harness.TestCase):
         helper, = harness.children(self.daemon.process.pid)
         clients = self.assertGivenUp(lambda: os.kill(helper, signal.SIGSTOP))
         self.assertBack(*clients)
-        harness.wait_until(lambda: helper not in harness.children(self.daemon.process.pid), "the helper that hung is gone")
+        harness.wait_until(lambda: helper not in harness.children(self.daemon.process.pid),
+                           "the helper that hung is gone")
         self.assertEqual(len(harness.children(self.daemon.process.pid)), 1)
 
     if harness.IS_DEVICE:

@@ -134,7 +134,8 @@ class Starter(harness.TestCase):
         argv = [harness.Ours.binary, *options, "--no-dbus", "--socket", str(self.folder / "tpm.sock")]
         env = harness.clean_env(TABRMD_HELPER=str(harness.HELPER))
         done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=harness.HANG, check=False)
-        return done.returncode, [line for line in (done.stdout + done.stderr).splitlines() if not harness.SANITIZER_NOISE.match(line)]
+        return done.returncode, [line for line in (done.stdout + done.stderr).splitlines()
+                                 if not harness.SANITIZER_NOISE.match(line)]
 
 
 class Starts(Starter):

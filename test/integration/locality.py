@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Each client has a locality of its own: what it asks of the TPM is asked at that, as if it were alone at a bare one."""
+"""
+Each client has a locality of its own: what it asks of the TPM is asked at that, as if it were alone at a bare one.
+"""
 
 import os
 import socket

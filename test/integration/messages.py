@@ -92,7 +92,8 @@ class Starts(TestCase):
 
     def test_socket_that_another_daemon_has(self):
         self.start_subject()
-        self.assertRefuses(EX_UNAVAILABLE, "%s: another daemon has it; .*--socket" % self.daemon.socket, "--tcti=libtpms")
+        self.assertRefuses(EX_UNAVAILABLE, "%s: another daemon has it; .*--socket" % self.daemon.socket,
+                           "--tcti=libtpms")
 
     def test_bus(self):
         bus = self.start_bus()
@@ -147,7 +148,8 @@ class Runs(TestCase):
                 client.run(make)
                 for _ in range(3):
                     self.assertEqual(client.ask(make).rc, rc)
-        once = [self.me() + "is answered 0xb0902: .*--max-transients", self.me() + "is answered 0xb0903: .*--max-sessions"]
+        once = [self.me() + "is answered 0xb0902: .*--max-transients",
+                self.me() + "is answered 0xb0903: .*--max-sessions"]
         self.assertSays(*once, *once)
 
     def test_connections(self):

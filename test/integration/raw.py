@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Clients that know nothing of us: a program that writes TPM commands to a Unix socket, and tpm2-tools through socat."""
+"""
+Clients that know nothing of us: a program that writes TPM commands to a Unix socket, and tpm2-tools through socat.
+"""
 
 import hashlib
 import socket
@@ -92,7 +94,8 @@ class Raw(harness.TestCase):
         (self.folder / "message").write_bytes(message)
         (self.folder / "key").write_bytes(P256_KEY + x.rjust(32, b"\0") + y.rjust(32, b"\0"))
         (self.folder / "signature").write_bytes(b"\x30" + bytes([len(pair)]) + pair)
-        verify = ["openssl", "dgst", "-sha256", "-keyform", "DER", "-verify", "key", "-signature", "signature", "message"]
+        verify = ["openssl", "dgst", "-sha256", "-keyform", "DER", "-verify", "key", "-signature", "signature",
+                  "message"]
         self.assertIn("Verified OK", subprocess.run(verify, cwd=self.folder, capture_output=True, text=True,
                                                     timeout=harness.HANG, check=False).stdout)
         stream.close()

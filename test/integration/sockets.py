@@ -234,7 +234,8 @@ class Inherited(TestCase):
             self.assertEqual([inode for inode in inodes if "socket:[%s]" % inode in links], [])
 
     def test_what_is_no_listener(self):
-        line = self.assertRuns(EX_UNAVAILABLE, wrap=[sys.executable, "-c", LAUNCHER, self.path("a"), "!/dev/null", "--"])
+        line = self.assertRuns(EX_UNAVAILABLE,
+                               wrap=[sys.executable, "-c", LAUNCHER, self.path("a"), "!/dev/null", "--"])
         self.assertRegex(line, r"\b4\b")
 
     def test_what_is_meant_for_another_process(self):
@@ -286,7 +287,8 @@ class Namespaces(TestCase):
 
     def run_inside(self, options, source, *arguments, before=""):
         """Python in namespaces of its own. @before: shell commands there, for which $1, ... are the arguments."""
-        argv = [*self.unshare, *options, "sh", "-ec", before + '\nexec "$0" -c "$SOURCE" "$@"', sys.executable, *arguments]
+        argv = [*self.unshare, *options, "sh", "-ec", before + '\nexec "$0" -c "$SOURCE" "$@"', sys.executable,
+                *arguments]
         process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                    env={**os.environ, "SOURCE": source})
         self.addCleanup(process.wait, harness.HANG)
@@ -386,8 +388,8 @@ class Namespaces(TestCase):
         script = '"$@" & daemon=$!; read line; "$PYTHON" -c "$SOURCE" "$SOCKET"; kill $daemon; wait $daemon'
         source = ("import sys, tpm\na = tpm.Client(tpm.connect_unix(sys.argv[1])); a.ask(tpm.get_random())\n"
                   "tpm.Client(tpm.connect_unix(sys.argv[1])).receive()")
-        env = {**harness.clean_env(), **self.NO_LEAKS, "TABRMD_HELPER": str(harness.HELPER), "PYTHON": sys.executable, "SOURCE": source,
-               "SOCKET": path}
+        env = {**harness.clean_env(), **self.NO_LEAKS, "TABRMD_HELPER": str(harness.HELPER),
+               "PYTHON": sys.executable, "SOURCE": source, "SOCKET": path}
         argv = Bare.argv(Bare, "libtpms", False, ["--socket", path, "--max-connections", "1"])
         with open(self.folder / "inside.log", "wb") as log, subprocess.Popen(
                 [*self.unshare, "-p", "-f", "--kill-child", "sh", "-c", script, "sh", *argv], stdin=subprocess.PIPE,

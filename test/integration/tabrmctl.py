@@ -110,8 +110,9 @@ class Verbs:
         rows = {row["handle"]: row for row in self.json("sessions")}
         states = {handle & 0xFFFFFF: row["state"] for handle, row in rows.items()}
         self.assertEqual(states, {
-            self.sessions[0] & 0xFFFFFF: "owned", self.sessions[1] & 0xFFFFFF: "saved", self.abandoned & 0xFFFFFF: "abandoned",
-            self.left_over & 0xFFFFFF: "left-over", self.others_session & 0xFFFFFF: "owned"})
+            self.sessions[0] & 0xFFFFFF: "owned", self.sessions[1] & 0xFFFFFF: "saved",
+            self.abandoned & 0xFFFFFF: "abandoned", self.left_over & 0xFFFFFF: "left-over",
+            self.others_session & 0xFFFFFF: "owned"})
         saved, abandoned = rows[self.sessions[1]], rows[self.abandoned]
         self.assertEqual((saved["loaded"], abandoned["client"], abandoned["uid"]), (False, 0, 0))
         self.assertEqual(saved["gap"] + saved["gap-left"], self.json("status")["MaxGap"])
@@ -129,7 +130,8 @@ class Verbs:
         self.assertGreater(looks[1]["status"]["Counters"]["commands"], looks[0]["status"]["Counters"]["commands"])
         text = self.ctl("top", "-b", "-n", "2", "-d", "0.3")
         # Those that are at work come first.
-        busiest = re.findall(r"(?m)^ *(\d+) root .* ([\d.]+) +[\d.]+ +[\d.]+ +[\d.]+ (?:us|ms)", text.rpartition("BUSY%v")[2])
+        busiest = re.findall(r"(?m)^ *(\d+) root .* ([\d.]+) +[\d.]+ +[\d.]+ +[\d.]+ (?:us|ms)",
+                             text.rpartition("BUSY%v")[2])
         self.assertEqual(len(busiest), 4)
         self.assertTrue(all(float(rate) > 0 for _, rate in busiest[:3]), busiest)
 
@@ -250,9 +252,10 @@ class Alone(ctl.TestCase):
         client.send(tpm.get_random())
         with self.daemon.client() as second:
             second.send(tpm.get_random())
-            text = harness.wait_until(lambda: next((t for t in [self.ctl("status")] if ": late" in t), None), "it is late")
-            self.assertRegex(text, r"running +GetRandom of client 1 \(uid 0 pid %d .*, for .* of 1 min 0 s at most: late"
-                             % os.getpid())
+            text = harness.wait_until(lambda: next((t for t in [self.ctl("status")] if ": late" in t), None),
+                                      "it is late")
+            self.assertRegex(text, r"running +GetRandom of client 1 \(uid 0 pid %d .*, for .* of 1 min 0 s at most: "
+                             r"late" % os.getpid())
             self.assertRegex(text, r"waiting +1, the first for ")
             rows = self.json("clients")
             self.assertEqual([row["state"] for row in rows], ["running", "waiting"])
@@ -314,7 +317,8 @@ class Alone(ctl.TestCase):
         with subprocess.Popen(["/usr/bin/python3", "-c", program, self.daemon.socket], stdin=subprocess.PIPE,
                               stdout=subprocess.PIPE) as process:
             process.stdout.readline()
-            text = harness.wait_until(lambda: next((t for t in [self.ctl("clients")] if "[2J" in t), None), "it is there")
+            text = harness.wait_until(lambda: next((t for t in [self.ctl("clients")] if "[2J" in t), None),
+                                      "it is there")
             self.assertNotRegex(text, "[\033\\x80-\\xff]")
             self.assertEqual(len(text.splitlines()), 2)
             self.assertEqual(self.json("clients")[0]["name"], '?[2J??"x')
@@ -358,7 +362,8 @@ class Everything(ctl.TestCase):
         where = source.choice((["--session"], ["--socket", self.manager]))
         arguments = source.choice((["status"], ["clients"], ["sessions"], ["metrics"], ["flush", "--abandoned"],
                                    ["flush", "--left-over"], ["flush", "--client", str(source.randrange(1, 300))],
-                                   ["log-level", "info"], ["trace", "--tpm", "-c", "20"], ["top", "-n", "2", "-d", "0.1"]))
+                                   ["log-level", "info"], ["trace", "--tpm", "-c", "20"],
+                                   ["top", "-n", "2", "-d", "0.1"]))
         done = subprocess.run([self.program, *where, *arguments], env=self.env, stdin=subprocess.DEVNULL,
                               capture_output=True, text=True, timeout=harness.HANG, check=False)
         if done.returncode not in (0, ctl.FAILED, ctl.NO_TPM):

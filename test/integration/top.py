@@ -154,9 +154,11 @@ class Top(ctl.TestCase):
         terminal = self.top(LARGE)
         self.shown(terminal, 6)
         terminal.press("i")
-        terminal.wait_for(lambda screen: ids(screen) == [1, 2, 3, 4, 5, 6] and "ID^" in screen[titles_at(screen)], "by id")
+        terminal.wait_for(lambda screen: ids(screen) == [1, 2, 3, 4, 5, 6] and "ID^" in screen[titles_at(screen)],
+                          "by id")
         terminal.press("r")
-        terminal.wait_for(lambda screen: ids(screen) == [6, 5, 4, 3, 2, 1] and "IDv" in screen[titles_at(screen)], "reversed")
+        terminal.wait_for(lambda screen: ids(screen) == [6, 5, 4, 3, 2, 1] and "IDv" in screen[titles_at(screen)],
+                          "reversed")
         terminal.press("r", "o")
         terminal.wait_for(lambda screen: ids(screen) == [4, 3, 2, 6, 1, 5] and "OBJv" in screen[titles_at(screen)],
                           "by objects")
@@ -280,11 +282,13 @@ class Top(ctl.TestCase):
         terminal = self.top(LARGE)
         for client in self.clients:
             client.send(tpm.get_random())
-        screen = terminal.wait_for(lambda screen: any("late: GetRandom of client 1 " in line for line in screen), "late")
+        screen = terminal.wait_for(lambda screen: any("late: GetRandom of client 1 " in line for line in screen),
+                                   "late")
         self.assertRegex("\n".join(screen), r"waiting 1 \(")
         self.assertRegex("\n".join(rows(screen)), r" running GetRandom\n(.|\n)* waiting GetRandom")
         self.assertIn("late: GetRandom", re.findall(r"\033\[31m(?:\033\[49m)?([^\033]*)", terminal.raw()))
-        terminal.wait_for(lambda screen: any(re.match(r"TPM +\[\|{20}\] 100\.0 %", line) for line in screen), "a busy TPM")
+        terminal.wait_for(lambda screen: any(re.match(r"TPM +\[\|{20}\] 100\.0 %", line) for line in screen),
+                          "a busy TPM")
         self.proxy.release()
         terminal.wait_for(lambda screen: any(re.match("Running +nothing", line) for line in screen), "it is over")
 
@@ -296,7 +300,8 @@ class Top(ctl.TestCase):
 
     def test_terminal_that_nobody_knows(self):
         # ncurses forgets what it has begun.
-        terminal = Terminal(self, SMALL, "env", "TERM=nonsense", "ASAN_OPTIONS=detect_leaks=0", self.program, *self.where, "top")
+        terminal = Terminal(self, SMALL, "env", "TERM=nonsense", "ASAN_OPTIONS=detect_leaks=0", self.program,
+                            *self.where, "top")
         harness.wait_until(self.ended, "it ends")
         self.assertEqual(self.ended(), "64\n")
         terminal.wait_for(lambda screen: "--batch" in screen[0], "what to do")

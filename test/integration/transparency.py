@@ -3,8 +3,9 @@
 A client that has the daemon to itself gets what it would get from the bare TPM: random programs, a quarter of their
 commands damaged, run on both, and every response compared.
 
-Codes are compared in classes: one of layer 11 is the same of layer 0, and what is wrong with handle, session or parameter n
-may be said as REFERENCE, HANDLE or VALUE. A response has the same length, since it is made of the same parts.
+Codes are compared in classes: one of layer 11 is the same of layer 0, and what is wrong with handle, session or
+parameter n may be said as REFERENCE, HANDLE or VALUE. A response has the same length, since it is made of the same
+parts.
 """
 
 import os

@@ -86,7 +86,8 @@ def all_cases(steps):
     for line in pathlib.Path(steps).read_text().splitlines():
         if line.startswith("log "):
             _, kind, log, names, name = line.split(" ", 4)
-            yield from (("%s: %s" % (name, case), result, reason) for case, result, reason in log_cases(kind, log, names))
+            yield from (("%s: %s" % (name, case), result, reason)
+                        for case, result, reason in log_cases(kind, log, names))
         else:
             yield from tap_cases(line)
 

@@ -2,8 +2,8 @@
 """
 /dev/tpm0 of a virtual machine, whose chip stands behind a counting proxy outside: see test/vm/chip.py.
 
-TABRMD_TPM=device makes it the TPM of the tests that run inside. It is the same one for all of them, and its power does not
-go; what cannot be on it runs on a swtpm of its own as anywhere else.
+TABRMD_TPM=device makes it the TPM of the tests that run inside. It is the same one for all of them, and its power does
+not go; what cannot be on it runs on a swtpm of its own as anywhere else.
 """
 
 import functools

@@ -33,7 +33,8 @@ import tcti
 import tpm
 from device import IS_DEVICE, Device
 # Some of these are for those who import this.
-from process import ALL_TOOLS, HANG, TICKS, MissingTool, Process, can_connect, children, clean_env, runs, wait_until  # noqa: F401
+from process import (  # noqa: F401
+    ALL_TOOLS, HANG, TICKS, MissingTool, Process, can_connect, children, clean_env, runs, wait_until)
 from tpms import BUILD, FakeTpm, Swtpm, TcpSwtpm  # noqa: F401
 
 LIBRARY = pathlib.Path(os.environ.get("TABRMD_LIBRARY", BUILD / "src/tcti")).absolute()

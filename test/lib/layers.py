@@ -34,7 +34,8 @@ NEEDS_GLIB = {"util/log.h", "util/loop.h"}
 
 # the one file that is conditional on the system, and what is for it alone
 PLATFORM = "util/platform.c"
-OF_PLATFORM = re.compile(r"\s*#\s*(el)?if.*__(linux|FreeBSD)(__)?\b|\s*#\s*include\s*<sys/(prctl|procctl|sysctl|ucred)\.h>")
+OF_PLATFORM = re.compile(r"\s*#\s*(el)?if.*__(linux|FreeBSD)(__)?\b|"
+                         r"\s*#\s*include\s*<sys/(prctl|procctl|sysctl|ucred)\.h>")
 
 # headers of one layer that another may use besides, for tests
 TESTS_TOO = {"test/lib"}

@@ -24,15 +24,16 @@ COLOURS = {"31": "#ff6b68", "32": "#7ac86b", "33": "#e0b040"}
 
 # name, user, keys that it takes turns with, seconds between two commands, whether it keeps a session
 CLIENTS = [("ssh-agent", "root", 1, 0.02, False), ("webserver", "www-data", 3, 0.004, True),
-           ("attestation", "tss", 1, 0.05, True), ("backup", "backup", 2, 0.01, True), ("mailer", "mail", 1, 0.1, False),
-           ("monitor", "nobody", 0, 0.03, False)]
+           ("attestation", "tss", 1, 0.05, True), ("backup", "backup", 2, 0.01, True),
+           ("mailer", "mail", 1, 0.1, False), ("monitor", "nobody", 0, 0.03, False)]
 CLIENT = """
 import ctypes, sys, time
 sys.path.insert(0, sys.argv[1])
 import tpm
 ctypes.CDLL(None).prctl(15, sys.argv[3].encode(), 0, 0, 0)
 client = tpm.Client(tpm.connect_unix(sys.argv[2]))
-keys = [client.create_primary(tpm.public_hmac_key(b"%s%d" % (sys.argv[3].encode(), i))) for i in range(int(sys.argv[4]))]
+keys = [client.create_primary(tpm.public_hmac_key(b"%s%d" % (sys.argv[3].encode(), i)))
+        for i in range(int(sys.argv[4]))]
 if sys.argv[6] == "True":
     session = client.start_session(tpm.SE_POLICY)
     client.context_save(client.start_session(tpm.SE_POLICY))
@@ -108,7 +109,8 @@ def svg_of(screen, columns):
             # The terminal leaves spaces at the end out.
             whole = text.ljust(columns - column) if look[2] and line.endswith(text) else text
             drawn += draw_run(column, whole, look, MARGIN + (i + 1) * LINE - 5)
-    return ('<!-- SPDX-License-Identifier: BSD-2-Clause; made by test/lib/pictures.py -->\n<svg xmlns="http://www.w3.org/2000/svg" width="%.0f" height="%d" viewBox="0 0 %.0f %d"\n'
+    return ('<!-- SPDX-License-Identifier: BSD-2-Clause; made by test/lib/pictures.py -->\n'
+            '<svg xmlns="http://www.w3.org/2000/svg" width="%.0f" height="%d" viewBox="0 0 %.0f %d"\n'
             '     font-family="DejaVu Sans Mono, Menlo, Consolas, monospace" font-size="14">\n'
             '<rect width="100%%" height="100%%" rx="6" fill="%s"/>\n%s\n</svg>\n' %
             (width, height, width, height, PAPER, "\n".join(drawn)))

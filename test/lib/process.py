@@ -37,11 +37,14 @@ def refusal(*argv):
         return str(error)
     if done.returncode == 0:
         return ""
-    return ([line for line in done.stderr.splitlines() if line.strip()] or ["%s ends with %d" % (argv[0], done.returncode)])[-1]
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    return lines[-1] if lines else "%s ends with %d" % (argv[0], done.returncode)
 
 
 def needs(*argv):
-    """Decorates tests that need a privilege: they are skipped where this harmless command, which needs it too, is refused."""
+    """
+    Decorates tests that need a privilege: they are skipped where this harmless command, which needs it too, is refused.
+    """
     reason = refusal(*argv)
     return unittest.skipIf(reason, reason)
 
@@ -143,7 +146,10 @@ class Process:
 
 @functools.cache
 def can_detect_leaks():
-    """LeakSanitizer wants to trace its process, which ordinary users may not do with the daemon, and some containers forbid."""
+    """
+    LeakSanitizer wants to trace its process, which ordinary users may not do with the daemon, and some containers
+    forbid.
+    """
     program = pathlib.Path(os.environ.get("TABRMD_BUILD", "build"), "src/daemon/tpm2-abrmd").absolute()
     return os.geteuid() == 0 and not refusal("env", "ASAN_OPTIONS=detect_leaks=1", str(program), "--version")
 

@@ -39,7 +39,8 @@ MUTANTS = [
      "if (i == RM_NONE)\n                return rm_reply_rc(job, RM_RC(RC_HANDLE_P1));\n        if (rm_object",
      "if (i == RM_NONE)\n                return send_original(job, job->n_original);\n        if (rm_object"),
     ("owner-save", "whose session it is whose context is saved", "resmgr/command.c",
-     "i = rm_session_find_usable(rm, job->space, handle);\n        if (i == RM_NONE || rm->sessions[i].handle != handle",
+     "i = rm_session_find_usable(rm, job->space, handle);\n        "
+     "if (i == RM_NONE || rm->sessions[i].handle != handle",
      "i = rm_session_find(rm, handle);\n        if (i == RM_NONE || rm->sessions[i].handle != handle"),
     ("owner-object", "whose object a virtual handle is", "resmgr/space.c",
      "uint32_t i = rm_space(rm, space)->first_object;\n\n        while (i != RM_NONE && rm_object(rm, i)->vhandle",
@@ -65,7 +66,8 @@ MUTANTS = [
     ("left-at-close", "to flush what a client leaves", "resmgr/space.c",
      "rm_object_doom(rm, space->first_object);", "rm_object_free(rm, space->first_object);"),
     ("resend-buffer", "that what was sent is not what the client asked", "resmgr/command.c",
-     "memcpy(job->out, job->original, n);", "if (job->n_transmits == 0)\n                memcpy(job->out, job->original, n);"),
+     "memcpy(job->out, job->original, n);",
+     "if (job->n_transmits == 0)\n                memcpy(job->out, job->original, n);"),
     ("alias", "that a handle which is given out twice proves the tables wrong", "resmgr/commit.c",
      "if (rm_object_find_resident(rm, phandle) != RM_NONE) {", "if (0) {"),
     ("alias-load", "... when a context is loaded", "resmgr/repair.c",
@@ -122,7 +124,8 @@ MUTANTS = [
      "blank(&reader, bytes, response.n_parameters);", "tpm_read_bytes(&reader, response.n_parameters);"),
     ("redact-password", "that an authorization may be a password", "tpm/redact.c",
      "tpm_read_u8(&reader);\n                blank_field(&reader, bytes);\n        }\n        if (reader.bad)",
-     "tpm_read_u8(&reader);\n                tpm_read_bytes(&reader, tpm_read_u16(&reader));\n        }\n        if (reader.bad)"),
+     "tpm_read_u8(&reader);\n                tpm_read_bytes(&reader, tpm_read_u16(&reader));\n        }\n        "
+     "if (reader.bad)"),
     ("trace-lost", "to say what a listener has lost", "manager/trace.c", "listener->n_lost++;", ";"),
     ("locality-gone", "that a TPM may have lost its localities", "backend/backend.c",
      "if (locality != 0 && !backend->localities)", "if (0)"),
@@ -151,8 +154,8 @@ class Workshop:
         # With the time of the copy: what the last mutant of an earlier run left in the build is older.
         shutil.copytree(ROOT, self.tree, copy_function=shutil.copy, ignore=shutil.ignore_patterns("build*", ".git"))
         if not os.path.exists(os.path.join(self.build, "build.ninja")):
-            subprocess.run(["meson", "setup", self.build, self.tree, "--buildtype=debug", "-Doptimization=1"], check=True,
-                           stdout=subprocess.DEVNULL)
+            subprocess.run(["meson", "setup", self.build, self.tree, "--buildtype=debug", "-Doptimization=1"],
+                           check=True, stdout=subprocess.DEVNULL)
         code, output, _ = run(["ninja", "-C", self.build])
         if code:
             sys.exit(output)
@@ -176,8 +179,8 @@ class Workshop:
         shutil.copyfile(os.path.join(ROOT, "src", file), self.path(file))
 
     def simulate(self, *options):
-        code, output, seconds = run([os.path.join(self.build, "test/sim/sim"), "--seeds", SEEDS, "--no-shrink", *options],
-                                    timeout=120)
+        argv = [os.path.join(self.build, "test/sim/sim"), "--seeds", SEEDS, "--no-shrink", *options]
+        code, output, seconds = run(argv, timeout=120)
         found = re.search(r"seed (\d+)[^:]*: (.*)", output)
         if code == 0:
             return None

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Trusted keys of the kernel (Documentation/security/keys/trusted-encrypted.rst): it seals and unseals them in the TPM itself."""
+"""
+Trusted keys of the kernel (Documentation/security/keys/trusted-encrypted.rst): it seals and unseals them in the TPM
+itself.
+"""
 
 import ctypes
 import os

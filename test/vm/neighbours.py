@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """
-The kernel and its clients use the TPM past a daemon that is kept busy: trusted keys below a persistent parent, a key that is
-loaded and used over /dev/tpmrm0, and the same with tpm2-tools. They must not fail more often beside ours than beside
-tpm2-abrmd 3.0, and the daemon's clients must not fail at all.
+The kernel and its clients use the TPM past a daemon that is kept busy: trusted keys below a persistent parent, a key
+that is loaded and used over /dev/tpmrm0, and the same with tpm2-tools. They must not fail more often beside ours than
+beside tpm2-abrmd 3.0, and the daemon's clients must not fail at all.
 """
 
 import collections

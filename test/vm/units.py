@@ -3,8 +3,8 @@
 The installed daemon under a real systemd, in a root that began with the distribution's tpm2-abrmd 3.0.
 
 Systemd runs in a container (test/install/boot.py), with software TPMs. Kernel needs a virtual machine: its chip is
-/dev/tpm0, and further ones are made by the kernel's tpm_vtpm_proxy. TABRMD_DEBS is the folder with our packages. All that
-is done here is lost with the container or machine.
+/dev/tpm0, and further ones are made by the kernel's tpm_vtpm_proxy. TABRMD_DEBS is the folder with our packages. All
+that is done here is lost with the container or machine.
 """
 
 import contextlib
@@ -51,7 +51,8 @@ def until_state(unit, wanted):
 
 def journal(unit):
     """-> what it said since it was started last"""
-    return run("journalctl", "--no-pager", "--output=cat", "_SYSTEMD_INVOCATION_ID=" + shown(unit, "InvocationID")).stdout
+    return run("journalctl", "--no-pager", "--output=cat",
+               "_SYSTEMD_INVOCATION_ID=" + shown(unit, "InvocationID")).stdout
 
 
 def get_random(conf, user="alice", check=True):
@@ -69,8 +70,9 @@ def setUpModule():
 
 def run_swtpm(unit, server, ctrl):
     """As a service, by user tss."""
-    run("systemd-run", "--unit=" + unit, "--uid=tss", "--property=RuntimeDirectory=" + unit, "swtpm", "socket", "--tpm2",
-        "--tpmstate", "dir=/run/" + unit, "--flags", "not-need-init,startup-clear", "--server", server, "--ctrl", ctrl)
+    run("systemd-run", "--unit=" + unit, "--uid=tss", "--property=RuntimeDirectory=" + unit, "swtpm", "socket",
+        "--tpm2", "--tpmstate", "dir=/run/" + unit, "--flags", "not-need-init,startup-clear", "--server", server,
+        "--ctrl", ctrl)
 
 
 def upgrade():
@@ -79,8 +81,8 @@ def upgrade():
     BEFORE["version"] = run("tpm2-abrmd", "--version").stdout
     BEFORE["random"] = get_random(BY_BUS, check=False)
     debs = pathlib.Path(os.environ["TABRMD_DEBS"])
-    BEFORE["upgrade"] = run("dpkg", "--install", *debs.glob("tpm2-abrmd_*.deb"), *debs.glob("libtss2-tcti-tabrmd0_*.deb"),
-                            check=False)
+    BEFORE["upgrade"] = run("dpkg", "--install", *debs.glob("tpm2-abrmd_*.deb"),
+                            *debs.glob("libtss2-tcti-tabrmd0_*.deb"), check=False)
 
 
 class Units(harness.TestCase):
@@ -194,7 +196,9 @@ class Systemd(Units):
                 self.assertNotEqual(get_random(conf, "eve", check=False).returncode, 0)
 
     def test_manager(self):
-        """Root may ask for all, of the private socket and of the bus; a member of tss for what is its own, on the bus."""
+        """
+        Root may ask for all, of the private socket and of the bus; a member of tss for what is its own, on the bus.
+        """
         found = os.stat(MANAGER)
         self.assertEqual((found.st_mode & 0o7777, found.st_uid, found.st_gid), (0o600, 0, 0))
         self.assertEqual(shown("tpm2-abrmd-manager.socket", "ActiveState"), "active")
@@ -340,8 +344,8 @@ class Kernel(Units):
         self.assertFalse(device.exists())
         folder = self.folder / device.name
         folder.mkdir()
-        swtpm = harness.Process("swtpm", ["swtpm", "chardev", "--tpm2", "--vtpm-proxy", "--tpmstate", "dir=%s" % folder],
-                                folder / "swtpm.log")
+        swtpm = harness.Process("swtpm", ["swtpm", "chardev", "--tpm2", "--vtpm-proxy", "--tpmstate",
+                                          "dir=%s" % folder], folder / "swtpm.log")
         self.addCleanup(swtpm.end, signal.SIGKILL)
         harness.wait_until(device.exists, "%s is there" % device, swtpm.popen)
 
