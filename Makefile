@@ -60,6 +60,8 @@ lint:
 	$(PYTHON) test/lib/layers.py
 	$(PYTHON) test/lib/coverage.py
 	test/lib/lint-scripts.sh
+	test/lib/lint-python.sh
+	test/lib/lint-lines.sh
 	if command -v cppcheck; then cppcheck -q --error-exitcode=1 --library=gtk --suppress=unknownMacro -Isrc $(shell find src -name "*.c" ! -name "test-*"); fi
 
 # The prefix is compiled in: the daemon looks for its helper below it.

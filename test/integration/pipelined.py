@@ -11,7 +11,6 @@ import harness
 import tpm
 
 
-
 class Pipelined(harness.TestCase):
     def setUp(self):
         super().setUp()

@@ -2,6 +2,7 @@
 """That a client cannot tell it shares the TPM, at the sizes where it would show."""
 
 import concurrent.futures
+import signal
 import struct
 import threading
 
@@ -212,7 +213,7 @@ class Killed(harness.TestCase):
                     client.context_save(client.start_session(tpm.SE_POLICY))
                 client.start_session(tpm.SE_HMAC)
                 client.create_primary(tpm.public_hmac_key(b"left behind"))
-                daemon.process.end(harness.signal.SIGKILL)
+                daemon.process.end(signal.SIGKILL)
         self.daemon = self.start_daemon(self.tpm.conf)
         clients = [self.connect() for _ in range(2)]
         for client in clients:

@@ -23,7 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "lib"))
 
 import proxy  # noqa: E402
 import tpm  # noqa: E402
-from process import HANG, Process, can_connect, wait_until  # noqa: E402
+from process import Process, wait_until  # noqa: E402
 
 
 class Chip(proxy.Proxy):
