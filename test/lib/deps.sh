@@ -14,7 +14,7 @@ packages_check=("${packages_run[@]}" apparmor binutils clang clang-format dbus-d
 packages_vm=(busybox-static cpio gcc kmod libc6-dev make qemu-system-x86 swtpm tpm2-tools xz-utils)
 
 # shellcheck disable=SC2034
-packages_deb=(build-essential codespell debhelper dpkg-dev git lintian mmdebstrap systemd-container "${packages_check[@]}")
+packages_deb=(build-essential codespell debhelper dpkg-dev flake8 git lintian mmdebstrap systemd-container "${packages_check[@]}")
 
 # From Debian 13 on, systemd's file for pkg-config is in a package of its own.
 case $(. /etc/os-release && echo "${VERSION_CODENAME:-}") in

@@ -23,10 +23,11 @@ mkdir -p "$dir/apt/lists/partial" "$dir/apt/archives/partial" "$dir/packages"
 cd "$dir/packages"
 # One of the lists may be missing, such as that of updates; the packages are in the others then.
 with_s390x apt-get update || true
-# The libraries that they need, by the names of the release. What needs none of them cannot be a library.
+# The libraries that they need, by the names of the release; but libc's headers and linker scripts come with the compiler.
 # shellcheck disable=SC2086
 libraries=$(with_s390x apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks \
-        --no-replaces --no-enhances $wanted | sed -n 's/^\(lib[^: ]*\|zlib[^: ]*\)\(:s390x\)\?$/\1/p' | sort -u)
+        --no-replaces --no-enhances $wanted | sed -n 's/^\(lib[^: ]*\|zlib[^: ]*\)\(:s390x\)\?$/\1/p' |
+        grep -v -x -e libc6-dev -e libc-dev-bin | sort -u)
 # shellcheck disable=SC2086
 if ! with_s390x apt-get download $libraries 2>"$dir/errors"; then
         echo "no s390x: $(tail -n 1 "$dir/errors" | sed 's,[a-z]*://[^ ]*/,,')" >&2
