@@ -73,15 +73,35 @@ install: all
 deb:
 	debian/make-deb.sh build-deb
 
-# The packages in a root of the distribution, and its programs with them; as root.
-check-deb: deb
-	PYTHONPATH=test/lib PYTHONDONTWRITEBYTECODE=1 $(PYTHON) test/install/packages.py build-deb build-roots
+# The packages of a release in a root of it, and its programs with them; as root. `make check-deb RELEASE=trixie` builds
+# them there, too.
+OWN_RELEASE = $(shell . /etc/os-release && echo $$VERSION_CODENAME)
+RELEASE ?= $(OWN_RELEASE)
+DEBS = build-deb$(if $(filter-out $(OWN_RELEASE),$(RELEASE)),-$(RELEASE))
+INSTALL_TEST = PYTHONPATH=test/lib PYTHONDONTWRITEBYTECODE=1 $(PYTHON) test/install
 
-# The packages below a systemd, in a virtual machine whose root check-deb has made.
-check-units: all check-deb
-	TABRMD_DEBS=$(abspath build-deb) test/vm/check-vm.sh $(BUILD) build-vm test/vm/inside-systemd.sh build-roots/base
+build-deb-$(RELEASE):
+	$(INSTALL_TEST)/build.py $(RELEASE) $@ build-roots
+
+build-deb: deb
+
+check-deb: $(DEBS)
+	$(INSTALL_TEST)/packages.py $(RELEASE) $(DEBS) build-roots
+
+# The packages below a systemd, in a container.
+check-units: $(DEBS)
+	$(INSTALL_TEST)/boot.py $(RELEASE) $(DEBS) build-roots
+
+# What of that needs a kernel, in a virtual machine whose root check-deb has made.
+check-kernel: all check-deb
+	TABRMD_DEBS=$(abspath $(DEBS)) test/vm/check-vm.sh $(BUILD) build-vm test/vm/inside-systemd.sh build-roots/$(RELEASE)
+
+# ./run and a quick ./check of what is committed, in a root with nothing in it; some ten minutes.
+check-fresh:
+	$(INSTALL_TEST)/fresh.py $(RELEASE) build-roots/fresh-$(RELEASE)
 
 clean:
-	rm -rf $(BUILD) build-run build-check build-mutants build-coverage build-fuzz build-vm build-deb build-roots
+	rm -rf $(BUILD) build-run build-check build-mutants build-coverage build-fuzz build-vm build-deb build-deb-* build-roots
 
-.PHONY: all check check-vm bench pictures sim mutants fuzz coverage format lint install deb check-deb check-units clean
+.PHONY: all check check-vm bench pictures sim mutants fuzz coverage format lint install deb check-deb check-units \
+	check-kernel check-fresh build-deb clean

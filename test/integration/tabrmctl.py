@@ -17,6 +17,7 @@ import tpm
 
 N_OBJECTS, N_SESSIONS = 5, 2
 PROMTOOL = os.environ.get("TABRMD_PROMTOOL", harness.BUILD / "prometheus/usr/bin/promtool")
+PROMTOOL = PROMTOOL if os.path.exists(PROMTOOL) else "promtool"
 REFUSED = ["status"], ["metrics"], ["flush", "--abandoned"], ["flush", "--client", "1"], ["log-level"], \
     ["log-level", "debug"], ["trace"]
 

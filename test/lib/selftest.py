@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the tests stand on: a missing program or privilege skips a test with its reason, and all results are counted."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import harness
+from process import clean_env, refusal, run
+
+HERE = pathlib.Path(__file__).parent
+
+MODULE = """
+import subprocess, unittest
+import harness
+from process import Process, needs, run
+
+class Case(unittest.TestCase):
+    def test_called(self):
+        subprocess.run(["no-such-program", "1"])
+    def test_run(self):
+        run("no-such-program")
+    def test_started(self):
+        Process("x", ["no-such-program"], "/dev/null")
+    def test_within(self):
+        with self.subTest("a"):
+            run("no-such-program")
+    def test_file(self):
+        open("/no-such-file")
+    def test_in_a_folder(self):
+        run("/no-such-folder/program")
+    def test_fails(self):
+        self.fail("on purpose")
+    def test_passes(self):
+        pass
+    @needs("sh", "-c", "echo first >&2; echo not allowed >&2; exit 1")
+    def test_refused(self):
+        pass
+    @needs("true")
+    def test_allowed(self):
+        pass
+
+harness.main()
+"""
+MISSING = {"called", "run", "started", "within"}
+BROKEN = {"file", "in_a_folder", "fails"}
+
+
+class Skips(harness.TestCase):
+    def results(self, *arguments, **env):
+        """-> {name: (passed, the rest of its line)} of that module"""
+        program = self.folder / "module.py"
+        program.write_text(MODULE)
+        env = {**clean_env(), "PYTHONPATH": str(HERE), "PYTHONDONTWRITEBYTECODE": "1", **env}
+        done = subprocess.run([sys.executable, program, *arguments], env=env, capture_output=True, text=True,
+                              timeout=harness.HANG, check=False)
+        self.status, self.output = done.returncode, done.stdout
+        lines = [line.partition(" - Case.test_") for line in done.stdout.splitlines() if " - " in line]
+        return {name.partition(" ")[0]: (head.startswith("ok"), name.partition(" # ")[2]) for head, _, name in lines}
+
+    def test_missing_programs(self):
+        results = self.results()
+        missing = {name for name, (_, rest) in results.items() if rest == "SKIP there is no no-such-program"}
+        self.assertEqual(missing, MISSING)
+        self.assertEqual({name for name, (passed, _) in results.items() if not passed}, BROKEN)
+        self.assertEqual(results["refused"], (True, "SKIP not allowed"))
+        self.assertEqual((results["allowed"], results["passes"]), ((True, ""), (True, "")))
+        self.assertEqual(self.status, 1)
+
+    def test_where_all_are_installed(self):
+        results = self.results(TABRMD_ALL_TOOLS="1")
+        self.assertEqual({name for name, (passed, _) in results.items() if not passed}, BROKEN | MISSING)
+        self.assertEqual(results["refused"], (True, "SKIP not allowed"))
+
+    def test_list(self):
+        self.assertEqual(self.results("--list"), {})
+        self.assertEqual(len(self.output.splitlines()), len(MISSING) + len(BROKEN) + 3)
+
+    def test_privileges_are_tried(self):
+        self.assertEqual(refusal("true"), "")
+        self.assertIn("no-such-program", refusal("no-such-program"))
+        self.assertEqual(refusal("false"), "false ends with 1")
+
+
+class Counts(harness.TestCase):
+    def count(self, *lines, **files):
+        """-> exit status, lines of what it prints"""
+        for name, text in files.items():
+            (self.folder / name).write_text(text)
+        (self.folder / "steps").write_text("".join(line.replace("@", str(self.folder) + "/") + "\n" for line in lines))
+        done = run(sys.executable, HERE / "count.py", self.folder / "steps", self.folder / "results", check=False)
+        return done.returncode, done.stdout.splitlines()
+
+    def test_steps(self):
+        self.assertEqual(self.count("ok a", "ok b c # SKIP no d"),
+                         (0, ["skipped: b c (no d)", "1 passed, 0 failed, 1 skipped"]))
+        self.assertEqual(self.count("ok a", "not ok b"), (1, ["failed: b", "1 passed, 1 failed, 0 skipped"]))
+        self.assertEqual(self.count(), (1, ["0 passed, 0 failed, 0 skipped"]))
+
+    def test_what_did_not_run(self):
+        line = "log tap @log @list of it"
+        self.assertEqual(self.count(line, log="ok 1 - a\n", list="a\nb\n"),
+                         (1, ["failed: of it: b: did not run", "1 passed, 1 failed, 0 skipped"]))
+        self.assertEqual(self.count("log tap @none @list of it", list="a\nb\n")[1][-1], "0 passed, 2 failed, 0 skipped")
+        self.assertEqual(self.count("log tap @none @no of it"),
+                         (1, ["failed: of it: nothing ran", "0 passed, 1 failed, 0 skipped"]))
+        self.assertEqual(self.count("log meson @none @list of it", list="p:unit / a\n")[1][0],
+                         "failed: of it: a: did not run")
+
+    def test_meson(self):
+        tests = [
+            ("a", "OK", "[ RUN      ] x\nno y\n[  SKIPPED ] x\n[ RUN      ] z\n[       OK ] z\n"),
+            ("b", "FAIL", "[ RUN      ] x\n[       OK ] x\n[ RUN      ] z\n"),
+            ("c", "SKIP", "there is no d\n"),
+            ("e", "OK", "ok 1 - f # SKIP g\nok 2 - h\n1..2\n"),
+            ("i", "FAIL", "ok 1 - j\n"),
+        ]
+        log = "\n".join(json.dumps({"name": "p:unit / " + name, "result": result, "stdout": output})
+                        for name, result, output in tests)
+        self.assertEqual(self.count("log meson @log @list k", log=log, list=""), (1, [
+            "skipped: k: a: x (no y)", "failed: k: b: z", "skipped: k: c (there is no d)", "skipped: k: e: f (g)",
+            "failed: k: i: FAIL", "4 passed, 2 failed, 3 skipped"]))
+        nested = self.count("log tap @results @none l", none="")
+        self.assertEqual(nested[1][-1], "4 passed, 2 failed, 3 skipped", "its own results can be counted again")
+
+
+if __name__ == "__main__":
+    harness.main()
