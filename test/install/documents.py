@@ -97,7 +97,7 @@ class Tabrmctl(harness.TestCase):
 
     def setUp(self):
         super().setUp()
-        self.program = harness.BUILD / "src/ctl/tabrmctl"
+        self.program = harness.built("src/ctl/tabrmctl")
         self.verbs = re.findall(r"^  (?!tabrmctl)([a-z-]+) ", run(self.program, "--help").stdout, re.M)
         self.assertGreater(len(self.verbs), 7)
         self.options = {verb: help_options(self.program, *([verb] if verb else [])) for verb in ["", *self.verbs]}

@@ -15,7 +15,7 @@ import unittest
 
 import harness
 import workout
-from process import run
+from process import find_tool, run
 
 ROOT = pathlib.Path(__file__).parents[2]
 S390X = harness.BUILD / "s390x"
@@ -32,6 +32,7 @@ class Musl(harness.TestCase):
 
     def setUp(self):
         super().setUp()
+        find_tool("musl-gcc")
         self.build = self.folder / "build"
         include = self.folder / "include"
         include.mkdir()
@@ -85,6 +86,8 @@ def fetch_s390x():
 
 
 def build_s390x(*targets):
+    for program in ("s390x-linux-gnu-gcc", EMULATOR[0]):
+        find_tool(program)
     if reason := fetch_s390x():
         raise unittest.SkipTest(reason)
     if not (S390X_BUILD / "build.ninja").exists():

@@ -206,7 +206,7 @@ class Covers(harness.TestCase):
         manager = self.folder / "manager.sock"
         self.daemon = self.start_daemon(conf, bus=self.start_bus(), wrap=strace,
                                         options=["--manager=%s" % manager, *options])
-        run(harness.BUILD / "src/ctl/tabrmctl", "--socket", manager, "clients")
+        run(harness.built("src/ctl/tabrmctl"), "--socket", manager, "clients")
         if clients:
             self.assertServes()
             with tcti.connect_bus(self.daemon.library, self.bus.address) as stream:

@@ -13,7 +13,7 @@ import xml.etree.ElementTree
 import ctl
 import harness
 import tpm
-from process import OTHER_USER, needs
+from process import OTHER_USER, find_tool, needs
 
 SMALL, LARGE = (80, 24), (200, 50)
 HINTS = "q quit"
@@ -336,6 +336,9 @@ class Top(ctl.TestCase):
 class Pictures(harness.TestCase):
     @needs(*OTHER_USER)
     def test_they_can_be_made(self):
+        for program in ("tmux", "dbus-daemon"):
+            find_tool(program)
+        harness.built("src/ctl/tabrmctl")
         subprocess.run([sys.executable, pathlib.Path(harness.__file__).with_name("pictures.py"), self.folder],
                        stdin=subprocess.DEVNULL, timeout=harness.HANG * 3, check=True)
         for name, words in (("status", ["ready", "6 of 1024", "3 owned, 3 saved"]),

@@ -43,7 +43,7 @@ class TestCase(harness.TestCase):
         if os.geteuid():
             self.skipTest("the manager answers to root alone")
         self.folder.chmod(0o755)  # for the other user
-        self.program = shutil.copy(harness.BUILD / "src/ctl/tabrmctl", self.folder)
+        self.program = shutil.copy(harness.built("src/ctl/tabrmctl"), self.folder)
         self.manager = str(self.folder / "manager.sock")
         self.where = ["--session"] if self.by_bus else ["--socket", self.manager]
         self.env = harness.clean_env(DBUS_SESSION_BUS_ADDRESS="unix:path=%s/bus" % self.folder,

@@ -50,6 +50,13 @@ SANITIZER_NOISE = re.compile(r"==\d+==Unable to get registers from thread")
 SANITIZER_WORDS = ("AddressSanitizer", "LeakSanitizer", "runtime error:", "UndefinedBehaviorSanitizer")
 
 
+def built(path):
+    """-> a program of the build; raises MissingTool where the build is without it, for lack of a library"""
+    if not (BUILD / path).exists():
+        raise MissingTool("%s is not built" % pathlib.Path(path).name)
+    return BUILD / path
+
+
 def peer_library():
     found = list(PEER.glob("usr/lib/*/libtss2-tcti-tabrmd.so.0"))
     if not found:

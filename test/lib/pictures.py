@@ -161,7 +161,7 @@ def main(folder):
         stack.callback(daemon.stop)
         os.chmod(daemon.socket, 0o666)
         start_clients(stack, place, daemon.socket)
-        program = [str(harness.BUILD / "src/ctl/tabrmctl"), "--socket", manager]
+        program = [str(harness.built("src/ctl/tabrmctl")), "--socket", manager]
         time.sleep(8)
         for name, verb, ready in (("status", ["status"], "log level"), ("top", ["top"], "q quit")):
             screen = capture(place, name, program + verb, ready)
