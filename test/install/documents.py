@@ -166,6 +166,12 @@ class Tabrmctl(harness.TestCase):
 
 
 class Pages(harness.TestCase):
+    def test_version(self):
+        version = re.search(r"^ +version: '(\S+)'", (ROOT / "meson.build").read_text(), re.M).group(1)
+        for page in PAGES:
+            with self.subTest(page.name):
+                self.assertEqual(re.findall(r"^\.Os.*", page.read_text(), re.M), [".Os tpm2-abrmd " + version])
+
     def test_lint(self):
         self.assertEqual(len(PAGES), 4)
         for page in PAGES:
