@@ -165,12 +165,34 @@ class Tabrmctl(harness.TestCase):
         self.assertEqual(self.propose("log-level", ""), set(self.values["log-level", None]))
 
 
+def variables_read(folders):
+    """-> names of environment variables that the sources of a program ask for themselves"""
+    found = set()
+    for folder in folders:
+        for path in folder.glob("*.c"):
+            if not path.name.startswith("test-"):
+                for argument in re.findall(r"getenv\(([^;]*?)\)", path.read_text()):
+                    found |= set(re.findall(r'"(\w+)"', argument))
+    return found
+
+
 class Pages(harness.TestCase):
     def test_version(self):
         version = re.search(r"^ +version: '(\S+)'", (ROOT / "meson.build").read_text(), re.M).group(1)
         for page in PAGES:
             with self.subTest(page.name):
                 self.assertEqual(re.findall(r"^\.Os.*", page.read_text(), re.M), [".Os tpm2-abrmd " + version])
+
+    def test_environment(self):
+        source = ROOT / "src"
+        daemon = [folder for folder in source.iterdir() if folder.name not in ("ctl", "tcti")]
+        by_gio = {"DBUS_SYSTEM_BUS_ADDRESS", "DBUS_SESSION_BUS_ADDRESS"}
+        for page, folders, more in ((PAGE, daemon, by_gio), (TABRMCTL_PAGE, [source / "ctl"], by_gio),
+                                    (LIBRARY_PAGE, [source / "tcti"], set())):
+            with self.subTest(page.name):
+                section = re.search(r"^\.Sh ENVIRONMENT$(.*?)^\.Sh", page.read_text(), re.M | re.S).group(1)
+                listed = [name for names in re.findall(r"^\.It Ev (.*)", section, re.M) for name in names.split(" , ")]
+                self.assertEqual(sorted(listed), sorted(variables_read(folders) | more))
 
     def test_lint(self):
         self.assertEqual(len(PAGES), 4)
