@@ -8,7 +8,6 @@ import json
 import pathlib
 import re
 import subprocess
-import threading
 from xml.etree import ElementTree
 
 import ctl
@@ -117,26 +116,6 @@ class Reference(ctl.TestCase):
         self.assertEqual({key for row in top["clients"] for key in row}, set(types("A client, of")))
         self.assertEqual(set(self.json("flush", "--abandoned")), {"objects", "sessions"})
         self.assertEqual(set(self.json("log-level")), {"LogLevel"})
-
-    def work(self):
-        """-> ends it; until then commands are sent: of all kinds that a record can be of"""
-        client = self.connect()
-        ending = threading.Event()
-
-        def run():
-            while not ending.is_set():
-                client.create_primary(tpm.public_hmac_key(b"1"))
-                client.ask(tpm.read_public(0x80000000))
-                client.ask(tpm.flush_context(0x80000000))
-                client.ask(tpm.command(0x2FFFFFFF))
-
-        thread = threading.Thread(target=run)
-        thread.start()
-
-        def end():
-            ending.set()
-            thread.join()
-        return end
 
     def test_trace(self):
         end = self.work()

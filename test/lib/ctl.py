@@ -6,9 +6,11 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 import unittest
 
 import harness
+import tpm
 from process import OTHER_USER, refusal
 
 NOBODY = 65534
@@ -65,6 +67,26 @@ class TestCase(harness.TestCase):
 
     def json(self, *arguments, **keywords):
         return json.loads(self.ctl("--json", *arguments, **keywords))
+
+    def work(self):
+        """-> ends it; until then commands are sent: of all kinds that a record can be of"""
+        client = self.connect()
+        ending = threading.Event()
+
+        def run():
+            while not ending.is_set():
+                client.create_primary(tpm.public_hmac_key(b"1"))
+                client.ask(tpm.read_public(0x80000000))
+                client.ask(tpm.flush_context(0x80000000))
+                client.ask(tpm.command(0x2FFFFFFF))
+
+        thread = threading.Thread(target=run)
+        thread.start()
+
+        def end():
+            ending.set()
+            thread.join()
+        return end
 
     def start_other(self):
         """-> a client of another user, in group tss; ask() sends a command"""
