@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""
+`make install` below /usr/local, in a fresh root of the distribution that systemd boots, and what README.md says is to
+be done after it: these commands, as they stand, and then tpm2-tools are served. It needs to be root, and once a day the
+network.
+
+    local.py BUILD DIR [CLASS[.TEST]...]    BUILD: a build folder, of prefix /usr/local; DIR: as for packages.py
+
+The TPM is an swtpm in there, by the drop-in that is installed among the documentation.
+"""
+
+import contextlib
+import functools
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import unittest
+
+import examples
+import harness
+import root
+from process import run
+
+BUILD = None
+BASE = LAYERS = None
+ROOT = pathlib.Path(__file__).parent.parent.parent
+MARKER = "After `make install`, these commands"
+CGROUPS = pathlib.Path("/sys/fs/cgroup")
+RESULTS = "results"
+UNITS = ["tpm2-abrmd.socket", "tpm2-abrmd-manager.socket", "tpm2-abrmd.service"]
+DROP_IN = "etc/systemd/system/tpm2-abrmd.service.d/simulator.conf"
+CONFS = {"name": "tabrmd", "socket": "tabrmd:socket=/run/tpm2-abrmd/tpm.sock", "bus": "tabrmd:bus_type=system"}
+
+SWTPM = """[Service]
+StateDirectory=swtpm
+ExecStart=swtpm socket --tpm2 --tpmstate dir=/var/lib/swtpm --flags not-need-init,startup-clear \\
+    --server type=tcp,bindaddr=127.0.0.1,port=2321 --ctrl type=tcp,bindaddr=127.0.0.1,port=2322
+[Install]
+WantedBy=multi-user.target
+"""
+# It runs when the machine is up, and ends it.
+SCRIPT_UNIT = """[Unit]
+After=swtpm.service dbus.service
+[Service]
+Type=oneshot
+ExecStart=bash /script
+ExecStopPost=systemctl --no-block poweroff
+TimeoutStartSec=60
+[Install]
+WantedBy=multi-user.target
+"""
+# ask NAME COMMAND...: its exit status and output are kept.
+ASK = r"""ask() { local name=$1; shift; "$@" >/results/$name.out 2>&1 </dev/null; echo $? >/results/$name.status; }
+random() { ask $1 setpriv --reuid=$2 --regid=$2 --init-groups -- env TPM2TOOLS_TCTI=$3 tpm2_getrandom --hex 8; }
+"""
+
+
+def readme_commands():
+    text = (ROOT / "README.md").read_text()
+    return examples.blocks_of_markdown(text[text.index(MARKER):])[0]
+
+
+@contextlib.contextmanager
+def make_cgroup():
+    """-> a cgroup for a machine, which ends with it. In our mount namespace there is the second version alone."""
+    path = CGROUPS / ("tabrmd-%d" % os.getppid())
+    path.mkdir()
+    try:
+        yield path
+    finally:
+        for folder, _, _ in os.walk(path, topdown=False):
+            os.rmdir(folder)
+
+
+class Machine:
+    """A layer that systemd boots."""
+
+    def __init__(self):
+        self.place = root.Root(BASE, LAYERS)
+        self.place("dpkg", "--purge", *root.PEER_PACKAGES)
+        self.place("userdel", "tss")  # of another package; the commands have to make it
+        run("umount", self.place.path / "proc")
+        self.write("etc/systemd/system/swtpm.service", SWTPM)
+        self.write("etc/systemd/system/script.service", SCRIPT_UNIT)
+        run("systemctl", "--root=%s" % self.place.path, "enable", "swtpm.service", "script.service")
+
+    def write(self, name, text):
+        path = self.place.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def boot(self, script):
+        """Runs the script in there, until the machine is off. -> {name: (exit status, output)} of what it asked"""
+        results = self.place.path / RESULTS
+        shutil.rmtree(results, ignore_errors=True)
+        results.mkdir()
+        self.write("script", ASK + script)
+        with make_cgroup() as cgroup:
+            done = run("sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', cgroup, "systemd-nspawn", "--boot",
+                       "--quiet", "--register=no", "--keep-unit", "--private-network", "--machine=tabrmd-local",
+                       "--directory=%s" % self.place.path, stdin=subprocess.DEVNULL, timeout=harness.HANG * 3)
+        found = {path.stem: (int(path.read_text()), path.with_suffix(".out").read_text())
+                 for path in results.glob("*.status")}
+        if not found:
+            raise AssertionError("the machine has run nothing: " + done.stdout[-3000:] + done.stderr)
+        return found
+
+
+@functools.cache
+def installed():
+    """-> a machine where `make install` was done, and the commands after it; and what was asked, as of boot()"""
+    machine = Machine()
+    stage = machine.place.path / "stage"
+    run("make", "-C", ROOT, "install", "BUILD=%s" % BUILD, "DESTDIR=%s" % stage)
+    machine.write(DROP_IN, (stage / "usr/local/share/doc/tpm2-abrmd/simulator.conf").read_text())
+    machine.write("readme", readme_commands())
+    # The files come while the machine is up, as those of `make install` would.
+    script = ["cp -a /stage/. /", "random before root tabrmd", "ask readme bash -ex /readme", "adduser member tss"]
+    script += ["random %s-%s %s %s" % (user, door, user, conf) for user in root.USERS for door, conf in CONFS.items()]
+    for what in ("active", "enabled"):
+        script += ["ask %s-%s systemctl is-%s %s" % (what, unit, what, unit) for unit in UNITS]
+    script += ["ask status tabrmctl status", "ask libraries ldconfig -p",
+               "ask unit systemctl show --value --property=FragmentPath tpm2-abrmd.service"]
+    for door in ("bus", "socket"):
+        script += ["systemctl stop tpm2-abrmd.service", "ask stopped-%s systemctl is-active tpm2-abrmd.service" % door,
+                   "random started-by-%s member %s" % (door, CONFS[door])]
+    script += ["ask log journalctl --no-pager --unit=tpm2-abrmd.service"]
+    return machine, machine.boot("\n".join(script))
+
+
+class Local(unittest.TestCase):
+    def setUp(self):
+        self.machine, self.answers = installed()
+
+    def assertServed(self, name, answers=None):
+        self.assertRegex("%d %s" % (answers or self.answers)[name], r"\A0 [0-9a-f]{16}\Z", self.answers["log"][1])
+
+    def test_commands_of_the_readme(self):
+        self.assertNotEqual(self.answers["before"][0], 0, "nothing was there before")
+        status, text = self.answers["readme"]
+        self.assertEqual(status, 0, text)
+        self.assertRegex(text, r"[0-9a-f]{16}\Z", "which end with a random number")
+
+    def test_members_are_served_and_others_are_not(self):
+        for door in CONFS:
+            with self.subTest(door):
+                self.assertServed("member-" + door)
+                self.assertNotEqual(self.answers["outsider-" + door][0], 0)
+
+    def test_units(self):
+        for unit in UNITS:
+            with self.subTest(unit):
+                self.assertEqual(self.answers["active-" + unit], (0, "active\n"))
+                self.assertEqual(self.answers["enabled-" + unit], (0, "enabled\n"))
+        self.assertEqual(self.answers["unit"], (0, "/usr/local/lib/systemd/system/tpm2-abrmd.service\n"))
+
+    def test_loader_knows_the_library(self):
+        self.assertRegex(self.answers["libraries"][1], r"libtss2-tcti-tabrmd\.so\.0 \(.*\) => /usr/local/lib\S*/")
+
+    def test_manager(self):
+        status, text = self.answers["status"]
+        self.assertEqual(status, 0, text)
+        self.assertIn(": ready", text)
+
+    def test_bus_and_socket_start_the_daemon(self):
+        for door in ("bus", "socket"):
+            with self.subTest(door):
+                self.assertEqual(self.answers["stopped-" + door][1], "inactive\n")
+                self.assertServed("started-by-" + door)
+
+    def test_it_is_there_after_the_next_boot(self):
+        answers = self.machine.boot("\n".join("random %s member %s" % pair for pair in CONFS.items()))
+        for door in CONFS:
+            with self.subTest(door):
+                self.assertServed(door, answers)
+
+
+def main(build, folder, *tests):
+    global BUILD, BASE, LAYERS
+    BUILD = pathlib.Path(build).absolute()
+    BASE = root.make_base(pathlib.Path(folder).absolute())
+    # What systemd-nspawn keeps is ours alone, and ends with us.
+    run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
+    run("mount", "-t", "cgroup2", "cgroup2", CGROUPS)
+    with root.make_layers() as LAYERS:
+        sys.argv = [sys.argv[0], *tests]
+        harness.main()
+
+
+if __name__ == "__main__":
+    root.enter_namespaces()
+    main(*sys.argv[1:])
