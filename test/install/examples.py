@@ -33,9 +33,10 @@ NOT_COMMANDS = {
     "tpm2-tools   openssl   pkcs11   ...": "a picture",
     "waiting     1, the first for 2.5 s": "output of tabrmctl status",
     "network inet stream,": "rules for the profile of AppArmor",
+    "[Exec]": "settings of systemd-nspawn, which test/install/local.py uses",
 }
-SYSTEMD = "it needs a machine that systemd has booted: test/vm/units.py and test/install/local.py have one"
 LOCAL = "test/install/local.py runs it, in a root of its own"
+SYSTEMD = "it needs a machine that systemd has booted: test/vm/units.py and test/install/local.py have one"
 EXTENSION = "it makes an image for another machine, and changes that machine"
 WHOLE = "it builds the daemon or runs tests, such as this one"
 # Since the tests are root, no other commands are run.
@@ -52,7 +53,7 @@ NOT_RUN = {
     r"apt-get install --allow-downgrades .*": "3.0 is never installed on this machine",
     r"tpm2-abrmd --tcti=CONF .*": "CONF and PATH stand for something",
     r"(docker|podman) run .*": "it needs a container's runtime and an image",
-    r"systemd-nspawn .*": "it needs the root of a container",
+    r"systemd-nspawn .*": LOCAL,
     r"journalctl .*": SYSTEMD,
     r"systemctl .*": SYSTEMD,
     r"install .*simulator\.conf.*": SYSTEMD,

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """
 `make install` below /usr/local, in a fresh root of the distribution that systemd boots, and what README.md says is to
-be done after it: these commands, as they stand, and then tpm2-tools are served. It needs to be root, and once a day the
-network.
+be done after it: these commands, as they stand, and then tpm2-tools are served. And containers of systemd-nspawn, as
+docs/CONTAINERS.md has them. It needs to be root, and once a day the network.
 
     local.py BUILD DIR [CLASS[.TEST]...]    BUILD: a build folder, of prefix /usr/local; DIR: as for packages.py
 
-The TPM is an swtpm in there, by the drop-in that is installed among the documentation.
+In the root that boots, the TPM is an swtpm, by the drop-in that is installed among the documentation.
 """
 
 import contextlib
@@ -57,9 +57,18 @@ random() { ask $1 setpriv --reuid=$2 --regid=$2 --init-groups -- env TPM2TOOLS_T
 """
 
 
+CONTAINER = "tabrmd-container"
+OWN_NUMBERS = 100000  # of docs/CONTAINERS.md
+
+
 def readme_commands():
     text = (ROOT / "README.md").read_text()
     return examples.blocks_of_markdown(text[text.index(MARKER):])[0]
+
+
+def container_block(beginning):
+    blocks = examples.blocks_of_markdown((ROOT / "docs/CONTAINERS.md").read_text())
+    return next(block for block in blocks if block.startswith(beginning))
 
 
 @contextlib.contextmanager
@@ -175,6 +184,69 @@ class Local(unittest.TestCase):
         for door in CONFS:
             with self.subTest(door):
                 self.assertServed(door, answers)
+
+
+class Containers(harness.TestCase):
+    """A daemon outside, and clients in a container, whose root is one more layer."""
+
+    def setUp(self):
+        super().setUp()
+        stage = installed()[0].place.path / "stage"
+        self.place = root.Root(BASE, LAYERS)
+        self.place("dpkg", "--purge", *root.PEER_PACKAGES)
+        run("cp", "-a", "%s/." % stage, self.place.path)
+        self.place("ldconfig")
+        self.group = int(self.place("getent", "group", "tss").split(":")[2])
+        run("umount", self.place.path / "proc")
+        self.settings = pathlib.Path("/run/systemd/nspawn/%s.nspawn" % CONTAINER)
+        self.settings.parent.mkdir(parents=True, exist_ok=True)
+        self.addCleanup(self.settings.unlink, missing_ok=True)
+        tpm = self.start_swtpm(proxied=False)
+        argv = [stage / "usr/local/sbin/tpm2-abrmd", "--no-dbus", "--allow-root", "--tcti=" + tpm.conf]
+        for name, group in (("", self.group), ("-own", OWN_NUMBERS + self.group)):
+            pathlib.Path("/run/tpm2-abrmd" + name).mkdir(exist_ok=True)
+            argv.append("--socket=/run/tpm2-abrmd%s/tpm.sock,group=%d" % (name, group))
+        daemon = harness.Process("tpm2-abrmd", argv, self.folder / "daemon.log", harness.clean_env())
+        self.addCleanup(daemon.end)
+        harness.wait_until(lambda: "ready: " in daemon.output(), "the daemon gets ready", daemon.popen)
+
+    def serves(self, user, *options, command=None, name=""):
+        """-> whether tpm2_getrandom is served in the container"""
+        command = command or "systemd-nspawn %s --directory=ROOT --setenv=TPM2TOOLS_TCTI=tabrmd:socket=%s %s" % (
+            " ".join(options), "/run/tpm2-abrmd%s/tpm.sock" % name, "tpm2_getrandom --hex 8")
+        ours = "systemd-nspawn --quiet --register=no --keep-unit --machine=%s --user=%s" % (CONTAINER, user)
+        command = command.replace("ROOT", str(self.place.path)).replace("systemd-nspawn", ours)
+        with make_cgroup() as cgroup:
+            done = run("sh", "-c", 'echo $$ >"$0/cgroup.procs" && eval "$1"', cgroup, command, check=False,
+                       stdin=subprocess.DEVNULL)
+        if done.returncode:
+            self.assertIn("Could not load tcti", done.stdout + done.stderr)
+            return False
+        self.assertRegex(done.stdout, r"\A[0-9a-f]{16}\s*\Z")
+        return True
+
+    def test_command(self):
+        command = container_block("systemd-nspawn ")
+        self.assertTrue(self.serves("member", command=command))
+        self.assertTrue(self.serves("root", command=command))
+        self.assertFalse(self.serves("outsider", command=command))
+
+    def test_numbers_of_its_own(self):
+        """The options are those of systemd-nspawn@.service; the owners of the files do not matter here."""
+        unit = ["-U", "--settings=override", "--private-users-ownership=off"]
+        bind = "--bind-ro=/run/tpm2-abrmd"
+        for user in ("root", "member"):
+            self.assertFalse(self.serves(user, *unit, bind))
+        self.settings.write_text(container_block("[Exec]"))
+        self.assertTrue(self.serves("member", *unit))
+        self.assertFalse(self.serves("outsider", *unit))
+        known = "PrivateUsers=%d:65536" % OWN_NUMBERS
+        self.assertIn("`%s`" % known, (ROOT / "docs/CONTAINERS.md").read_text())
+        text = container_block("[Exec]").replace("PrivateUsers=no", known)
+        self.settings.write_text(text.replace("/run/tpm2-abrmd", "/run/tpm2-abrmd-own"))
+        self.assertTrue(self.serves("member", *unit, name="-own"))
+        for user in ("root", "outsider"):
+            self.assertFalse(self.serves(user, *unit, name="-own"))
 
 
 def main(build, folder, *tests):
