@@ -186,6 +186,40 @@ class Local(unittest.TestCase):
                 self.assertServed(door, answers)
 
 
+class Simulator(unittest.TestCase):
+    """One that was set up for 3.0, by a copy of its unit, as docs/MIGRATING.md has it."""
+
+    def test_copy_of_the_unit_of_3_0(self):
+        machine = installed()[0]
+        unit = (BASE / "lib/systemd/system/tpm2-abrmd.service").read_text()
+        needs = "Requires=dev-tpm0.device\n"
+        self.assertIn(needs, unit)
+        machine.write("as-it-is", unit)
+        program = "/usr/local/sbin/tpm2-abrmd --tcti=swtpm:host=127.0.0.1,port=2321"
+        simulated = unit.replace(needs, "").replace("After=dev-tpm0.device\n", "")
+        machine.write("simulated", simulated.replace("/usr/sbin/tpm2-abrmd", program))
+        blocks = examples.blocks_of_markdown((ROOT / "docs/MIGRATING.md").read_text())
+        commands = next(block for block in blocks if block.startswith("rm /etc/systemd/system/tpm2-abrmd.service\n"))
+        examples_here = "/usr/local/share/doc/tpm2-abrmd/"
+        machine.write("migrate", commands.replace("/usr/share/doc/tpm2-abrmd/examples/", examples_here))
+        show = "ask %s systemctl show --value --property=%s tpm2-abrmd.service"
+        answers = machine.boot("\n".join([
+            "cd /etc/systemd/system",
+            "cp /as-it-is tpm2-abrmd.service; printf '[Unit]\\nRequires=\\n' >tpm2-abrmd.service.d/simulator.conf",
+            "systemctl daemon-reload", show % ("requires", "Requires"),
+            "rm -r tpm2-abrmd.service.d; cp /simulated tpm2-abrmd.service; systemctl daemon-reload",
+            "systemctl restart tpm2-abrmd.service", "random copy member tabrmd",
+            show % ("copy-sandbox", "ProtectSystem"), "ask migrate bash -ex /migrate",
+            "random dropin member tabrmd", show % ("dropin-sandbox", "ProtectSystem"),
+        ]))
+        self.assertIn("dev-tpm0.device", answers["requires"][1], "a drop-in does not take it out")
+        self.assertEqual(answers["copy-sandbox"][1], "no\n")
+        self.assertEqual(answers["migrate"][0], 0, answers["migrate"][1])
+        self.assertEqual(answers["dropin-sandbox"][1], "strict\n")
+        for name in ("copy", "dropin"):
+            self.assertRegex("%d %s" % answers[name], r"\A0 [0-9a-f]{16}\Z")
+
+
 class Containers(harness.TestCase):
     """A daemon outside, and clients in a container, whose root is one more layer."""
 
