@@ -179,7 +179,7 @@ class Tables(harness.TestCase):
         self.assertEqual({name for name, _ in daemons}, {"tpm2-abrmd.8", "PROTOCOL.md"})
         self.assertEqual({name for name, _ in units}, {"CONTAINERS.md", "HARDENING.md"})
         for name, script in scripts:
-            print("#", name, *script, sep=" | ")
+            print("#", name, *(command.replace("\\\n", "") for command in script), sep=" | ")
 
 
 class OwnTpm(harness.TestCase):
