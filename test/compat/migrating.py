@@ -26,7 +26,7 @@ def table(first_cell):
 
 
 def answers(library):
-    """In a process of its own. -> [what transmit returned, what receive returned, or None] for commands of wrong sizes"""
+    """In a process of its own. -> [what transmit and receive return, or None], for commands of wrong sizes"""
     found = []
     for command in (tpm.get_random() + b"xx", tpm.get_random()[:-1], b"abc"):
         context = tcti.Tcti(library, "bus_type=session")
@@ -37,7 +37,7 @@ def answers(library):
 
 class CommandLines(harness.TestCase):
     def ends(self, subject, *options, bus=None):
-        """-> exit status of a daemon that ends by itself. 3.0 often hangs in place of ending: then it is tried again."""
+        """-> exit status of a daemon that ends by itself. 3.0 often hangs instead: then it is tried again."""
         env = harness.clean_env(DBUS_SESSION_BUS_ADDRESS=bus.address if bus else "unix:path=/nonexistent")
         door = ["--no-socket"] if subject is harness.Ours else []
         for _ in range(30):

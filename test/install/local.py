@@ -4,9 +4,10 @@
 be done after it: these commands, as they stand, and then tpm2-tools are served. And containers of systemd-nspawn, as
 docs/CONTAINERS.md has them. It needs to be root, and once a day the network.
 
-    local.py BUILD DIR [CLASS[.TEST]...]    BUILD: a build folder, of prefix /usr/local; DIR: as for packages.py
+    local.py RELEASE BUILD DIR [CLASS[.TEST]...]
 
-In the root that boots, the TPM is an swtpm, by the drop-in that is installed among the documentation.
+BUILD: a build folder, of prefix /usr/local; DIR: where a root of the release is kept between runs. In the root that
+boots, the TPM is an swtpm, by the drop-in that is installed among the documentation.
 """
 
 import contextlib
@@ -83,6 +84,12 @@ def make_cgroup():
             os.rmdir(folder)
 
 
+def unmount_kernel(place):
+    """What a container has of its own."""
+    for mount in ("dev/pts", "proc"):
+        run("umount", place.path / mount)
+
+
 class Machine:
     """A layer that systemd boots."""
 
@@ -90,7 +97,7 @@ class Machine:
         self.place = root.Root(BASE, LAYERS)
         self.place("dpkg", "--purge", *root.PEER_PACKAGES)
         self.place("userdel", "tss")  # of another package; the commands have to make it
-        run("umount", self.place.path / "proc")
+        unmount_kernel(self.place)
         self.write("etc/systemd/system/swtpm.service", SWTPM)
         self.write("etc/systemd/system/script.service", SCRIPT_UNIT)
         run("systemctl", "--root=%s" % self.place.path, "enable", "swtpm.service", "script.service")
@@ -126,8 +133,10 @@ def installed():
     machine.write(DROP_IN, (stage / "usr/local/share/doc/tpm2-abrmd/simulator.conf").read_text())
     machine.write("readme", readme_commands())
     # The files come while the machine is up, as those of `make install` would.
-    script = ["cp -a /stage/. /", "random before root tabrmd", "ask readme bash -ex /readme", "adduser member tss"]
-    script += ["random %s-%s %s %s" % (user, door, user, conf) for user in root.USERS for door, conf in CONFS.items()]
+    script = ["cp -a /stage/. /", "random before root tabrmd", "ask readme bash -ex /readme"]
+    script += ["usermod --append --groups tss member"]
+    for user in ("member", "outsider"):
+        script += ["random %s-%s %s %s" % (user, door, user, conf) for door, conf in CONFS.items()]
     for what in ("active", "enabled"):
         script += ["ask %s-%s systemctl is-%s %s" % (what, unit, what, unit) for unit in UNITS]
     script += ["ask status tabrmctl status", "ask libraries ldconfig -p",
@@ -231,7 +240,7 @@ class Containers(harness.TestCase):
         run("cp", "-a", "%s/." % stage, self.place.path)
         self.place("ldconfig")
         self.group = int(self.place("getent", "group", "tss").split(":")[2])
-        run("umount", self.place.path / "proc")
+        unmount_kernel(self.place)
         self.settings = pathlib.Path("/run/systemd/nspawn/%s.nspawn" % CONTAINER)
         self.settings.parent.mkdir(parents=True, exist_ok=True)
         self.addCleanup(self.settings.unlink, missing_ok=True)
@@ -283,18 +292,25 @@ class Containers(harness.TestCase):
             self.assertFalse(self.serves(user, *unit, name="-own"))
 
 
-def main(build, folder, *tests):
+def main():
     global BUILD, BASE, LAYERS
+    if sys.argv[1] == "--list":
+        harness.main()
+        return
+    reason = root.enter_namespaces()
+    release, build, folder = sys.argv[1:4]
+    del sys.argv[1:4]
+    if reason:
+        harness.main(skip=reason)
+        return
     BUILD = pathlib.Path(build).absolute()
-    BASE = root.make_base(pathlib.Path(folder).absolute())
+    BASE = root.make_base(pathlib.Path(folder).absolute(), release, root.INSTALLED)
     # What systemd-nspawn keeps is ours alone, and ends with us.
     run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
     run("mount", "-t", "cgroup2", "cgroup2", CGROUPS)
     with root.make_layers() as LAYERS:
-        sys.argv = [sys.argv[0], *tests]
         harness.main()
 
 
 if __name__ == "__main__":
-    root.enter_namespaces()
-    main(*sys.argv[1:])
+    main()
