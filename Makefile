@@ -88,6 +88,10 @@ build-deb: deb
 check-deb: $(DEBS)
 	$(INSTALL_TEST)/packages.py $(RELEASE) $(DEBS) build-roots
 
+# make install below /usr/local, with what README.md says has to follow.
+check-local: all
+	$(INSTALL_TEST)/local.py $(RELEASE) $(BUILD) build-roots
+
 # The packages below a systemd, in a container.
 check-units: $(DEBS)
 	$(INSTALL_TEST)/boot.py $(RELEASE) $(DEBS) build-roots
@@ -103,5 +107,5 @@ check-fresh:
 clean:
 	rm -rf $(BUILD) build-run build-check build-mutants build-coverage build-fuzz build-vm build-deb build-deb-* build-roots
 
-.PHONY: all check check-vm bench pictures sim mutants fuzz coverage format lint install deb check-deb check-units \
+.PHONY: all check check-vm bench pictures sim mutants fuzz coverage format lint install deb check-deb check-local check-units \
 	check-kernel check-fresh build-deb clean

@@ -9,6 +9,7 @@ import struct
 import subprocess
 
 import harness
+from process import find_tool
 
 OWNER, PASSWORD_SESSION = 0x40000001, 0x40000009
 NO_SESSIONS, SESSIONS = 0x8001, 0x8002
@@ -103,6 +104,7 @@ class Raw(harness.TestCase):
 
     def test_tools_through_socat(self):
         """tpm2-tools with the TCTI that speaks to a command's standard streams."""
+        find_tool("socat")
         tools = harness.Tools(self.folder / "tools", "cmd:socat - UNIX-CONNECT:" + self.daemon.socket)
         self.assertEqual(len(tools("tpm2_getrandom", "--hex", "16")), 32)
         tools("tpm2_createprimary", "-Q", "-G", "ecc", "-c", "parent.ctx")

@@ -6,7 +6,7 @@
 packages_run=(gcc libc6-dev meson ninja-build pkg-config libglib2.0-dev libjson-glib-dev libncurses-dev libtss2-dev libtpms-dev
         python3 swtpm tpm2-tools)
 # shellcheck disable=SC2034
-packages_check=("${packages_run[@]}" apparmor binutils busybox-static clang clang-format dbus-daemon fish gcc-s390x-linux-gnu
+packages_check=("${packages_run[@]}" apparmor binutils busybox-static clang clang-format dbus-daemon fish gcc-s390x-linux-gnu jq
         libarchive-tools libc6-dev-s390x-cross libclang-rt-dev libcmocka-dev libssl-dev libtss2-tcti-cmd0 makepkg man-db
         mandoc musl-tools nix-bin openssl python3-gi qemu-user rpm selinux-policy-dev shellcheck socat strace systemd tmux
         tshark valgrind zsh)
