@@ -15,6 +15,7 @@ import subprocess
 import harness
 import tcti
 import tpm
+from process import TRACE, needs
 
 DATA = pathlib.Path(__file__).parents[2] / "data"
 PROFILE = DATA / "apparmor/usr.sbin.tpm2-abrmd"
@@ -184,6 +185,7 @@ class Compile(harness.TestCase):
                 self.assertEqual([label for pattern, label in contexts if re.fullmatch(pattern, path)], [wanted], path)
 
 
+@needs(*TRACE)
 class Covers(harness.TestCase):
     """The AppArmor profile against what happens."""
 

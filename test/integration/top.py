@@ -278,6 +278,7 @@ class Top(ctl.TestCase):
 
     def test_a_late_command_and_waiting_ones(self):
         self.populate(2)
+        harness.wait_until(lambda: tpm.CC_CONTEXT_SAVE in self.proxy.commands, "the daemon's own command comes first")
         self.proxy.hold()
         terminal = self.top(LARGE)
         for client in self.clients:

@@ -401,11 +401,12 @@ def all_tests(suite):
 
 def main(skip=None):
     """
-    Runs the module's tests, or those named: TAP on standard output. With --list it prints their names instead.
-
-    skip: the reason why none can run
+    Runs the module's tests, or those named: TAP on standard output. With --list it prints their names instead; with
+    --skip REASON, or skip, it only says of each that it is skipped.
     """
     names = sys.argv[1:]
+    if names[:1] == ["--skip"]:
+        skip, names = names[1], names[2:]
     module = sys.modules["__main__"]
     loader = unittest.TestLoader()
     listed = names[:1] == ["--list"]

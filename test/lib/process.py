@@ -53,7 +53,10 @@ def needs(*argv):
 MOUNT = ["unshare", *["-r"] * (os.geteuid() != 0), "-m", "sh", "-ec", "mount -t tmpfs tmpfs /mnt"]
 PID_NAMESPACE = ["unshare", *["-r"] * (os.geteuid() != 0), "-p", "-f", "--kill-child", "true"]
 OTHER_USER = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "true"]
-TRACE = ["strace", "-f", "-o", "/dev/null", "true"]
+# The daemon is not dumpable, so that a strace without privileges cannot read its memory.
+UNDUMPABLE = """'import ctypes; ctypes.CDLL(None).prctl(4, 0, 0, 0, 0); open("/dev/null")'"""
+TRACE = ["sh", "-c", "strace -e trace=openat /usr/bin/python3 -c " + UNDUMPABLE + " 2>&1 | grep -q '\"/dev/null\"' || "
+         "{ echo 'strace may not read the memory of the daemon' >&2; exit 1; }"]
 
 
 def wait_until(condition, what, process=None, timeout=HANG):
