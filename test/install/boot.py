@@ -13,7 +13,6 @@ import pathlib
 import subprocess
 import sys
 
-import harness
 import root
 
 ROOT = pathlib.Path(__file__).parents[2]
