@@ -84,6 +84,7 @@ build-deb-$(RELEASE):
 	$(INSTALL_TEST)/build.py $(RELEASE) $@ build-roots
 
 build-deb: deb
+.PHONY: build-deb-$(RELEASE)
 
 check-deb: $(DEBS)
 	$(INSTALL_TEST)/packages.py $(RELEASE) $(DEBS) build-roots

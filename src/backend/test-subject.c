@@ -203,7 +203,8 @@ GSocketConnection *test_swtpm_ctrl(const TestSwtpm *swtpm) {
 static bool answers(const TestSwtpm *swtpm) {
         g_autoptr(GSocketConnection) connection = test_swtpm_ctrl(swtpm);
 
-        return connection;
+        /* The control channel is there first. */
+        return connection && (!swtpm->path || g_file_test(swtpm->path, G_FILE_TEST_EXISTS));
 }
 
 void test_swtpm_again(TestSwtpm *swtpm) {

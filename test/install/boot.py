@@ -8,6 +8,7 @@ under a real service manager.
 The container has a root, processes and a network of its own, and the kernel of this machine; it ends with us.
 """
 
+import contextlib
 import os
 import pathlib
 import subprocess
@@ -16,7 +17,7 @@ import sys
 import root
 
 ROOT = pathlib.Path(__file__).parents[2]
-SECONDS = 600
+SECONDS = 900  # more than inside-systemd.sh has
 # As in test/vm/init: once everything else is started.
 UNIT = """[Service]
 Type=idle
@@ -40,9 +41,10 @@ def boot(place, debs, out):
     argv = ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot", "--private-network", "--directory",
             place.path, "--bind-ro=%s:/host/tree" % ROOT, "--bind-ro=%s:/host/debs" % debs, "--bind=%s:/host/out" % out,
             "--", "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"]
-    with open(out / "console", "wb") as console:
+    with open(out / "console", "wb") as console, contextlib.suppress(subprocess.TimeoutExpired):
         return subprocess.run([str(word) for word in argv], stdin=subprocess.DEVNULL, stdout=console,
                               stderr=subprocess.STDOUT, timeout=SECONDS, check=False).returncode
+    return 124
 
 
 def main(release, debs, folder):

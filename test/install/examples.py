@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """
 The examples of the manual pages, the README and docs/ work as they stand: every command in a block of theirs is run, or
-stands in a table below with the reason why not. docs/MANAGER.md is the matter of reference.py, the program in
+stands in a table below with the reason why not. reference.py runs those of docs/MANAGER.md, the program in
 Tss2_Tcti_Tabrmd_Init(3) of documents.py.
 
 The paths below /run are those of the pages: the tests have a /run of their own, in a mount namespace.
@@ -20,7 +20,7 @@ import tempfile
 import ctl
 import harness
 import tpm
-from process import run
+from process import MOUNT, refusal, run
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 DOCS = [ROOT / "README.md", *(path for path in sorted((ROOT / "docs").glob("*.md")) if path.name != "MANAGER.md")]
@@ -28,7 +28,7 @@ PAGES = [ROOT / "man" / name for name in ("tabrmctl.1", "tpm2-abrmd.8", "tss2-tc
 FOLDER = "/run/tpm2-abrmd"
 INSIDE = "inside"  # the first argument, in the mount namespace
 
-# How blocks begin that have no commands in them.
+# First lines of blocks without commands.
 NOT_COMMANDS = {
     "tpm2-tools   openssl   pkcs11   ...": "a picture",
     "waiting     1, the first for 2.5 s": "output of tabrmctl status",
@@ -42,7 +42,8 @@ WHOLE = "it builds the daemon or runs tests, such as this one"
 # Since the tests are root, no other commands are run.
 RUN = re.compile(r"(export )?TPM2TOOLS_TCTI=|tabrmctl |tpm2_getrandom |ls -l |systemd-analyze security --offline=true ")
 OWN_TPM = re.compile(
-    r"dir=\$\(mktemp -d\)$|swtpm |tpm2-abrmd --no-dbus |until tpm2_getrandom |do sleep 0.1; done$|kill \$!$")
+    r"dir=\$\(mktemp -d\)$|swtpm |tpm2-abrmd --no-dbus |until tpm2_getrandom |"
+    r"do kill -0 \$! \|\| break; sleep 0.1; done$|kill \$!$")
 NOT_RUN = {
     r"\./(run|check) .*": WHOLE,
     r"make -C selinux .*": "profiles.py compiles the module",
@@ -58,7 +59,7 @@ NOT_RUN = {
     r"systemctl .*": SYSTEMD,
     r"install .*simulator\.conf.*": LOCAL,
     r"rm /etc/systemd/system/.*": LOCAL,
-    r"(ldconfig|systemd-sysusers tpm2|systemd-tmpfiles --create tpm2|ln -s /usr/local/share/dbus-1/).*": LOCAL,
+    r"(ldconfig|systemd-sysusers tpm2|systemd-tmpfiles --create tpm2|ln -sf /usr/local/share/dbus-1/).*": LOCAL,
     r"(mkdir|cp) .*(stage|/run/extensions).*": EXTENSION,
     r"\( \. /etc/os-release.*": EXTENSION,
     r"(mksquashfs|systemd-sysext|systemd-sysusers|systemd-tmpfiles --create /usr/\S+)( .*)?": EXTENSION,
@@ -312,9 +313,12 @@ class InRun(harness.Ours):
 
 
 if __name__ == "__main__":
-    if os.geteuid() == 0:
-        if sys.argv[1:2] != [INSIDE]:
-            os.execvp("unshare", ["unshare", "--mount", sys.executable, __file__, INSIDE, *sys.argv[1:]])
+    why_not = None
+    if sys.argv[1:2] == [INSIDE]:
         del sys.argv[1]
         run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
-    harness.main()
+    elif os.geteuid() == 0:
+        why_not = refusal(*MOUNT)
+        if not why_not:
+            os.execvp("unshare", ["unshare", "--mount", sys.executable, __file__, INSIDE, *sys.argv[1:]])
+    harness.main(skip=why_not)

@@ -47,6 +47,8 @@ def main(release, path, tap=None):
     if reason:
         sys.exit(reason)
     path = pathlib.Path(path).absolute()
+    if path.exists() and not (path / "root/tpm2-abrmd/check").exists():
+        sys.exit("%s is there, and not made by this program" % path)
     shutil.rmtree(path, ignore_errors=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     root.make_root(path, release)

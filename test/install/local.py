@@ -17,6 +17,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
 import unittest
 
 import examples
@@ -75,8 +76,7 @@ def container_block(beginning):
 @contextlib.contextmanager
 def make_cgroup():
     """-> a cgroup for a machine, which ends with it. In our mount namespace there is the second version alone."""
-    path = CGROUPS / ("tabrmd-%d" % os.getppid())
-    path.mkdir()
+    path = pathlib.Path(tempfile.mkdtemp(prefix="tabrmd-", dir=CGROUPS))
     try:
         yield path
     finally:
@@ -129,7 +129,7 @@ def installed():
     """-> a machine where `make install` was done, and the commands after it; and what was asked, as of boot()"""
     machine = Machine()
     stage = machine.place.path / "stage"
-    run("make", "-C", ROOT, "install", "BUILD=%s" % BUILD, "DESTDIR=%s" % stage)
+    run("make", "-C", ROOT, "install", "BUILD=%s" % BUILD, "DESTDIR=%s" % stage, "prefix=/usr/local")
     machine.write(DROP_IN, (stage / "usr/local/share/doc/tpm2-abrmd/simulator.conf").read_text())
     machine.write("readme", readme_commands())
     # The files come while the machine is up, as those of `make install` would.

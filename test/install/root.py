@@ -48,9 +48,9 @@ def enter_namespaces():
     return reason
 
 
-def own_release():
-    """-> the code name of this machine's release"""
-    return re.search(r"(?m)^VERSION_CODENAME=(\w+)", pathlib.Path("/etc/os-release").read_text())[1]
+def release_of(path):
+    """-> the code name of the release in a root"""
+    return re.search(r"(?m)^VERSION_CODENAME=(\w+)", pathlib.Path(path, "etc/os-release").read_text())[1]
 
 
 def find_sources(release):
@@ -61,7 +61,9 @@ def find_sources(release):
     if not lines:
         run("apt-get", "-q", "update")
         lines = run(*ask).stdout
-    own = own_release()
+    if not lines:
+        raise RuntimeError("apt knows no source of Debian")
+    own = release_of("/")
     return "".join(sorted({re.sub(r" %s(?=[-/ ])" % own, " " + release, line) for line in lines.splitlines(True)}))
 
 
@@ -72,6 +74,8 @@ def make_root(path, release, packages=(), hooks=()):
     run("mmdebstrap", "--mode=root", "--variant=minbase", "--skip=cleanup/apt/lists", "--dpkgopt=force-unsafe-io",
         *("--aptopt=" + option for option in options), *("--customize-hook=" + hook for hook in hooks),
         *["--include=" + ",".join(packages)] * bool(packages), "", path, "-", input=find_sources(release))
+    if release_of(path) != release:  # where the sources of this machine say "stable"
+        raise RuntimeError("%s is a root of %s, not of %s" % (path, release_of(path), release))
 
 
 def make_base(folder, release, packages, kind="", hooks=(), made_for=""):

@@ -10,10 +10,10 @@ A line of STEPS is one of
     ok NAME
     not ok NAME
     ok NAME # SKIP REASON
-    log KIND LOG LIST NAME    LOG has results of its own; LIST has the names that it should have
+    log KIND LOG LIST NAME    LOG has results of its own; LIST has the names that it should have; by tabs
 
 KIND is "tap", or "meson" for meson's testlog.json. A name of LIST without a result counts as failed: the program ended
-before, or was never started.
+before, or was never started. So does a LIST that is missing.
 """
 
 import json
@@ -56,11 +56,15 @@ def meson_cases(text, wanted):
     """-> the same, of each test that meson has run"""
     seen = set()
     for line in text.splitlines():
-        test = json.loads(line)
+        try:
+            test = json.loads(line)
+        except ValueError:
+            yield "a line of the log is cut off", FAILED, ""
+            continue
         name = test["name"].rpartition(" / ")[2]
         seen.add(name)
-        output = (test.get("stdout") or "") + "\n" + (test.get("stderr") or "")
-        cases = tap_cases(output) or cmocka_cases(output)
+        output = test.get("stdout") or ""
+        cases = cmocka_cases(output + "\n" + (test.get("stderr") or "")) or tap_cases(output)
         yield from (("%s: %s" % (name, case), result, reason) for case, result, reason in cases)
         if test["result"] == "SKIP" and not cases:
             yield name, SKIPPED, (output.strip().splitlines() or ["no reason"])[-1]
@@ -71,7 +75,9 @@ def meson_cases(text, wanted):
 
 def log_cases(kind, log, names):
     text = pathlib.Path(log).read_text(errors="replace") if pathlib.Path(log).exists() else ""
-    lines = pathlib.Path(names).read_text().splitlines() if pathlib.Path(names).exists() else []
+    if not pathlib.Path(names).exists():
+        return [("its tests cannot be listed", FAILED, "")]
+    lines = pathlib.Path(names).read_text().splitlines()
     wanted = [line.rpartition(" / ")[2].strip() for line in lines if line.strip()]
     if kind == "meson":
         cases = list(meson_cases(text, wanted))
@@ -84,8 +90,8 @@ def log_cases(kind, log, names):
 
 def all_cases(steps):
     for line in pathlib.Path(steps).read_text().splitlines():
-        if line.startswith("log "):
-            _, kind, log, names, name = line.split(" ", 4)
+        if line.startswith("log\t"):
+            _, kind, log, names, name = line.split("\t")
             yield from (("%s: %s" % (name, case), result, reason)
                         for case, result, reason in log_cases(kind, log, names))
         else:

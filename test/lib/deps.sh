@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: BSD-2-Clause
-# What a bare Debian 12 lacks. Sourced by the scripts in the root.
+# Packages that a minimal Debian 12 or 13 lacks. The scripts in the root source this file.
 
 # shellcheck disable=SC2034
 packages_run=(gcc libc6-dev meson ninja-build pkg-config libglib2.0-dev libjson-glib-dev libncurses-dev libtss2-dev libtpms-dev
@@ -42,7 +42,8 @@ need() {
         fi
         echo "installing ${missing[*]}"
         export DEBIAN_FRONTEND=noninteractive
-        if ! { apt-get -q update && apt-get -q install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+        if ! { apt-get -q update && apt-get -q install -y --no-install-recommends \
+                --no-remove -o Dpkg::Options::=--force-confold "${missing[@]}"; } >"$log" 2>&1 </dev/null; then
                 tail -n 20 "$log" >&2
                 echo "$0: installing failed; all of it is in $log" >&2
                 return 1

@@ -42,6 +42,8 @@ PEER = pathlib.Path(os.environ.get("TABRMD_PEER", BUILD / "peer")).absolute()
 BY_BUS = os.environ.get("TABRMD_DOOR") == "bus"
 IS_PEER = os.environ.get("TABRMD_SUBJECT") == "peer"
 HELPER = BUILD / "src/helper/tpm2-abrmd-helper"
+DAEMON = BUILD / "src/daemon/tpm2-abrmd"
+IS_SANITIZED = DAEMON.exists() and b"__asan_init" in DAEMON.read_bytes()
 NO_CHORES = ["--idle-evict=0"] if IS_DEVICE else []  # where commands are counted; elsewhere it is the default
 BUS_NAME = "com.intel.tss2.Tabrmd"
 
@@ -150,7 +152,7 @@ class Broker:
 
 class Ours(Broker):
     name = "tpm2-abrmd"
-    binary = BUILD / "src/daemon/tpm2-abrmd"
+    binary = DAEMON
     library = LIBRARY
 
     def argv(self, conf, unix, options):
@@ -364,10 +366,16 @@ class TapResult(unittest.TestResult):
         self.number = 0
 
     @staticmethod
+    def _is_of_subprocess(error):
+        """Whether a program could not be started that was named without a folder."""
+        frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+        return frames[-1] == subprocess.__file__ and "/" not in str(error.filename or "/")
+
+    @staticmethod
     def _missing(error):
         """-> which program is missing, where that is the error; None in ./check, which has installed all of them"""
-        if isinstance(error, FileNotFoundError) and error.filename and not shutil.which(error.filename):
-            error = MissingTool("there is no %s" % error.filename) if "/" not in str(error.filename) else error
+        if isinstance(error, FileNotFoundError) and TapResult._is_of_subprocess(error):
+            error = MissingTool("there is no %s" % error.filename)
         return str(error) if isinstance(error, MissingTool) and not ALL_TOOLS else None
 
     def addError(self, test, err):
@@ -428,9 +436,12 @@ def main(skip=None):
         traceback.print_exc()
         print("Bail out!")
         sys.exit(1)
-    others = [text for test, text in result.errors if not isinstance(test, unittest.TestCase)]
-    for n, text in enumerate(others):
-        print("not ok %d - set-up of the module" % (result.number + n + 1))
+    # Set-ups of a class or of the module, whose tests are not counted
+    others = [("not ok", test, "", text) for test, text in result.errors if not isinstance(test, unittest.TestCase)]
+    others += [("ok", test, " # SKIP " + text, text) for test, text in result.skipped
+               if not isinstance(test, unittest.TestCase)]
+    for n, (word, test, directive, text) in enumerate(others):
+        print("%s %d - %s%s" % (word, result.number + n + 1, test.id(), directive))
         print(text, file=sys.stderr)
     print("1..%d" % (result.number + len(others)))
     sys.exit(0 if result.wasSuccessful() and result.number else 1)

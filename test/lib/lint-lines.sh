@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
 # Lines longer than the 120 columns of .editorconfig, in Python, meson's files and Markdown. A row of a table and a link
 # alone in its line cannot be wrapped.

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import harness
-from process import clean_env, refusal, run
+from process import ALL_TOOLS, clean_env, refusal, run
 
 HERE = pathlib.Path(__file__).parent
 
@@ -28,6 +28,8 @@ class Case(unittest.TestCase):
             run("no-such-program")
     def test_file(self):
         open("/no-such-file")
+    def test_bare_file(self):
+        open("no-such-data")
     def test_in_a_folder(self):
         run("/no-such-folder/program")
     def test_fails(self):
@@ -41,10 +43,17 @@ class Case(unittest.TestCase):
     def test_allowed(self):
         pass
 
+class Whole(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        raise unittest.SkipTest("none of them")
+    def test_never(self):
+        self.fail()
+
 harness.main()
 """
 MISSING = {"called", "run", "started", "within"}
-BROKEN = {"file", "in_a_folder", "fails"}
+BROKEN = {"file", "bare_file", "in_a_folder", "fails"}
 
 
 class Skips(harness.TestCase):
@@ -56,7 +65,7 @@ class Skips(harness.TestCase):
         done = subprocess.run([sys.executable, program, *arguments], env=env, capture_output=True, text=True,
                               timeout=harness.HANG, check=False)
         self.status, self.output = done.returncode, done.stdout
-        lines = [line.partition(" - Case.test_") for line in done.stdout.splitlines() if " - " in line]
+        lines = [line.partition(" - Case.test_") for line in done.stdout.splitlines() if " - Case." in line]
         return {name.partition(" ")[0]: (head.startswith("ok"), name.partition(" # ")[2]) for head, _, name in lines}
 
     def test_missing_programs(self):
@@ -67,6 +76,7 @@ class Skips(harness.TestCase):
         self.assertEqual(results["refused"], (True, "SKIP not allowed"))
         self.assertEqual((results["allowed"], results["passes"]), ((True, ""), (True, "")))
         self.assertEqual(self.status, 1)
+        self.assertRegex(self.output, r"(?m)^ok \d+ - setUpClass .*Whole.* # SKIP none of them$")
 
     def test_where_all_are_installed(self):
         results = self.results(TABRMD_ALL_TOOLS="1")
@@ -75,11 +85,11 @@ class Skips(harness.TestCase):
 
     def test_list(self):
         self.assertEqual(self.results("--list"), {})
-        self.assertEqual(len(self.output.splitlines()), len(MISSING) + len(BROKEN) + 3)
+        self.assertEqual(len(self.output.splitlines()), len(MISSING) + len(BROKEN) + 4)
 
     def test_privileges_are_tried(self):
         self.assertEqual(refusal("true"), "")
-        self.assertIn("no-such-program", refusal("no-such-program"))
+        self.assertEqual(refusal("no-such-program"), "" if ALL_TOOLS else "there is no no-such-program")
         self.assertEqual(refusal("false"), "false ends with 1")
 
 
@@ -99,13 +109,17 @@ class Counts(harness.TestCase):
         self.assertEqual(self.count(), (1, ["0 passed, 0 failed, 0 skipped"]))
 
     def test_what_did_not_run(self):
-        line = "log tap @log @list of it"
+        line = "log\ttap\t@log\t@list\tof it"
         self.assertEqual(self.count(line, log="ok 1 - a\n", list="a\nb\n"),
                          (1, ["failed: of it: b: did not run", "1 passed, 1 failed, 0 skipped"]))
-        self.assertEqual(self.count("log tap @none @list of it", list="a\nb\n")[1][-1], "0 passed, 2 failed, 0 skipped")
-        self.assertEqual(self.count("log tap @none @no of it"),
-                         (1, ["failed: of it: nothing ran", "0 passed, 1 failed, 0 skipped"]))
-        self.assertEqual(self.count("log meson @none @list of it", list="p:unit / a\n")[1][0],
+        self.assertEqual(self.count("log\ttap\t@none\t@list\tof it", list="a\nb\n")[1][-1],
+                         "0 passed, 2 failed, 0 skipped")
+        self.assertEqual(self.count("log\ttap\t@none\t@list\tof it", list="")[1][0], "failed: of it: nothing ran")
+        self.assertEqual(self.count("log\tmeson\t@log\t@list\tof it", log='{"name": "p:u', list="")[1][-1],
+                         "0 passed, 1 failed, 0 skipped")
+        self.assertEqual(self.count("log\ttap\t@none\t@no\tof it"),
+                         (1, ["failed: of it: its tests cannot be listed", "0 passed, 1 failed, 0 skipped"]))
+        self.assertEqual(self.count("log\tmeson\t@none\t@list\tof it", list="p:unit / a\n")[1][0],
                          "failed: of it: a: did not run")
 
     def test_meson(self):
@@ -118,10 +132,10 @@ class Counts(harness.TestCase):
         ]
         log = "\n".join(json.dumps({"name": "p:unit / " + name, "result": result, "stdout": output})
                         for name, result, output in tests)
-        self.assertEqual(self.count("log meson @log @list k", log=log, list=""), (1, [
+        self.assertEqual(self.count("log\tmeson\t@log\t@list\tk", log=log, list=""), (1, [
             "skipped: k: a: x (no y)", "failed: k: b: z", "skipped: k: c (there is no d)", "skipped: k: e: f (g)",
             "failed: k: i: FAIL", "4 passed, 2 failed, 3 skipped"]))
-        nested = self.count("log tap @results @none l", none="")
+        nested = self.count("log\ttap\t@results\t@none\tl", none="")
         self.assertEqual(nested[1][-1], "4 passed, 2 failed, 3 skipped", "its own results can be counted again")
 
 

@@ -44,7 +44,7 @@ class Swtpm:
             "--server", "type=unixio,path=" + self.data, "--ctrl", "type=unixio,path=" + self.ctrl, "--flags",
             "not-need-init" + ",startup-clear" * started,
         ], self.folder / "swtpm.log")
-        wait_until(lambda: can_connect(self.ctrl), "swtpm starts", self.process.popen)
+        wait_until(lambda: os.path.exists(self.data) and can_connect(self.ctrl), "swtpm starts", self.process.popen)
 
     def restart(self):
         """The power goes and comes back."""
