@@ -202,9 +202,14 @@ GSocketConnection *test_swtpm_ctrl(const TestSwtpm *swtpm) {
 
 static bool answers(const TestSwtpm *swtpm) {
         g_autoptr(GSocketConnection) connection = test_swtpm_ctrl(swtpm);
+        g_autofree char *sockets = NULL, *listening = NULL;
 
-        /* The control channel is there first. */
-        return connection && (!swtpm->path || g_file_test(swtpm->path, G_FILE_TEST_EXISTS));
+        if (!connection || !swtpm->path)
+                return connection;
+        /* The control channel is there first, and a connection on the data channel would be its only one. */
+        assert_true(g_file_get_contents("/proc/net/unix", &sockets, NULL, NULL));
+        listening = g_strdup_printf(" 00010000 \\d+ \\d+ +\\d+ %s$", swtpm->path);
+        return g_regex_match_simple(listening, sockets, G_REGEX_MULTILINE, 0);
 }
 
 void test_swtpm_again(TestSwtpm *swtpm) {

@@ -92,7 +92,7 @@ def run(*argv, user=None, check=True, **keywords):
 
 
 def runs(pid):
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         return pathlib.Path("/proc/%d/stat" % pid).read_text().rpartition(")")[2].split()[0] not in "ZX"
     return False
 
@@ -172,6 +172,12 @@ def clean_env(**more):
     env["DBUS_SYSTEM_BUS_ADDRESS"] = env["DBUS_SESSION_BUS_ADDRESS"] = "unix:path=/nonexistent"
     env.update(more)
     return env
+
+
+def listens(path):
+    """Whether a Unix socket does, without a connection, which swtpm would take for its client."""
+    lines = pathlib.Path("/proc/net/unix").read_text().splitlines()
+    return any(line.endswith(" " + path) and line.split()[3] == "00010000" for line in lines)
 
 
 def can_connect(path):

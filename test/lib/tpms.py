@@ -10,7 +10,7 @@ import struct
 
 import proxy
 import tpm
-from process import HANG, Process, can_connect, clean_env, wait_until
+from process import HANG, Process, can_connect, clean_env, listens, wait_until
 
 BUILD = pathlib.Path(os.environ.get("TABRMD_BUILD", "build")).absolute()
 
@@ -44,7 +44,7 @@ class Swtpm:
             "--server", "type=unixio,path=" + self.data, "--ctrl", "type=unixio,path=" + self.ctrl, "--flags",
             "not-need-init" + ",startup-clear" * started,
         ], self.folder / "swtpm.log")
-        wait_until(lambda: os.path.exists(self.data) and can_connect(self.ctrl), "swtpm starts", self.process.popen)
+        wait_until(lambda: listens(self.data) and can_connect(self.ctrl), "swtpm starts", self.process.popen)
 
     def restart(self):
         """The power goes and comes back."""
