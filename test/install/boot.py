@@ -29,21 +29,20 @@ echo $$? >/host/out/status; systemctl poweroff -ff'
 
 def boot(place, debs, out):
     """-> how it ended"""
-    for mount in ("dev/pts", "proc"):  # the container has its own
-        root.run("umount", place.path / mount)
+    place.unmount_kernel()
     (place.path / "usr/sbin/policy-rc.d").unlink()  # services are started here
     (place.path / "etc/machine-id").unlink(missing_ok=True)
     units = place.path / "etc/systemd/system"
     (units / "tabrmd-test.service").write_text(UNIT)
     (units / "multi-user.target.wants").mkdir(exist_ok=True)
     (units / "multi-user.target.wants/tabrmd-test.service").symlink_to("../tabrmd-test.service")
-    # systemd 256 and later refuses a machine with the first version of control groups, unless it is told otherwise.
-    argv = ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot", "--private-network", "--directory",
-            place.path, "--bind-ro=%s:/host/tree" % ROOT, "--bind-ro=%s:/host/debs" % debs, "--bind=%s:/host/out" % out,
-            "--", "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"]
-    with open(out / "console", "wb") as console, contextlib.suppress(subprocess.TimeoutExpired):
-        return subprocess.run([str(word) for word in argv], stdin=subprocess.DEVNULL, stdout=console,
-                              stderr=subprocess.STDOUT, timeout=SECONDS, check=False).returncode
+    argv = ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot", "--private-network",
+            "--machine=tabrmd-units", "--directory", place.path, "--bind-ro=%s:/host/tree" % ROOT,
+            "--bind-ro=%s:/host/debs" % debs, "--bind=%s:/host/out" % out]
+    with open(out / "console", "wb") as console, contextlib.suppress(subprocess.TimeoutExpired), \
+            root.make_cgroup() as inside:
+        return root.run(*inside, *argv, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT,
+                        timeout=SECONDS, check=False).returncode
     return 124
 
 
@@ -52,6 +51,7 @@ def main(release, debs, folder):
     if reason:
         os.execv(sys.executable, [sys.executable, ROOT / "test/vm/units.py", "--skip", reason, "Systemd"])
     base = root.make_base(pathlib.Path(folder).absolute(), release, root.INSTALLED)
+    root.prepare_containers()
     with root.make_layers() as layers:
         out = layers / "out"
         out.mkdir()

@@ -10,14 +10,11 @@ BUILD: a build folder, of prefix /usr/local; DIR: where a root of the release is
 boots, the TPM is an swtpm, by the drop-in that is installed among the documentation.
 """
 
-import contextlib
 import functools
-import os
 import pathlib
 import shutil
 import subprocess
 import sys
-import tempfile
 import unittest
 
 import examples
@@ -29,7 +26,6 @@ BUILD = None
 BASE = LAYERS = None
 ROOT = pathlib.Path(__file__).parent.parent.parent
 MARKER = "After `make install`, these commands"
-CGROUPS = pathlib.Path("/sys/fs/cgroup")
 RESULTS = "results"
 UNITS = ["tpm2-abrmd.socket", "tpm2-abrmd-manager.socket", "tpm2-abrmd.service"]
 DROP_IN = "etc/systemd/system/tpm2-abrmd.service.d/simulator.conf"
@@ -73,23 +69,6 @@ def container_block(beginning):
     return next(block for block in blocks if block.startswith(beginning))
 
 
-@contextlib.contextmanager
-def make_cgroup():
-    """-> a cgroup for a machine, which ends with it. In our mount namespace there is the second version alone."""
-    path = pathlib.Path(tempfile.mkdtemp(prefix="tabrmd-", dir=CGROUPS))
-    try:
-        yield path
-    finally:
-        for folder, _, _ in os.walk(path, topdown=False):
-            os.rmdir(folder)
-
-
-def unmount_kernel(place):
-    """What a container has of its own."""
-    for mount in ("dev/pts", "proc"):
-        run("umount", place.path / mount)
-
-
 class Machine:
     """A layer that systemd boots."""
 
@@ -97,7 +76,7 @@ class Machine:
         self.place = root.Root(BASE, LAYERS)
         self.place("dpkg", "--purge", *root.PEER_PACKAGES)
         self.place("userdel", "tss")  # of another package; the commands have to make it
-        unmount_kernel(self.place)
+        self.place.unmount_kernel()
         self.write("etc/systemd/system/swtpm.service", SWTPM)
         self.write("etc/systemd/system/script.service", SCRIPT_UNIT)
         run("systemctl", "--root=%s" % self.place.path, "enable", "swtpm.service", "script.service")
@@ -113,10 +92,10 @@ class Machine:
         shutil.rmtree(results, ignore_errors=True)
         results.mkdir()
         self.write("script", ASK + script)
-        with make_cgroup() as cgroup:
-            done = run("sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', cgroup, "systemd-nspawn", "--boot",
-                       "--quiet", "--register=no", "--keep-unit", "--private-network", "--machine=tabrmd-local",
-                       "--directory=%s" % self.place.path, stdin=subprocess.DEVNULL, timeout=harness.HANG * 3)
+        with root.make_cgroup() as inside:
+            done = run(*inside, "systemd-nspawn", "--boot", "--quiet", "--register=no", "--keep-unit",
+                       "--private-network", "--machine=tabrmd-local", "--directory=%s" % self.place.path,
+                       stdin=subprocess.DEVNULL, timeout=harness.HANG * 3)
         found = {path.stem: (int(path.read_text()), path.with_suffix(".out").read_text())
                  for path in results.glob("*.status")}
         if not found:
@@ -240,7 +219,7 @@ class Containers(harness.TestCase):
         run("cp", "-a", "%s/." % stage, self.place.path)
         self.place("ldconfig")
         self.group = int(self.place("getent", "group", "tss").split(":")[2])
-        unmount_kernel(self.place)
+        self.place.unmount_kernel()
         self.settings = pathlib.Path("/run/systemd/nspawn/%s.nspawn" % CONTAINER)
         self.settings.parent.mkdir(parents=True, exist_ok=True)
         self.addCleanup(self.settings.unlink, missing_ok=True)
@@ -259,9 +238,8 @@ class Containers(harness.TestCase):
             " ".join(options), "/run/tpm2-abrmd%s/tpm.sock" % name, "tpm2_getrandom --hex 8")
         ours = "systemd-nspawn --quiet --register=no --keep-unit --machine=%s --user=%s" % (CONTAINER, user)
         command = command.replace("ROOT", str(self.place.path)).replace("systemd-nspawn", ours)
-        with make_cgroup() as cgroup:
-            done = run("sh", "-c", 'echo $$ >"$0/cgroup.procs" && eval "$1"', cgroup, command, check=False,
-                       stdin=subprocess.DEVNULL)
+        with root.make_cgroup() as inside:
+            done = run(*inside, "sh", "-c", command, check=False, stdin=subprocess.DEVNULL)
         if done.returncode:
             self.assertIn("Could not load tcti", done.stdout + done.stderr)
             return False
@@ -305,9 +283,7 @@ def main():
         return
     BUILD = pathlib.Path(build).absolute()
     BASE = root.make_base(pathlib.Path(folder).absolute(), release, root.INSTALLED)
-    # What systemd-nspawn keeps is ours alone, and ends with us.
-    run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
-    run("mount", "-t", "cgroup2", "cgroup2", CGROUPS)
+    root.prepare_containers()
     with root.make_layers() as LAYERS:
         harness.main()
 

@@ -24,6 +24,7 @@ APPLICATIONS = ["clevis", "clevis-tpm2", "dbus", "libtpm2-pkcs11-1", "libtpm2-pk
 NEEDED = ["libjson-glib-1.0-0", "libncursesw6", "libtss2-rc0"]  # by our packages, where there is no network
 BOOTED = ["dbus-daemon", "kmod", "swtpm", "systemd-sysv", "udev"]  # what test/vm/units.py needs besides
 APT_OPTIONS = ["Acquire::http", "Acquire::https", "Acquire::Check-Valid-Until", "Acquire::Check-Date"]
+CGROUPS = pathlib.Path("/sys/fs/cgroup")
 MANAGER = "/run/tpm2-abrmd/manager.sock"
 INSTALLED = PEER_PACKAGES + APPLICATIONS + NEEDED + BOOTED
 DAY = 24 * 60 * 60
@@ -108,6 +109,23 @@ def make_layers():
             run("umount", "--lazy", folder)  # with all that is mounted below
 
 
+def prepare_containers():
+    """For systemd-nspawn, in our mount namespace: what it keeps is ours alone, and cgroups are those of version 2."""
+    run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
+    run("mount", "-t", "cgroup2", "cgroup2", CGROUPS)
+
+
+@contextlib.contextmanager
+def make_cgroup():
+    """-> a command that runs another one in a cgroup of its own, which ends with the context"""
+    path = pathlib.Path(tempfile.mkdtemp(prefix="tabrmd-", dir=CGROUPS))
+    try:
+        yield ["sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', path]
+    finally:
+        for folder, _, _ in os.walk(path, topdown=False):
+            os.rmdir(folder)
+
+
 class Layer:
     """A root over the base."""
 
@@ -123,6 +141,11 @@ class Layer:
         policy = self.path / "usr/sbin/policy-rc.d"
         policy.write_text("#!/bin/sh\nexit 101\n")  # packages start no services
         policy.chmod(0o755)
+
+    def unmount_kernel(self):
+        """What a container has of its own."""
+        for mount in ("dev/pts", "proc"):
+            run("umount", self.path / mount)
 
     def argv(self, *argv, user="root", cwd="/", env=()):
         """-> the command that runs it in there, by that user, with nothing of our environment"""
