@@ -20,7 +20,7 @@ import unittest
 import examples
 import harness
 import root
-from process import run
+from process import needs, run
 
 BUILD = None
 BASE = LAYERS = None
@@ -252,6 +252,7 @@ class Containers(harness.TestCase):
         self.assertTrue(self.serves("root", command=command))
         self.assertFalse(self.serves("outsider", command=command))
 
+    @needs("unshare", "--user", "--map-root-user", "true")
     def test_numbers_of_its_own(self):
         """The options are those of systemd-nspawn@.service; the owners of the files do not matter here."""
         unit = ["-U", "--settings=override", "--private-users-ownership=off"]
