@@ -104,7 +104,7 @@ class Outage(harness.TestCase):
         self.assertEqual(set(self.finish()), {0})
 
     def test_stopped_for_too_long(self):
-        self.start("--time-limit=1")
+        self.start("--time-limit=5")  # more than a disk that is busy takes for an increment
         for _ in range(2):
             self.assertProgress()
             os.kill(self.tpm.process.pid, signal.SIGSTOP)
