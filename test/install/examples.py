@@ -238,7 +238,7 @@ class Examples(ctl.TestCase):
         command = command.replace("/dev/tpm0", "/dev/null")
         command = command.replace("/lib/systemd/system/", "%s/data/" % harness.BUILD)
         if command.startswith("tabrmctl trace") and "--count" not in command:  # it ends when it is interrupted
-            command = "timeout --preserve-status --signal=INT 1 " + command
+            command = "timeout --foreground --preserve-status --signal=INT 1 " + command
         return command
 
     def test_commands(self):
