@@ -342,10 +342,11 @@ class Everything(ctl.TestCase):
         self.start(options=["--wait"])
         self.ending, self.failures = time.monotonic() + self.SECONDS, []
 
-    def attempt(self, action, *arguments):
+    def attempt(self, action, source, others=()):
+        """Until the time is over, and the other threads are."""
         try:
-            while time.monotonic() < self.ending:
-                action(*arguments)
+            while time.monotonic() < self.ending or any(thread.is_alive() for thread in others):
+                action(source)
         except Exception as failure:  # pylint: disable=broad-except
             self.failures.append(failure)
 
@@ -389,9 +390,13 @@ class Everything(ctl.TestCase):
         self.tpm.restart()
 
     def test_everything_at_once(self):
-        actions = [self.be_client] * 6 + [self.run_ctl] * 2 + [self.kill_ctl]
-        threads = [threading.Thread(target=self.attempt, args=(action, random.Random(i)))
-                   for i, action in enumerate(actions)]
+        actions = [self.run_ctl] * 2 + [self.kill_ctl]
+        askers = [threading.Thread(target=self.attempt, args=(action, random.Random(i)))
+                  for i, action in enumerate(actions)]
+        # A trace waits for commands, so clients go on until nobody asks any more.
+        clients = [threading.Thread(target=self.attempt, args=(self.be_client, random.Random(i), askers))
+                   for i in range(len(actions), len(actions) + 6)]
+        threads = askers + clients
         for thread in threads:
             thread.start()
         # From here, since what a thread has started ends with it.
