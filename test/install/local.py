@@ -14,7 +14,6 @@ import functools
 import pathlib
 import shutil
 import subprocess
-import sys
 import unittest
 
 import examples
@@ -273,15 +272,7 @@ class Containers(harness.TestCase):
 
 def main():
     global BUILD, BASE, LAYERS
-    if sys.argv[1] == "--list":
-        harness.main()
-        return
-    reason = root.enter_namespaces()
-    release, build, folder = sys.argv[1:4]
-    del sys.argv[1:4]
-    if reason:
-        harness.main(skip=reason)
-        return
+    release, build, folder = root.take_arguments(3)
     BUILD = pathlib.Path(build).absolute()
     BASE = root.make_base(pathlib.Path(folder).absolute(), release, root.INSTALLED)
     root.prepare_containers()

@@ -11,7 +11,6 @@ DEBS: a folder with them; DIR: where a root of the release is kept between runs
 import functools
 import pathlib
 import subprocess
-import sys
 import unittest
 
 import applications
@@ -213,15 +212,7 @@ if harness.IS_PEER:  # it has no socket, and its packages are those of the root
 
 def main():
     global BASE, LAYERS
-    if sys.argv[1] == "--list":
-        harness.main()
-        return
-    reason = root.enter_namespaces()
-    release, debs, folder = sys.argv[1:4]
-    del sys.argv[1:4]
-    if reason:
-        harness.main(skip=reason)
-        return
+    release, debs, folder = root.take_arguments(3)
     DEBS.extend(sorted(pathlib.Path(debs).absolute().glob("*.deb")))
     BASE = root.make_base(pathlib.Path(folder).absolute(), release, root.INSTALLED)
     with root.make_layers() as LAYERS:

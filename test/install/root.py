@@ -35,6 +35,11 @@ USERS = {"root": 0, "member": 1000, "outsider": 1001}  # the second is in group 
 NAMESPACES = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
 
 
+def namespaces_refused():
+    """-> why roots and their mounts cannot be had here; "" when they can"""
+    return refusal(*NAMESPACES, "sh", "-ec", "mount -t tmpfs tmpfs /mnt")
+
+
 def enter_namespaces():
     """
     Begins the program anew in its own: what it mounts is seen by nobody else, what it starts ends with it.
@@ -43,10 +48,27 @@ def enter_namespaces():
     """
     if os.getpid() == 1:
         return ""
-    reason = refusal(*NAMESPACES, "sh", "-ec", "mount -t tmpfs tmpfs /mnt")
+    reason = namespaces_refused()
     if not reason:
         os.execvp("unshare", [*NAMESPACES, sys.executable, *sys.argv])
     return reason
+
+
+def take_arguments(count):
+    """
+    How a module of tests in roots begins: in namespaces of its own, it takes the first COUNT arguments off its command
+    line. Where the tests are only listed, or the namespaces cannot be had, it says so for each test and ends.
+    """
+    if sys.argv[1] == "--list":
+        harness.main()
+        sys.exit()
+    reason = enter_namespaces()
+    taken = sys.argv[1:1 + count]
+    del sys.argv[1:1 + count]
+    if reason:
+        harness.main(skip=reason)
+        sys.exit()
+    return taken
 
 
 def release_of(path):
@@ -253,3 +275,7 @@ class Tools(harness.Tools):
 
     def attempt(self, *argv, **keywords):
         return super().attempt(*self.argv(*argv), **keywords)
+
+
+if __name__ == "__main__":
+    sys.exit(namespaces_refused() or None)
