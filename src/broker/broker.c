@@ -77,8 +77,6 @@ Broker *broker_new(Loop *loop, Backend *backend, const BrokerConfig *config, GEr
                 return NULL;
         }
 
-        rm_set_reserve(broker->rm, config->reserve);
-        rm_set_flush_all(broker->rm, config->flush_all);
         broker->chores = (Chores){
                 .rm = broker->rm,
                 .evict_ms = config->idle_evict_ms,

@@ -28,9 +28,7 @@ typedef struct Connection Connection;
 typedef struct BrokerConfig {
         RmLimits limits;
         uint32_t max_connections;
-        uint32_t reserve;       /* slots of each kind kept free between commands */
         unsigned idle_evict_ms; /* everything leaves the TPM after so much idle time; 0: never */
-        bool flush_all;         /* at start, saved sessions too */
         unsigned limit_ms;      /* for the answer to a command; 0: LIMIT_S */
         unsigned limit_long_ms; /* ... to one that makes keys, and to self tests; 0: LIMIT_LONG_S */
         bool wait;              /* for a TPM that is not there, or cannot be used yet */

@@ -118,10 +118,10 @@ static void flush_now(Broker *broker, BrokerFlush *flush) {
                         rm_flush_space(broker->rm, connection->space, &n_objects, &n_sessions);
                 break;
         case BROKER_FLUSH_ABANDONED:
-                n_sessions = rm_flush_abandoned(broker->rm);
+                n_sessions = rm_flush_sessions(broker->rm, RM_ABANDONED);
                 break;
         case BROKER_FLUSH_LEFT_OVER:
-                n_sessions = rm_flush_left_over(broker->rm);
+                n_sessions = rm_flush_sessions(broker->rm, RM_LEFT_OVER);
                 break;
         }
         chores_wake(&broker->chores, false);

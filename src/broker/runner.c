@@ -30,24 +30,11 @@ static gboolean broker_tick(gpointer userdata) {
         return G_SOURCE_REMOVE;
 }
 
-static unsigned broker_limit_ms(const Broker *broker, TPM2_CC code) {
-        switch (code) {
-        case TPM2_CC_CreatePrimary:
-        case TPM2_CC_Create:
-        case TPM2_CC_CreateLoaded:
-        case TPM2_CC_SelfTest:
-        case TPM2_CC_IncrementalSelfTest:
-                return broker->times.limit_long;
-        default:
-                return broker->times.limit;
-        }
-}
-
 /* The limit is looked at by a slow tick that ends by itself: a timer for each command would cost more than the rest
  * here. */
-static void broker_watch(Broker *broker, TPM2_CC code) {
-        broker->code = code;
-        broker->limit_ms = broker_limit_ms(broker, code);
+static void broker_watch(Broker *broker, const RmOutput *output) {
+        broker->code = output->code;
+        broker->limit_ms = output->takes_long ? broker->times.limit_long : broker->times.limit;
         broker->sent = broker->now;
         broker->deadline = broker->now + (gint64)broker->limit_ms * 1000;
         if (!broker->tick_timer)
@@ -137,7 +124,7 @@ static void broker_transmit(Broker *broker, Request *request, const RmOutput *ou
         broker->out = output->bytes;
         broker->n_out = output->n_bytes;
         broker->out_locality = locality;
-        broker_watch(broker, output->code);
+        broker_watch(broker, output);
         if (!backend_transmit(broker->backend, output->bytes, output->n_bytes, locality, &error))
                 broker_lost(broker, error ? error->message : "the command could not be sent");
 }

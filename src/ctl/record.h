@@ -3,7 +3,6 @@
 #define CTL_RECORD_H
 
 #include "tpm/command.h"
-#include "tpm/response.h"
 
 #include <glib.h>
 

@@ -222,9 +222,9 @@ static bool new_broker(Daemon *daemon, GError **error) {
                         .objects_per_space = options->max_transients,
                         .sessions_per_space = options->max_sessions,
                         .abandoned = options->max_abandoned,
+                        .flush_all = options->flush_all,
                 },
                 .max_connections = options->max_connections,
-                .flush_all = options->flush_all,
                 .wait = options->wait,
                 .limit_ms = options->time_limit_s * 1000,
                 .limit_long_ms = options->time_limit_long_s * 1000,
@@ -234,11 +234,11 @@ static bool new_broker(Daemon *daemon, GError **error) {
                 reserve = options->reserve;
         if (options->idle_evict_ms != OPTIONS_BY_BACKEND)
                 idle_evict_ms = options->idle_evict_ms;
-        config.reserve = (uint32_t)reserve;
+        config.limits.reserve = (uint32_t)reserve;
         config.idle_evict_ms = (unsigned)idle_evict_ms;
         daemon->broker = broker_new(daemon->loop, daemon->backend, &config, error);
         if (daemon->broker)
-                new_manager(daemon, config.reserve);
+                new_manager(daemon, config.limits.reserve);
         return daemon->broker != NULL;
 }
 

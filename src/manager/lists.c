@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "manager/private.h"
 
-const char *manager_kind_name(RmKind kind) {
+const char *manager_state_name(RmState state) {
         static const char *const NAMES[] = {
-                [RM_KIND_OWNED] = "owned",         [RM_KIND_CLIENT_SAVED] = "saved", [RM_KIND_ABANDONED] = "abandoned",
-                [RM_KIND_LEFT_OVER] = "left-over", [RM_KIND_DOOMED] = "flushing",
+                [RM_LIVE] = "owned",          [RM_CLIENT_SAVED] = "saved", [RM_ABANDONED] = "abandoned",
+                [RM_LEFT_OVER] = "left-over", [RM_DOOMED] = "flushing",
         };
 
-        return NAMES[kind];
+        return NAMES[state];
 }
 
 typedef struct List {
@@ -101,9 +101,9 @@ static GVariant *session_row(const List *list, const RmSessionReport *session, u
         if (session->space == RM_NONE)
                 owner = NULL;
         add_u(&row, "handle", session->handle);
-        add_s(&row, "state", manager_kind_name(session->kind));
+        add_s(&row, "state", manager_state_name(session->state));
         add_t(&row, "client", owner ? owner->client : 0);
-        if (session->kind != RM_KIND_LEFT_OVER)
+        if (session->state != RM_LEFT_OVER)
                 add_u(&row, "uid", session->uid);
         if (owner) {
                 add_u(&row, "pid", (uint32_t)owner->peer->pid);
@@ -111,7 +111,7 @@ static GVariant *session_row(const List *list, const RmSessionReport *session, u
         }
         g_variant_builder_add(&row, "{sv}", "loaded", g_variant_new_boolean(session->loaded));
         add_t(&row, "age", age);
-        if (!session->loaded && session->kind != RM_KIND_LEFT_OVER) {
+        if (!session->loaded && session->state != RM_LEFT_OVER) {
                 add_t(&row, "gap", session->gap);
                 add_t(&row, "gap-left", gap_max > session->gap ? gap_max - session->gap : 0);
         }
@@ -143,7 +143,7 @@ GVariant *manager_list_sessions(Manager *manager, uid_t uid) {
         rm_report(rm, &report);
         broker_report_connections(manager->config.broker, note_owner, by_space);
         while (rm_report_session(rm, &at, &session))
-                if (uid == 0 || (session.uid == uid && session.kind != RM_KIND_LEFT_OVER))
+                if (uid == 0 || (session.uid == uid && session.state != RM_LEFT_OVER))
                         g_array_append_val(sessions, session);
         g_array_sort(sessions, by_handle);
         for (guint i = 0; i < sessions->len; i++)

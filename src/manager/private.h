@@ -49,7 +49,7 @@ GVariant *manager_signalled_properties(Manager *manager);       /* ... those who
 
 /* lists.c: aa{sv}, floating; @uid: whose, 0: everybody's */
 
-const char *manager_kind_name(RmKind kind); /* of the state of a session */
+const char *manager_state_name(RmState state); /* of the state of a session */
 GVariant *manager_list_clients(Manager *manager, uid_t uid);
 GVariant *manager_list_sessions(Manager *manager, uid_t uid);
 GVariant *manager_list_commands(Manager *manager);

@@ -149,8 +149,8 @@ static GVariant *object_slots(const Moment *moment) {
 static GVariant *sessions(const Moment *moment) {
         GVariantBuilder builder = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE("a{su}"));
 
-        for (RmKind kind = 0; kind < RM_KINDS; kind++)
-                g_variant_builder_add(&builder, "{su}", manager_kind_name(kind), moment->rm.n_sessions[kind]);
+        for (RmState state = RM_LIVE; state < RM_STATES; state++)
+                g_variant_builder_add(&builder, "{su}", manager_state_name(state), moment->rm.n_sessions[state]);
         return g_variant_builder_end(&builder);
 }
 

@@ -2,9 +2,9 @@
 #include "manager/trace.h"
 
 #include "manager/names.h"
+#include "manager/redact.h"
 #include "resmgr/report.h"
 #include "tpm/protocol.h"
-#include "tpm/redact.h"
 #include "util/fd.h"
 
 #include <errno.h>
@@ -111,10 +111,10 @@ static void traces_redact(Traces *traces, const BrokerRecord *record) {
         TpmCommand command = rm_report_parse(broker_rm(traces->broker), record->command, record->n_command);
 
         memcpy(traces->command, record->command, record->n_command);
-        tpm_redact_command(&command, traces->command, record->n_command);
+        redact_command(&command, traces->command, record->n_command);
         if (record->n_response > 0)
                 memcpy(traces->response, record->response, record->n_response);
-        tpm_redact_response(&command, traces->response, record->n_response);
+        redact_response(&command, traces->response, record->n_response);
 }
 
 static void traces_record(void *userdata, const BrokerRecord *record) {

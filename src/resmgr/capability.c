@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "resmgr/state.h"
+#include "resmgr/capability.h"
 
 #include <string.h>
 
@@ -32,36 +32,25 @@ static bool query_parse(const RmJob *job, Query *ret_query) {
 
 /* Lists of handles that are the client's own matter. */
 static bool query_is_private(const Query *query) {
-        if (query->capability != TPM2_CAP_HANDLES)
-                return false;
-        switch (query->property >> TPM2_HR_SHIFT) {
-        case TPM2_HT_TRANSIENT:
-        case TPM2_HT_LOADED_SESSION:
-        case TPM2_HT_SAVED_SESSION:
-                return true;
-        default:
-                return false;
-        }
-}
+        TPM2_HT type = query->property >> TPM2_HR_SHIFT;
 
-/* A command that the TPM does not see is not audited, and does not end an exclusive audit session, as it should. */
-static bool must_ask(const Rm *rm) {
-        return rm->audited || rm->capability_audited;
+        return query->capability == TPM2_CAP_HANDLES &&
+               (type == TPM2_HT_TRANSIENT || type == TPM2_HT_LOADED_SESSION || type == TPM2_HT_SAVED_SESSION);
 }
 
 static uint32_t list_objects(Rm *rm, uint32_t space, uint32_t from, TPM2_HANDLE handles[], uint32_t size) {
         uint32_t n = 0;
 
-        for (uint32_t i = rm_space(rm, space)->first_object; i != RM_NONE && n < size; i = rm_object(rm, i)->next)
-                if (rm_object(rm, i)->vhandle >= from)
-                        handles[n++] = rm_object(rm, i)->vhandle;
+        for (uint32_t i = rm_space(rm, space)->first_object; i != RM_NONE && n < size; i = rm_entry(rm, i)->next)
+                if (rm_entry(rm, i)->vhandle >= from)
+                        handles[n++] = rm_entry(rm, i)->vhandle;
         return n;
 }
 
 static bool session_is_listed(Rm *rm, uint32_t space, uint32_t i, bool saved) {
         if (!saved)
-                return rm->sessions[i].state == RM_SESSION_OWNED && rm->sessions[i].space == space;
-        return rm->sessions[i].state != RM_SESSION_OWNED && rm_session_may_flush(rm, space, i);
+                return rm_entry(rm, i)->state == RM_LIVE && rm_entry(rm, i)->space == space;
+        return rm_entry(rm, i)->state != RM_LIVE && rm_session_may_flush(rm, space, i);
 }
 
 static uint32_t list_sessions(Rm *rm, uint32_t space, uint32_t from, TPM2_HANDLE handles[], uint32_t size) {
@@ -73,17 +62,17 @@ static uint32_t list_sessions(Rm *rm, uint32_t space, uint32_t from, TPM2_HANDLE
                 uint32_t lowest = RM_NONE;
 
                 for (uint32_t i = 0; i < rm->n_sessions_used; i++) {
-                        TPM2_HANDLE index = rm->sessions[i].handle & TPM2_HR_HANDLE_MASK;
+                        TPM2_HANDLE index = rm_entry(rm, i)->handle & TPM2_HR_HANDLE_MASK;
 
                         if (index >= next && session_is_listed(rm, space, i, saved) &&
-                            (lowest == RM_NONE || index < (rm->sessions[lowest].handle & TPM2_HR_HANDLE_MASK)))
+                            (lowest == RM_NONE || index < (rm_entry(rm, lowest)->handle & TPM2_HR_HANDLE_MASK)))
                                 lowest = i;
                 }
                 if (lowest == RM_NONE)
                         break;
                 /* A TPM lists saved sessions as HMAC sessions, whatever they are. */
-                next = (rm->sessions[lowest].handle & TPM2_HR_HANDLE_MASK) + 1;
-                handles[n++] = saved ? TPM2_HR_HMAC_SESSION | (next - 1) : rm->sessions[lowest].handle;
+                next = (rm_entry(rm, lowest)->handle & TPM2_HR_HANDLE_MASK) + 1;
+                handles[n++] = saved ? TPM2_HR_HMAC_SESSION | (next - 1) : rm_entry(rm, lowest)->handle;
         }
         return n;
 }
@@ -105,16 +94,36 @@ static RmFlow reply_list(Rm *rm, RmJob *job, const Query *query) {
         tpm_write_u32(&writer, n > count ? count : n);
         for (uint32_t i = 0; i < n && i < count; i++)
                 tpm_write_u32(&writer, handles[i]);
-        job->n_out = tpm_write_end(&writer);
-        job->rc = TSS2_RC_SUCCESS;
-        return RM_FLOW_REPLY;
+        return rm_reply_written(job, &writer);
 }
 
-static RmFixed *fixed_find(Rm *rm, const RmJob *job) {
+static RmFixed *find_fixed(const Rm *rm, const RmJob *job) {
         for (uint32_t i = 0; i < rm->n_fixed; i++)
-                if (memcmp(rm->fixed[i].query, job->original + TPM_HEADER_SIZE, RM_QUERY_SIZE) == 0)
-                        return &rm->fixed[i];
+                if (memcmp(rm_fixed(rm, i)->query, job->original + TPM_HEADER_SIZE, RM_QUERY_SIZE) == 0)
+                        return rm_fixed(rm, i);
         return NULL;
+}
+
+static void forget_fixed(Rm *rm) {
+        for (uint32_t i = 0; i < rm->n_fixed; i++)
+                rm_context_free(rm, &rm_fixed(rm, i)->answer);
+        rm->n_fixed = rm->next_fixed = 0;
+        rm->fixed_stale = false;
+}
+
+static void keep_fixed(Rm *rm, const RmJob *job) {
+        RmFixed *fixed = find_fixed(rm, job);
+
+        if (!fixed && rm->n_fixed < RM_FIXED_MAX) {
+                fixed = rm_fixed(rm, rm->n_fixed++);
+                fixed->answer = RM_NO_CONTEXT;
+        } else if (!fixed) {
+                fixed = rm_fixed(rm, rm->next_fixed);
+                rm->next_fixed = (rm->next_fixed + 1) % RM_FIXED_MAX;
+        }
+        memcpy(fixed->query, job->original + TPM_HEADER_SIZE, RM_QUERY_SIZE);
+        if (!rm_context_store(rm, &fixed->answer, job->out + TPM_HEADER_SIZE, job->n_out - TPM_HEADER_SIZE))
+                forget_fixed(rm);
 }
 
 RmFlow rm_capability_build(Rm *rm, RmJob *job) {
@@ -122,51 +131,39 @@ RmFlow rm_capability_build(Rm *rm, RmJob *job) {
         Query query;
 
         if (!query_parse(job, &query))
-                return RM_FLOW_AGAIN;
+                return RM_FLOW_CONTINUE;
         if (job->command.header.tag == TPM2_ST_SESSIONS) {
                 /* An edited list would not verify, and the true one is not for this client to see. */
-                return query_is_private(&query) ? rm_reply_rc(job, RM_RC(TPM2_RC_AUTH_CONTEXT)) : RM_FLOW_AGAIN;
+                return query_is_private(&query) ? rm_reply_rc(job, RM_RC(TPM2_RC_AUTH_CONTEXT)) : RM_FLOW_CONTINUE;
         }
-        if (must_ask(rm))
-                return RM_FLOW_AGAIN;
+        /* What the TPM does not see is not audited, and does not end an exclusive audit session, as it should. */
+        if (rm->audited || rm->capability_audited)
+                return RM_FLOW_CONTINUE;
         if (query_is_private(&query))
                 return reply_list(rm, job, &query);
-        fixed = fixed_find(rm, job);
-        if (fixed) {
-                TpmWriter writer = TPM_WRITER(job->out, sizeof(job->out));
-
-                rm_copy_write(rm, &fixed->answer, &writer);
-                job->n_out = writer.n_bytes;
-                job->rc = TSS2_RC_SUCCESS;
-                return RM_FLOW_REPLY;
-        }
-        return RM_FLOW_AGAIN;
-}
-
-static uint32_t less(uint32_t a, uint32_t b) {
-        return a > b ? a - b : 0;
-}
-
-static uint32_t min(uint32_t a, uint32_t b) {
-        return a < b ? a : b;
+        if (rm->fixed_stale)
+                forget_fixed(rm);
+        fixed = find_fixed(rm, job);
+        return fixed ? rm_reply_context(rm, job, &fixed->answer) : RM_FLOW_CONTINUE;
 }
 
 /* The properties that tell of memory, as they are for this client (Part 2, section 6.13). */
 static uint32_t property_for(Rm *rm, uint32_t space, TPM2_PT property, uint32_t value) {
         uint32_t n_owned = 0;
         uint32_t n_saved = 0;
-        uint32_t n_gone = 0;
+        uint32_t n_taken = 0; /* others make room when it is needed */
         uint32_t n_left;
 
         for (uint32_t i = 0; i < rm->n_sessions_used; i++) {
-                const RmSession *session = &rm->sessions[i];
+                const RmEntry *session = rm_entry(rm, i);
 
-                n_owned += session->state == RM_SESSION_OWNED && session->space == space;
-                n_saved += session->state == RM_SESSION_CLIENT_SAVED && session->space == space;
-                n_gone += session->state > RM_SESSION_CLIENT_SAVED; /* these make room when it is needed */
+                n_owned += session->state == RM_LIVE && session->space == space;
+                n_saved += session->state == RM_CLIENT_SAVED && session->space == space;
+                n_taken += session->space != RM_NONE;
         }
-        n_left = min(less(rm->limits.sessions_per_space, n_owned + n_saved),
-                     less(rm->active_sessions_max, rm->n_sessions_used - n_gone));
+        n_left = rm->limits.sessions_per_space - (n_owned + n_saved); /* never more than the quota */
+        if (rm->active_sessions_max < n_taken + n_left)
+                n_left = rm->active_sessions_max > n_taken ? rm->active_sessions_max - n_taken : 0;
         switch (property) {
         case TPM2_PT_CONTEXT_GAP_MAX:
                 return UINT32_MAX;
@@ -178,7 +175,7 @@ static uint32_t property_for(Rm *rm, uint32_t space, TPM2_PT property, uint32_t 
         case TPM2_PT_HR_ACTIVE_AVAIL:
                 return n_left;
         case TPM2_PT_HR_TRANSIENT_AVAIL:
-                return less(rm->limits.objects_per_space, rm_space(rm, space)->n_objects);
+                return rm->limits.objects_per_space - rm_space(rm, space)->n_objects;
         default:
                 return value;
         }
@@ -202,21 +199,6 @@ static bool edit_properties(Rm *rm, RmJob *job, TpmReader *reader) {
         return fixed;
 }
 
-static void fixed_keep(Rm *rm, const RmJob *job) {
-        RmFixed *fixed = fixed_find(rm, job);
-
-        if (!fixed && rm->n_fixed < RM_FIXED_MAX) {
-                fixed = &rm->fixed[rm->n_fixed++];
-                fixed->answer = RM_NO_COPY;
-        } else if (!fixed) {
-                fixed = &rm->fixed[rm->next_fixed];
-                rm->next_fixed = (rm->next_fixed + 1) % RM_FIXED_MAX;
-        }
-        memcpy(fixed->query, job->original + TPM_HEADER_SIZE, RM_QUERY_SIZE);
-        if (!rm_copy_store(rm, &fixed->answer, job->out, job->n_out))
-                rm_capability_forget(rm);
-}
-
 RmFlow rm_capability_commit(Rm *rm, RmJob *job) {
         TpmReader reader = TPM_READER(job->out, job->n_out);
         bool fixed = false;
@@ -238,7 +220,7 @@ RmFlow rm_capability_commit(Rm *rm, RmJob *job) {
                 fixed = capability == TPM2_CAP_ALGS || capability == TPM2_CAP_COMMANDS ||
                         capability == TPM2_CAP_ECC_CURVES;
         if (fixed)
-                fixed_keep(rm, job);
+                keep_fixed(rm, job);
         return RM_FLOW_REPLY;
 }
 
@@ -251,10 +233,4 @@ void rm_capability_set_audit(Rm *rm, const RmJob *job) {
                 for (uint32_t n = tpm_read_u32(&reader); n > 0 && !reader.bad; n--)
                         if (tpm_read_u32(&reader) == TPM2_CC_GetCapability)
                                 rm->capability_audited = !clear;
-}
-
-void rm_capability_forget(Rm *rm) {
-        for (uint32_t i = 0; i < rm->n_fixed; i++)
-                rm_copy_free(rm, &rm->fixed[i].answer);
-        rm->n_fixed = rm->next_fixed = 0;
 }

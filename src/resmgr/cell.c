@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "resmgr/state.h"
+#include "resmgr/cell.h"
 
 #include <string.h>
 
-static uint32_t cell_new(Rm *rm) {
+static uint32_t new_cell(Rm *rm) {
         uint32_t i = rm->free_cell;
 
         if (i != RM_NONE)
@@ -13,7 +13,7 @@ static uint32_t cell_new(Rm *rm) {
         return i;
 }
 
-static void chain_free(Rm *rm, uint32_t first) {
+static void free_chain(Rm *rm, uint32_t first) {
         while (first != RM_NONE) {
                 RmCell *cell = rm_cell(rm, first);
                 uint32_t next = cell->next;
@@ -24,37 +24,37 @@ static void chain_free(Rm *rm, uint32_t first) {
         }
 }
 
-bool rm_copy_store(Rm *rm, RmCopy *copy, const uint8_t *bytes, size_t n_bytes) {
+bool rm_context_store(Rm *rm, RmContext *context, const uint8_t *bytes, size_t n_bytes) {
         uint32_t first = RM_NONE;
 
         /* Back to front, so that each cell can be linked to the one behind it. */
         for (size_t n_cells = (n_bytes + RM_CELL_PAYLOAD - 1) / RM_CELL_PAYLOAD; n_cells > 0; n_cells--) {
                 size_t at = (n_cells - 1) * RM_CELL_PAYLOAD;
                 size_t n = n_bytes - at < RM_CELL_PAYLOAD ? n_bytes - at : RM_CELL_PAYLOAD;
-                uint32_t i = cell_new(rm);
+                uint32_t i = new_cell(rm);
 
                 if (i == RM_NONE) {
-                        chain_free(rm, first);
+                        free_chain(rm, first);
                         return false;
                 }
                 memcpy(rm_cell(rm, i)->bytes, bytes + at, n);
                 rm_cell(rm, i)->next = first;
                 first = i;
         }
-        rm_copy_free(rm, copy);
-        *copy = (RmCopy){ .first = first, .n_bytes = n_bytes };
+        rm_context_free(rm, context);
+        *context = (RmContext){ .first = first, .n_bytes = n_bytes };
         return true;
 }
 
-void rm_copy_free(Rm *rm, RmCopy *copy) {
-        chain_free(rm, copy->first);
-        *copy = RM_NO_COPY;
+void rm_context_free(Rm *rm, RmContext *context) {
+        free_chain(rm, context->first);
+        *context = RM_NO_CONTEXT;
 }
 
-void rm_copy_write(Rm *rm, const RmCopy *copy, TpmWriter *writer) {
-        size_t left = copy->n_bytes;
+void rm_context_write(Rm *rm, const RmContext *context, TpmWriter *writer) {
+        size_t left = context->n_bytes;
 
-        for (uint32_t i = copy->first; i != RM_NONE; i = rm_cell(rm, i)->next) {
+        for (uint32_t i = context->first; i != RM_NONE; i = rm_cell(rm, i)->next) {
                 size_t n = left < RM_CELL_PAYLOAD ? left : RM_CELL_PAYLOAD;
 
                 tpm_write_bytes(writer, rm_cell(rm, i)->bytes, n);
@@ -62,13 +62,13 @@ void rm_copy_write(Rm *rm, const RmCopy *copy, TpmWriter *writer) {
         }
 }
 
-bool rm_copy_equals(Rm *rm, const RmCopy *copy, const uint8_t *bytes, size_t n_bytes) {
+bool rm_context_equals(Rm *rm, const RmContext *context, const uint8_t *bytes, size_t n_bytes) {
         uint8_t difference = 0;
         size_t at = 0;
 
-        if (copy->first == RM_NONE || copy->n_bytes != n_bytes)
+        if (context->first == RM_NONE || context->n_bytes != n_bytes)
                 return false;
-        for (uint32_t i = copy->first; i != RM_NONE; i = rm_cell(rm, i)->next)
+        for (uint32_t i = context->first; i != RM_NONE; i = rm_cell(rm, i)->next)
                 for (size_t k = 0; k < RM_CELL_PAYLOAD && at < n_bytes; k++, at++)
                         difference |= rm_cell(rm, i)->bytes[k] ^ bytes[at];
         return difference == 0;

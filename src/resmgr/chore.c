@@ -1,104 +1,64 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "resmgr/state.h"
+#include "resmgr/reconcile.h"
 
 /* Work without a client: each chore pushes what is to be done next, if anything. */
 
-static bool probe(Rm *rm, RmJob *job) {
-        for (uint32_t k = 0; k < rm->n_residents; k++) {
-                uint32_t i = rm->residents[k];
-                const RmObject *object = rm_object(rm, i);
-
-                if (!object->probe)
-                        continue;
-                /* Neither command allows sessions, so no exclusive audit session ends. */
-                rm_push(job,
-                        object->clean || object->state == RM_OBJECT_DOOMED ? RM_OP_FLUSH_OBJECT : RM_OP_SAVE_OBJECT, i);
-                return true;
-        }
-        rm->due_probe = false;
-        return false;
-}
-
-/* What is due stays so until it was done: a failure on the way changes nothing about that. */
-bool rm_push_due(Rm *rm, RmJob *job) {
-        if (rm->due_start || rm->due_reconcile)
-                rm_push(job, RM_OP_RECONCILE, RM_NONE);
-        if (rm->due_start)
-                rm_push(job, RM_OP_START, RM_NONE);
-        return rm->due_start || rm->due_reconcile || (rm->due_probe && probe(rm, job));
-}
-
-static bool start(Rm *rm, RmJob *job) {
+static bool start_tpm(Rm *rm, RmJob *job) {
         rm->due_start = true;
         return rm_push_due(rm, job);
 }
 
 static bool clean_up(Rm *rm, RmJob *job) {
-        for (uint32_t k = 0; k < rm->n_residents; k++) {
-                uint32_t i = rm->residents[k];
+        for (uint32_t k = 0; k < rm->n_residents[RM_OBJECT]; k++) {
+                uint32_t i = rm->residents[RM_OBJECT][k];
 
-                if (rm_object(rm, i)->state == RM_OBJECT_DOOMED && !rm_object(rm, i)->unsaveable) {
-                        rm_push(job, RM_OP_FLUSH_OBJECT, i);
-                        return true;
-                }
+                if (rm_entry(rm, i)->state == RM_DOOMED && !rm_entry(rm, i)->unsaveable)
+                        return rm_push(job, RM_OP_FLUSH, i) == RM_FLOW_AGAIN;
         }
         for (uint32_t i = 0; i < rm->n_sessions_used; i++)
-                if (rm->sessions[i].state == RM_SESSION_DOOMED && !rm->sessions[i].unsaveable) {
-                        rm_push(job, RM_OP_FLUSH_SESSION, i);
-                        return true;
-                }
+                if (rm_entry(rm, i)->state == RM_DOOMED && !rm_entry(rm, i)->unsaveable)
+                        return rm_push(job, RM_OP_FLUSH, i) == RM_FLOW_AGAIN;
         return false;
+}
+
+static bool evict_any(Rm *rm, RmJob *job) {
+        return !rm->shut_down && (rm_evict(rm, job, RM_OBJECT) || rm_evict(rm, job, RM_SESSION));
 }
 
 static bool keep_reserve(Rm *rm, RmJob *job) {
-        if (rm->reserve == 0 || rm->shut_down)
+        if (rm->limits.reserve == 0 || rm->shut_down)
                 return false;
-        if (rm_object_slots_short(rm, 0) && rm_evict_object(rm, job))
-                return true;
-        return rm_session_slots_short(rm, 0) && rm_evict_session(rm, job);
+        return (rm_slots_short(rm, RM_OBJECT, 0) && rm_evict(rm, job, RM_OBJECT)) ||
+               (rm_slots_short(rm, RM_SESSION, 0) && rm_evict(rm, job, RM_SESSION));
 }
 
-static bool save(Rm *rm, RmJob *job) {
-        for (uint32_t k = 0; !rm->shut_down && k < rm->n_residents; k++) {
-                uint32_t i = rm->residents[k];
-                const RmObject *object = rm_object(rm, i);
+static bool save_object(Rm *rm, RmJob *job) {
+        for (uint32_t k = 0; !rm->shut_down && k < rm->n_residents[RM_OBJECT]; k++) {
+                uint32_t i = rm->residents[RM_OBJECT][k];
+                const RmEntry *object = rm_entry(rm, i);
 
-                if (object->state == RM_OBJECT_LIVE && object->residency == RM_RESIDENT && !object->clean &&
-                    !object->unsaveable) {
-                        rm_push(job, RM_OP_SAVE_OBJECT, i);
-                        return true;
-                }
+                if (object->state == RM_LIVE && object->residency == RM_RESIDENT && !object->clean &&
+                    !object->unsaveable)
+                        return rm_push(job, RM_OP_SAVE, i) == RM_FLOW_AGAIN;
         }
         return false;
 }
 
-static bool begin(Rm *rm, RmJob *job, RmChore chore) {
-        switch (chore) {
-        case RM_CHORE_START:
-                return start(rm, job);
-        case RM_CHORE_DUE:
-                return rm_push_due(rm, job);
-        case RM_CHORE_CLEANUP:
-                return clean_up(rm, job);
-        case RM_CHORE_RESERVE:
-                return keep_reserve(rm, job);
-        case RM_CHORE_SAVE:
-                return save(rm, job);
-        case RM_CHORE_RENEW:
-                return !rm->shut_down && rm_renew_oldest(rm, job);
-        case RM_CHORE_EVICT:
-                return !rm->shut_down && (rm_evict_object(rm, job) || rm_evict_session(rm, job));
-        default:
-                return false;
-        }
+static bool renew_session(Rm *rm, RmJob *job) {
+        return !rm->shut_down && rm_gap_renew(rm, job);
 }
 
 RmJob *rm_job_begin_chore(Rm *rm, RmChore chore) {
+        static bool (*const CHORES[])(Rm * rm, RmJob * job) = {
+                [RM_CHORE_START] = start_tpm,      [RM_CHORE_DUE] = rm_push_due,  [RM_CHORE_CLEANUP] = clean_up,
+                [RM_CHORE_RESERVE] = keep_reserve, [RM_CHORE_SAVE] = save_object, [RM_CHORE_RENEW] = renew_session,
+                [RM_CHORE_EVICT] = evict_any,
+        };
         RmJob *job = rm_job_new(rm, false);
 
-        if (job && begin(rm, job, chore))
+        if (job && CHORES[chore](rm, job))
                 return job;
         if (job)
-                job->used = false;
+                rm_job_end(rm, job);
         return NULL;
 }

@@ -1,90 +1,63 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "resmgr/state.h"
-#include "tpm/context.h"
+#include "resmgr/capability.h"
+#include "resmgr/command.h"
+#include "resmgr/move.h"
 
 #include <string.h>
 
-/*
- * What the client's command did
- *
- * State changes here and nowhere earlier, and only by what the TPM answered.
- */
+static void commit_save(Rm *rm, uint32_t i, const TpmResponse *response, const uint8_t *bytes) {
+        bool kept = rm_entry_keep_context(rm, i, bytes + response->parameters, response->n_parameters);
 
-static void commit_objects(Rm *rm, RmJob *job, const TpmResponse *response, const uint8_t *bytes) {
+        /* No room for that of a session: its client can load it as one that nobody knows. */
+        if (rm_kind(i) == RM_SESSION && (!kept || !rm_session_give_context(rm, i)))
+                rm_entry_free(rm, i);
+}
+
+/* What it named was used, and perhaps saved, or flushed. */
+static void commit_names(Rm *rm, RmJob *job, const TpmResponse *response, const uint8_t *bytes) {
         const TpmCommand *command = &job->command;
 
-        for (unsigned i = 0; i < command->n_handles; i++) {
-                uint32_t at = rm_command_object(rm, job, i);
-                RmObject *object = at != RM_NONE ? rm_object(rm, at) : NULL;
+        for (unsigned k = 0; k < command->n_handles + response->n_auths; k++) {
+                uint32_t i = rm_job_name(rm, job, k);
 
-                if (!object)
+                if (i == RM_NONE)
                         continue;
-                rm_object_settle(rm, at);
-                object->was_clean = false;
-                rm_use(rm, &object->use);
-                object->unsaveable = false;
-                if (command->info.attributes & TPMA_CC_FLUSHED) {
-                        rm_object_set_absent(rm, at);
-                        rm_object_free(rm, at);
+                rm_entry_settle(rm, i);
+                rm_entry_use(rm, i);
+                rm_entry(rm, i)->was_clean = false;
+                if (k >= command->n_handles) {
+                        /* What the response says counts, not what the command asked (Part 2, section 8.4). */
+                        if (!(response->auths[k - command->n_handles].attributes & TPMA_SESSION_CONTINUESESSION))
+                                rm_entry_free(rm, i);
                 } else if (command->info.kind == TPM_COMMAND_CONTEXT_SAVE) {
-                        rm_object_keep_copy(rm, at, bytes + response->parameters, response->n_parameters);
+                        commit_save(rm, i, response, bytes);
+                } else if (command->info.attributes & TPMA_CC_FLUSHED && rm_kind(i) == RM_OBJECT) {
+                        rm_entry_free(rm, i);
                 }
-        }
-}
-
-static void session_used(Rm *rm, uint32_t i) {
-        rm_session_settle(rm, i);
-        rm_use(rm, &rm->sessions[i].use);
-        rm->sessions[i].unsaveable = false;
-}
-
-static void commit_sessions(Rm *rm, RmJob *job, const TpmResponse *response, const uint8_t *bytes) {
-        const TpmCommand *command = &job->command;
-
-        for (unsigned i = 0; i < command->n_handles; i++) {
-                uint32_t at = rm_command_session(rm, job, command->handles[i]);
-
-                if (at == RM_NONE)
-                        continue;
-                session_used(rm, at);
-                if (command->info.kind == TPM_COMMAND_CONTEXT_SAVE &&
-                    (!rm_session_keep_copy(rm, at, bytes + response->parameters, response->n_parameters) ||
-                     !rm_session_keep_token(rm, at)))
-                        rm_session_free(rm, at); /* no room for it: its client can load it as one that nobody knows */
-        }
-        for (unsigned i = 0; i < response->n_auths; i++) {
-                uint32_t at = rm_command_session(rm, job, command->auths[i].session);
-
-                if (at == RM_NONE)
-                        continue;
-                session_used(rm, at);
-                /* What the response says counts, not what the command asked (Part 2, section 8.4). */
-                if (!(response->auths[i].attributes & TPMA_SESSION_CONTINUESESSION))
-                        rm_session_free(rm, at);
         }
 }
 
 /* Return: false when the TPM returned what cannot be. */
 static bool commit_new_object(Rm *rm, RmJob *job, TPM2_HANDLE phandle) {
-        uint32_t i = job->pending_object;
-        RmObject *object;
+        uint32_t i = job->pending[RM_OBJECT];
+        RmEntry *object;
 
         if (i == RM_NONE)
                 return false;
         /* The TPM gives no handle twice: if we hold it already, the tables are wrong, and who knows where else. */
         if (rm_object_find_resident(rm, phandle) != RM_NONE) {
-                rm_object_forget_residents(rm);
+                rm_objects_lost(rm);
                 rm->due_reconcile = true;
         }
-        if (!rm_object_set_resident(rm, i, phandle))
+        if (!rm_entry_set_resident(rm, i, phandle))
                 return false;
-        object = rm_object(rm, i);
-        job->pending_object = RM_NONE;
+        object = rm_entry(rm, i);
+        job->pending[RM_OBJECT] = RM_NONE;
         rm_space_link(rm, i);
-        rm_use(rm, &object->use);
+        rm_entry_use(rm, i);
         object->sequence = job->command.info.kind == TPM_COMMAND_START_SEQUENCE;
         if (job->command.info.kind == TPM_COMMAND_CONTEXT_LOAD)
-                rm_object_keep_copy(rm, i, job->original + TPM_HEADER_SIZE, job->n_original - TPM_HEADER_SIZE);
+                rm_entry_keep_context(rm, i, job->original + TPM_HEADER_SIZE, job->n_original - TPM_HEADER_SIZE);
         tpm_put_u32(job->out + tpm_handle_offset(0), object->vhandle);
         return true;
 }
@@ -93,79 +66,55 @@ static bool commit_new_session(Rm *rm, RmJob *job, TPM2_HANDLE handle) {
         uint32_t i = rm_session_find(rm, handle);
         TpmContext context;
 
-        if (i != RM_NONE && rm_command_presents_session(job, &context) &&
-            rm_session_find(rm, context.saved_handle) == i) {
-                rm_session_own(rm, i, job->space, handle);
-                return true;
-        }
+        if (i != RM_NONE && rm_job_presents_session(job, &context) && rm_session_find(rm, context.saved_handle) == i)
+                return rm_session_own(rm, i, job->space, handle);
         if (i != RM_NONE) {
-                rm_session_free(rm, i);
+                rm_entry_free(rm, i);
                 rm->due_reconcile = true;
         }
-        if (job->pending_session == RM_NONE)
+        i = job->pending[RM_SESSION];
+        if (i == RM_NONE || !rm_session_own(rm, i, job->space, handle))
                 return false;
-        rm_session_own(rm, job->pending_session, job->space, handle);
-        job->pending_session = RM_NONE;
+        job->pending[RM_SESSION] = RM_NONE;
         return true;
 }
 
-static void commit_flush(Rm *rm, RmJob *job) {
-        TPM2_HANDLE handle = rm_command_first_parameter_handle(job);
-        uint32_t i;
-
-        if (tpm_handle_is_session(handle)) {
-                i = rm_session_find(rm, handle);
-                if (i != RM_NONE)
-                        rm_session_free(rm, i);
-        } else if (tpm_handle_is_transient(handle)) {
-                i = rm_space_find(rm, job->space, handle);
-                if (i != RM_NONE)
-                        rm_object_free(rm, i);
-        }
-}
-
-/* The hierarchies whose objects a successful command flushed, as far as the command tells. */
-static bool kills(const RmJob *job, TPM2_HANDLE hierarchy) {
+/* Whether a successful command flushed the objects of a hierarchy, as far as the command tells. */
+static bool flushes_hierarchy(const RmJob *job, TPM2_HANDLE hierarchy) {
+        const TpmCommandInfo *info = &job->command.info;
         TpmReader reader = TPM_READER(job->original, job->n_original);
         TPM2_HANDLE enable;
 
-        switch (job->command.header.code) {
-        case TPM2_CC_Clear:
-                return hierarchy == TPM2_RH_OWNER || hierarchy == TPM2_RH_ENDORSEMENT;
-        case TPM2_CC_ChangeEPS:
-                return hierarchy == TPM2_RH_ENDORSEMENT;
-        case TPM2_CC_ChangePPS:
-                return hierarchy == TPM2_RH_PLATFORM;
-        case TPM2_CC_HierarchyControl:
+        if (info->kind == TPM_COMMAND_HIERARCHY_CONTROL) {
                 tpm_read_bytes(&reader, job->command.parameters);
                 enable = tpm_read_u32(&reader);
                 return hierarchy == enable && tpm_read_u8(&reader) == TPM2_NO;
-        default:
-                return false;
         }
+        return hierarchy == info->flushes[0] || hierarchy == info->flushes[1];
 }
 
 /* Objects of a dead hierarchy are gone; whether others are still there is asked before the next command. */
 static void commit_extensive(Rm *rm, RmJob *job) {
-        for (uint32_t i = 0; i < rm->n_objects_used; i++) {
-                RmObject *object = rm_object(rm, i);
+        for (uint32_t i = rm_first(RM_OBJECT); i < rm_end(rm, RM_OBJECT); i++) {
+                const RmEntry *object = rm_entry(rm, i);
 
-                if (object->state == RM_OBJECT_LIVE && object->hierarchy && kills(job, object->hierarchy))
-                        rm_object_doom(rm, i);
+                if (object->state == RM_LIVE && object->hierarchy && flushes_hierarchy(job, object->hierarchy))
+                        rm_entry_doom(rm, i);
         }
-        for (uint32_t k = 0; k < rm->n_residents; k++)
-                rm_object(rm, rm->residents[k])->probe = true;
-        rm->due_probe = rm->n_residents > 0;
+        for (uint32_t k = 0; k < rm->n_residents[RM_OBJECT]; k++)
+                rm_entry(rm, rm->residents[RM_OBJECT][k])->probe = true;
+        rm->due_probe = rm->n_residents[RM_OBJECT] > 0;
 }
 
 /* What a successful command means for others than the handles that it names. */
 static void commit_kind(Rm *rm, RmJob *job, const TpmResponse *response) {
         const TpmCommand *command = &job->command;
+        uint32_t i = rm_job_find_flushed(rm, job);
 
         switch (command->info.kind) {
         case TPM_COMMAND_FLUSH_CONTEXT:
-                if (rm_command_is_flush(job))
-                        commit_flush(rm, job);
+                if (i != RM_NONE)
+                        rm_entry_free(rm, i);
                 return;
         case TPM_COMMAND_CONTEXT_LOAD:
         case TPM_COMMAND_CONTEXT_SAVE:
@@ -182,31 +131,30 @@ static void commit_kind(Rm *rm, RmJob *job, const TpmResponse *response) {
                 rm_capability_set_audit(rm, job);
                 break;
         case TPM_COMMAND_RECONFIGURE:
-                rm_capability_forget(rm);
+                rm->fixed_stale = true;
                 break;
         default:
                 break;
         }
         if (command->info.attributes & TPMA_CC_EXTENSIVE) {
                 commit_extensive(rm, job);
-                rm_capability_forget(rm);
+                rm->fixed_stale = true;
         }
         rm->audited = false;
-        for (unsigned i = 0; i < response->n_auths; i++)
-                rm->audited |= (response->auths[i].attributes & TPMA_SESSION_AUDIT) != 0;
+        for (unsigned k = 0; k < response->n_auths; k++)
+                rm->audited |= (response->auths[k].attributes & TPMA_SESSION_AUDIT) != 0;
 }
 
-static RmFlow commit(Rm *rm, RmJob *job, const TpmResponse *response, const uint8_t *bytes, size_t n_bytes) {
+static RmFlow commit_success(Rm *rm, RmJob *job, const TpmResponse *response, const RmAnswer *answer) {
         bool possible = true;
 
-        memcpy(job->out, bytes, n_bytes);
-        job->n_out = n_bytes;
+        memcpy(job->out, answer->bytes, answer->n_bytes);
+        job->n_out = answer->n_bytes;
         job->rc = TSS2_RC_SUCCESS;
         rm_space(rm, job->space)->hopeless = 0;
         rm_unlearn(rm, &job->command);
 
-        commit_objects(rm, job, response, bytes);
-        commit_sessions(rm, job, response, bytes);
+        commit_names(rm, job, response, answer->bytes);
         if (tpm_handle_is_transient(response->handle))
                 possible = commit_new_object(rm, job, response->handle);
         else if (tpm_handle_is_session(response->handle))
@@ -215,137 +163,54 @@ static RmFlow commit(Rm *rm, RmJob *job, const TpmResponse *response, const uint
         commit_kind(rm, job, response);
         if (job->command.info.kind == TPM_COMMAND_GET_CAPABILITY)
                 return rm_capability_commit(rm, job);
-        if (!possible) {
-                rm->due_reconcile = true;
-                return rm_reply_rc(job, RM_RC(TPM2_RC_FAILURE));
-        }
-        return RM_FLOW_REPLY;
+        return possible ? RM_FLOW_REPLY : RM_FLOW_LOST;
 }
 
-/* Failure */
+/* What was to be flushed is not there. */
+static RmFlow commit_missing(Rm *rm, RmJob *job) {
+        uint32_t i = rm_job_find_flushed(rm, job);
 
-static uint64_t hash_of(const RmJob *job) {
-        uint64_t hash = 14695981039346656037u; /* FNV-1a */
-        size_t n = tpm_handle_offset(job->command.n_handles);
-
-        for (size_t i = 0; i < n && i < job->n_original; i++)
-                if (i < 2 || i >= 6) /* whatever its size */
-                        hash = (hash ^ job->original[i]) * 1099511628211u;
-        return hash;
+        if (i != RM_NONE && rm_kind(i) == RM_SESSION)
+                rm_entry_free(rm, i);
+        else if (i != RM_NONE)
+                rm_entry_lost(rm, i);
+        /* One that has a context lives on, and can be flushed as one that is absent. */
+        i = rm_job_find_flushed(rm, job);
+        return i != RM_NONE && rm_kind(i) == RM_OBJECT ? RM_FLOW_AGAIN : RM_FLOW_CONTINUE;
 }
 
-static bool is_about_slots(TSS2_RC rc) {
-        return rc == TPM2_RC_OBJECT_MEMORY || rc == TPM2_RC_OBJECT_HANDLES || rc == TPM2_RC_SESSION_MEMORY ||
-               rc == TPM2_RC_MEMORY;
-}
-
-/* The TPM does not know a handle that we put there: our table was wrong about it. */
-static bool mend_reference(Rm *rm, RmJob *job, unsigned i) {
-        TPM2_HANDLE handle = job->command.handles[i];
-        uint32_t at;
-
-        if (tpm_handle_is_session(handle)) {
-                at = rm_session_find_usable(rm, job->space, handle);
-                /* Under the upper byte of another kind the TPM finds no session, though it is there. */
-                if (at != RM_NONE && rm->sessions[at].handle == handle)
-                        rm_session_doom(rm, at);
-                return false;
-        }
-        if (!tpm_handle_is_transient(handle) || job->reloaded & 1u << i)
-                return false;
-        job->reloaded |= 1u << i;
-        at = rm_space_find(rm, job->space, handle);
-        if (at == RM_NONE)
-                return false;
-        rm_object_lost(rm, at);
-        return rm_space_find(rm, job->space, handle) != RM_NONE;
-}
-
-/* What was to be flushed is not there. Return: whether it has a copy, and can be flushed as one that is absent. */
-static bool mend_flush(Rm *rm, RmJob *job) {
-        TPM2_HANDLE handle = rm_command_first_parameter_handle(job);
-        uint32_t i;
-
-        if (tpm_handle_is_session(handle)) {
-                i = rm_session_find(rm, handle);
-                if (i != RM_NONE)
-                        rm_session_free(rm, i);
-                return false;
-        }
-        i = tpm_handle_is_transient(handle) ? rm_space_find(rm, job->space, handle) : RM_NONE;
-        if (i != RM_NONE)
-                rm_object_lost(rm, i);
-        return rm_space_find(rm, job->space, handle) != RM_NONE;
-}
-
-static void restore_clean(Rm *rm, const RmJob *job) {
-        for (unsigned i = 0; i < job->command.n_handles; i++) {
-                uint32_t at = rm_command_object(rm, job, i);
-
-                if (at != RM_NONE)
-                        rm_object(rm, at)->clean |= rm_object(rm, at)->was_clean;
-        }
-}
-
-static RmFlow settle_failure(Rm *rm, RmJob *job, TSS2_RC rc) {
-        RmSpace *space = rm_space(rm, job->space);
-        uint64_t hopeless = space->hopeless;
+static RmFlow commit_failure(Rm *rm, RmJob *job, TSS2_RC rc) {
         TpmContext context;
         uint32_t i;
 
-        rm_settle_all(rm);
-        restore_clean(rm, job);
         if (rc == TPM2_RC_INITIALIZE || rc == TPM2_RC_FAILURE)
-                rm_capability_forget(rm);
-        if (rm_is_transitory(rc))
-                return RM_FLOW_PAUSE;
-        /* Once only: by the time after next, things may be different. */
-        space->hopeless = 0;
-        if (is_about_slots(rc) && hopeless == hash_of(job))
-                return rm_reply_rc(job, rc);
-        if (rm_repair(rm, job, rc))
+                rm->fixed_stale = true;
+        if (rm_job_is_flush(job) && rc == TPM2_RC_HANDLE + TPM2_RC_P + TPM2_RC_1 &&
+            commit_missing(rm, job) == RM_FLOW_AGAIN)
                 return RM_FLOW_AGAIN;
-        if (is_about_slots(rc))
-                space->hopeless = hash_of(job);
-
-        if (rc >= TPM2_RC_REFERENCE_H0 && rc < TPM2_RC_REFERENCE_H0 + job->command.n_handles) {
-                if (mend_reference(rm, job, rc - TPM2_RC_REFERENCE_H0))
-                        return RM_FLOW_AGAIN;
-        } else if (rc >= TPM2_RC_REFERENCE_S0 && rc < TPM2_RC_REFERENCE_S0 + job->command.n_auths) {
-                i = rm_session_find_usable(rm, job->space, job->command.auths[rc - TPM2_RC_REFERENCE_S0].session);
-                if (i != RM_NONE && rm->sessions[i].handle == job->command.auths[rc - TPM2_RC_REFERENCE_S0].session)
-                        rm_session_doom(rm, i);
-        } else if (rm_command_is_flush(job) && rc == TPM2_RC_HANDLE + TPM2_RC_P + TPM2_RC_1) {
-                if (mend_flush(rm, job))
-                        return RM_FLOW_AGAIN;
-        } else if (rm_context_is_dead(rc) && rm_command_presents_session(job, &context)) {
+        if (rm_rc_is_dead_context(rc) && rm_job_presents_session(job, &context)) {
                 i = rm_session_find(rm, context.saved_handle);
-                if (i != RM_NONE && rm->sessions[i].token.first != RM_NONE)
-                        rm_session_doom(rm, i);
-        } else if (rc == TPM2_RC_INITIALIZE && job->command.info.kind != TPM_COMMAND_STARTUP) {
-                rm_not_started(rm);
+                if (i != RM_NONE && rm_entry(rm, i)->client_context.first != RM_NONE)
+                        rm_entry_doom(rm, i);
         }
         return rm_reply_rc(job, rc);
 }
 
 /* What a ContextSave gives out must be a context: it may be all that is left of a session. */
-static bool makes_sense(const RmJob *job, const uint8_t *bytes, size_t n_bytes, TpmResponse *ret_response) {
+static bool makes_sense(const RmJob *job, const RmAnswer *answer, TpmResponse *ret_response) {
         TpmContext context;
 
-        if (!tpm_response_parse(&job->command, bytes, n_bytes, ret_response))
+        if (!tpm_response_parse(&job->command, answer->bytes, answer->n_bytes, ret_response))
                 return false;
-        return ret_response->header.code != TPM2_RC_SUCCESS || job->command.info.kind != TPM_COMMAND_CONTEXT_SAVE ||
-               tpm_context_parse(bytes + ret_response->parameters, ret_response->n_parameters, &context);
+        return answer->rc != TPM2_RC_SUCCESS || job->command.info.kind != TPM_COMMAND_CONTEXT_SAVE ||
+               tpm_context_parse(answer->bytes + ret_response->parameters, ret_response->n_parameters, &context);
 }
 
-RmFlow rm_command_settle(Rm *rm, RmJob *job, const uint8_t *bytes, size_t n_bytes) {
+RmFlow rm_command_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
         TpmResponse response;
 
-        if (!makes_sense(job, bytes, n_bytes, &response)) {
-                rm->due_reconcile = true;
-                return rm_reply_rc(job, RM_RC(TPM2_RC_FAILURE));
-        }
-        if (response.header.code != TPM2_RC_SUCCESS)
-                return settle_failure(rm, job, response.header.code);
-        return commit(rm, job, &response, bytes, n_bytes);
+        if (!makes_sense(job, answer, &response))
+                return RM_FLOW_LOST;
+        return answer->rc == TPM2_RC_SUCCESS ? commit_success(rm, job, &response, answer)
+                                             : commit_failure(rm, job, answer->rc);
 }

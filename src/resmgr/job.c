@@ -1,21 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "resmgr/state.h"
+#include "resmgr/job.h"
 
 #include <string.h>
 
-/*
- * A job is a stack of frames, the client's command at the bottom. The frame on top is built into a TPM command; its
- * answer settles it, or has a repair pushed above it. Whatever is uncovered again is built afresh from the client's
- * original bytes, since handles may have moved.
- */
-
 #define PAUSE_FIRST_MS 2
-#define PAUSE_LONGEST_MS 250
-#define PAUSES_MS 2000        /* in all, for one job */
-#define PAUSES_START_MS 30000 /* ... at start: a TPM may be testing itself */
 
 RmFlow rm_push(RmJob *job, RmOp op, uint32_t at) {
-        if (job->n_frames == RM_FRAMES_MAX)
+        if (!rm_may_push(job, 1))
                 return rm_reply_rc(job, RM_RC(TPM2_RC_FAILURE));
         job->frames[job->n_frames++] = (RmFrame){ .op = op, .at = at };
         return RM_FLOW_AGAIN;
@@ -38,209 +29,131 @@ RmFlow rm_reply_rc(RmJob *job, TSS2_RC rc) {
         return RM_FLOW_REPLY;
 }
 
-static RmFlow send_whole(RmJob *job, TpmWriter *writer) {
+RmFlow rm_reply_written(RmJob *job, TpmWriter *writer) {
+        job->n_out = tpm_write_end(writer);
+        job->rc = TSS2_RC_SUCCESS;
+        return RM_FLOW_REPLY;
+}
+
+RmFlow rm_reply_context(Rm *rm, RmJob *job, const RmContext *context) {
+        TpmWriter writer = TPM_WRITER(job->out, sizeof(job->out));
+
+        tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, TPM2_RC_SUCCESS);
+        rm_context_write(rm, context, &writer);
+        return rm_reply_written(job, &writer);
+}
+
+static RmFlow send_written(RmJob *job, TpmWriter *writer) {
         job->n_out = tpm_write_end(writer);
         return job->n_out > 0 ? RM_FLOW_SEND : rm_reply_rc(job, RM_RC(TPM2_RC_FAILURE));
 }
 
-static RmFlow send_with_handle(RmJob *job, TPM2_CC code, TPM2_HANDLE handle) {
+RmFlow rm_send_numbers(RmJob *job, TPM2_CC code, const uint32_t numbers[], size_t n) {
         TpmWriter writer = TPM_WRITER(job->out, sizeof(job->out));
 
         tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, code);
-        tpm_write_u32(&writer, handle);
-        return send_whole(job, &writer);
+        for (size_t i = 0; i < n; i++)
+                tpm_write_u32(&writer, numbers[i]);
+        return send_written(job, &writer);
 }
 
-RmFlow rm_send_flush(RmJob *job, TPM2_HANDLE handle) {
-        return send_with_handle(job, TPM2_CC_FlushContext, handle);
-}
-
-RmFlow rm_send_save(RmJob *job, TPM2_HANDLE handle) {
-        return send_with_handle(job, TPM2_CC_ContextSave, handle);
-}
-
-RmFlow rm_send_load(Rm *rm, RmJob *job, const RmCopy *copy) {
+RmFlow rm_send_load(Rm *rm, RmJob *job, const RmContext *context) {
         TpmWriter writer = TPM_WRITER(job->out, sizeof(job->out));
 
         tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, TPM2_CC_ContextLoad);
-        rm_copy_write(rm, copy, &writer);
-        return send_whole(job, &writer);
+        rm_context_write(rm, context, &writer);
+        return send_written(job, &writer);
 }
 
-RmFlow rm_send_get_capability(RmJob *job, TPM2_CAP capability, uint32_t property, uint32_t count) {
-        TpmWriter writer = TPM_WRITER(job->out, sizeof(job->out));
-
-        tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, TPM2_CC_GetCapability);
-        tpm_write_u32(&writer, capability);
-        tpm_write_u32(&writer, property);
-        tpm_write_u32(&writer, count);
-        return send_whole(job, &writer);
+RmFlow rm_send_original(RmJob *job, size_t n) {
+        memcpy(job->out, job->original, n);
+        job->n_out = n;
+        return RM_FLOW_SEND;
 }
 
 RmJob *rm_job_new(Rm *rm, bool client) {
-        RmJob *job = NULL;
+        unsigned i = (unsigned)__builtin_ctz(~rm->jobs_used);
+        RmJob *job = rm_job(rm, i);
 
-        for (unsigned i = 0; i < RM_JOBS; i++) {
-                RmJob *other = &rm->jobs[i];
+        /* What was unsealed or decrypted does not stay behind. */
+        for (; rm->jobs_dirty; rm->jobs_dirty &= rm->jobs_dirty - 1) {
+                RmJob *dirty = rm_job(rm, (unsigned)__builtin_ctz(rm->jobs_dirty));
 
-                if (other->used)
-                        continue;
-                /* What was unsealed or decrypted does not stay behind. */
-                explicit_bzero(other->out, other->n_used);
-                other->n_out = other->n_used = 0;
-                /* The last one is kept for chores, which must go on while clients' jobs pause. */
-                if (!job && (i < RM_JOBS - 1 || !client))
-                        job = other;
+                explicit_bzero(dirty->out, dirty->n_used);
+                dirty->n_used = 0;
         }
-        if (!job)
+        /* The last one is kept for chores, which must go on while clients' jobs pause. */
+        if (i >= (client ? RM_JOBS - 1 : RM_JOBS))
                 return NULL;
-        job->used = true;
+        rm->jobs_used |= 1u << i;
+        memset(job, 0, offsetof(RmJob, command));
         job->client = client;
-        job->waiting = false;
-        job->space = job->pending_object = job->pending_session = RM_NONE;
-        job->settled = job->counted = false;
-        job->n_missed = 0;
-        job->reloaded = 0;
-        job->n_transmits = 0;
-        job->paused_ms = 0;
+        job->space = job->pending[RM_SESSION] = job->pending[RM_OBJECT] = RM_NONE;
         job->pause_ms = PAUSE_FIRST_MS;
-        job->n_frames = 0;
-        job->n_original = 0;
+        job->n_original = job->n_out = 0;
         return job;
 }
 
-RmJob *rm_job_begin(Rm *rm, uint32_t space, const uint8_t *command, size_t n_command) {
-        RmJob *job = rm_job_new(rm, true);
+void rm_job_end(Rm *rm, RmJob *job) {
+        uint32_t bit = 1u << (job - rm_job(rm, 0));
 
-        if (!job)
-                return NULL;
-        rm->tick++;
-        rm->counters.commands++;
-        rm->shut_down = false;
-        job->space = space;
-        job->n_original = n_command < sizeof(job->original) ? n_command : sizeof(job->original);
-        memcpy(job->original, command, job->n_original);
-        job->command = tpm_command_parse(&rm->table, job->original, job->n_original);
-        rm_push(job, RM_OP_COMMAND, RM_NONE);
-        return job;
+        rm->jobs_used &= ~bit;
+        if (job->n_used > 0)
+                rm->jobs_dirty |= bit;
 }
 
-static void output_reply(Rm *rm, RmJob *job, RmOutput *ret_output) {
-        if (job->pending_object != RM_NONE)
-                rm_object_free(rm, job->pending_object);
-        if (job->pending_session != RM_NONE)
-                rm_session_free(rm, job->pending_session);
-        explicit_bzero(job->original, job->n_original);
-        if (job->n_out > job->n_used)
-                job->n_used = job->n_out;
-        job->used = false;
-        rm->counters.local += job->client && job->n_transmits == 0;
-        *ret_output = (RmOutput){ .bytes = job->out, .n_bytes = job->n_out, .rc = job->rc };
+uint32_t rm_job_object(const Rm *rm, const RmJob *job, unsigned i) {
+        TPM2_HANDLE handle = job->command.handles[i];
+
+        return tpm_handle_is_transient(handle) ? rm_space_find(rm, job->space, handle) : RM_NONE;
 }
 
-static RmFlow pause_after(RmJob *job, TSS2_RC rc) {
-        uint32_t at_most = job->frames[job->n_frames - 1].op == RM_OP_START ? PAUSES_START_MS : PAUSES_MS;
-
-        if (job->paused_ms >= at_most)
-                return rm_reply_rc(job, rc);
-        return RM_FLOW_PAUSE;
+uint32_t rm_job_session(const Rm *rm, const RmJob *job, TPM2_HANDLE handle) {
+        return tpm_handle_is_session(handle) ? rm_session_find_usable(rm, job->space, handle) : RM_NONE;
 }
 
-static RmFlow build(Rm *rm, RmJob *job) {
-        switch (rm_top(job)->op) {
-        case RM_OP_COMMAND:
-                return rm_command_build(rm, job);
-        case RM_OP_START:
-        case RM_OP_RECONCILE:
-                return rm_reconcile_build(rm, job);
-        default:
-                return rm_repair_build(rm, job);
-        }
+uint32_t rm_job_name(const Rm *rm, const RmJob *job, unsigned k) {
+        const TpmCommand *command = &job->command;
+
+        if (k < command->n_handles && tpm_handle_is_transient(command->handles[k]))
+                return rm_job_object(rm, job, k);
+        return rm_job_session(
+                rm, job, k < command->n_handles ? command->handles[k] : command->auths[k - command->n_handles].session);
 }
 
-static RmFlow lost(Rm *rm, RmJob *job) {
-        rm->due_reconcile = true;
-        return rm_reply_rc(job, RM_RC(TPM2_RC_FAILURE));
+bool rm_job_pins(const Rm *rm, const RmJob *job, uint32_t entry) {
+        if (!job->client || rm_entry(rm, entry)->space != job->space)
+                return false;
+        for (unsigned k = 0; k < rm_job_n_names(job); k++)
+                if (rm_job_name(rm, job, k) == entry)
+                        return true;
+        return false;
 }
 
-static RmFlow settle(Rm *rm, RmJob *job, const uint8_t *response, size_t n_response) {
-        TpmReader reader = TPM_READER(response, n_response);
-        TpmHeader header = tpm_read_header(&reader);
-        RmAnswer answer = { .rc = header.code, .bytes = response + reader.at, .n_bytes = n_response - reader.at };
-        RmFlow flow;
+TPM2_HANDLE rm_job_first_parameter_handle(const RmJob *job) {
+        TpmReader reader = TPM_READER(job->original, job->n_original);
 
-        if (reader.bad || header.size != n_response || n_response > sizeof(job->out))
-                return lost(rm, job);
-        switch (rm_top(job)->op) {
-        case RM_OP_COMMAND:
-                flow = rm_command_settle(rm, job, response, n_response);
-                break;
-        case RM_OP_START:
-        case RM_OP_RECONCILE:
-                flow = rm_reconcile_settle(rm, job, &answer);
-                break;
-        default:
-                flow = rm_repair_settle(rm, job, &answer);
-                break;
-        }
-        /* The TPM did nothing and asks for the same again (Part 3, table 4). */
-        return flow == RM_FLOW_PAUSE ? pause_after(job, header.code) : flow;
+        tpm_read_bytes(&reader, TPM_HEADER_SIZE);
+        return tpm_read_u32(&reader);
 }
 
-static RmStep output_transmit(Rm *rm, RmJob *job, RmOutput *ret_output) {
-        TpmReader reader = TPM_READER(job->out, job->n_out);
-
-        job->waiting = true;
-        if (job->n_out > job->n_used)
-                job->n_used = job->n_out;
-        rm->counters.transmits++;
-        *ret_output = (RmOutput){
-                .bytes = job->out,
-                .n_bytes = job->n_out,
-                .own_command = rm_top(job)->op == RM_OP_COMMAND,
-                .code = tpm_read_header(&reader).code,
-        };
-        return RM_STEP_TRANSMIT;
+bool rm_job_is_flush(const RmJob *job) {
+        return job->command.info.kind == TPM_COMMAND_FLUSH_CONTEXT && job->command.header.tag == TPM2_ST_NO_SESSIONS &&
+               job->n_original == tpm_handle_offset(1);
 }
 
-static RmStep output_pause(RmJob *job, RmOutput *ret_output) {
-        *ret_output = (RmOutput){
-                .pause_ms = job->pause_ms,
-                .yielding = job->n_frames == 1 && rm_top(job)->op == RM_OP_COMMAND,
-        };
-        job->paused_ms += job->pause_ms;
-        job->pause_ms = job->pause_ms * 2 < PAUSE_LONGEST_MS ? job->pause_ms * 2 : PAUSE_LONGEST_MS;
-        return RM_STEP_PAUSE;
+uint32_t rm_job_find_flushed(const Rm *rm, const RmJob *job) {
+        TPM2_HANDLE handle = rm_job_first_parameter_handle(job);
+
+        if (!rm_job_is_flush(job))
+                return RM_NONE;
+        if (tpm_handle_is_session(handle))
+                return rm_session_find(rm, handle);
+        return tpm_handle_is_transient(handle) ? rm_space_find(rm, job->space, handle) : RM_NONE;
 }
 
-RmStep rm_job_step(Rm *rm, RmJob *job, const uint8_t *response, size_t n_response, RmOutput *ret_output) {
-        RmFlow flow = RM_FLOW_AGAIN;
-
-        if (job->waiting) {
-                job->waiting = false;
-                flow = response ? settle(rm, job, response, n_response) : lost(rm, job);
-        }
-        while (flow == RM_FLOW_AGAIN)
-                flow = build(rm, job);
-
-        if (flow == RM_FLOW_SEND && ++job->n_transmits > RM_TRANSMITS_MAX)
-                flow = lost(rm, job);
-        if (flow == RM_FLOW_SEND)
-                return output_transmit(rm, job, ret_output);
-        if (flow == RM_FLOW_PAUSE)
-                return output_pause(job, ret_output);
-        output_reply(rm, job, ret_output);
-        return RM_STEP_REPLY;
-}
-
-void rm_job_lost(Rm *rm, RmJob *job, RmOutput *ret_output) {
-        lost(rm, job);
-        output_reply(rm, job, ret_output);
-}
-
-void rm_job_cancel(Rm *rm, RmJob *job, TSS2_RC rc, RmOutput *ret_output) {
-        if (job->waiting)
-                rm_settle_all(rm);
-        rm_reply_rc(job, rc);
-        output_reply(rm, job, ret_output);
+bool rm_job_presents_session(const RmJob *job, TpmContext *ret_context) {
+        return job->command.info.kind == TPM_COMMAND_CONTEXT_LOAD && job->command.header.tag == TPM2_ST_NO_SESSIONS &&
+               tpm_context_parse(job->original + TPM_HEADER_SIZE, job->n_original - TPM_HEADER_SIZE, ret_context) &&
+               tpm_handle_is_session(ret_context->saved_handle);
 }

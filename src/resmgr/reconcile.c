@@ -1,15 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "resmgr/state.h"
+#include "resmgr/reconcile.h"
 
-/*
- * START:     Startup, then what the TPM can do
- * RECONCILE: what the TPM lists, compared with the tables. What is in no table is flushed, what is not listed is gone;
- * saved sessions in no table are noted as left over.
- *
- * These are the only GetCapabilities of ours (but for a gap that is somebody else's): they end exclusive audit
- * sessions, so they come at start, after a reset, and when an answer was lost, never between the commands of a client
- * that does nothing wrong.
- */
+#include <string.h>
+
 enum {
         START_STARTUP,
         START_COMMANDS,
@@ -25,10 +18,6 @@ enum {
         RECONCILE_DONE,
 };
 
-#define COMMANDS_A_PAGE 254
-#define PROPERTIES_A_PAGE 127
-#define HANDLES_A_PAGE 64
-
 static RmFlow send_startup(RmJob *job) {
         TpmWriter writer = TPM_WRITER(job->out, sizeof(job->out));
 
@@ -38,82 +27,40 @@ static RmFlow send_startup(RmJob *job) {
         return RM_FLOW_SEND;
 }
 
-bool rm_read_list(const RmAnswer *answer, TPM2_CAP capability, size_t n_entry, RmList *ret_list) {
-        TpmReader *reader = &ret_list->reader;
-        bool right;
-
-        *reader = TPM_READER(answer->bytes, answer->n_bytes);
-        ret_list->more = tpm_read_u8(reader);
-        right = tpm_read_u32(reader) == capability;
-        ret_list->n = tpm_read_u32(reader);
-        return answer->rc == TPM2_RC_SUCCESS && right && !reader->bad &&
-               tpm_reader_left(reader) == ret_list->n * n_entry;
+static RmFlow set_phase(RmFrame *frame, uint8_t phase, uint32_t at) {
+        frame->phase = phase;
+        frame->at = at;
+        return RM_FLOW_AGAIN;
 }
 
-static RmFlow build_start(Rm *rm, RmJob *job, RmFrame *frame) {
-        switch (frame->phase) {
-        case START_STARTUP:
-                return send_startup(job);
-        case START_COMMANDS:
-                return rm_send_get_capability(job, TPM2_CAP_COMMANDS, frame->at, COMMANDS_A_PAGE);
-        case START_PROPERTIES:
-                return rm_send_get_capability(job, TPM2_CAP_TPM_PROPERTIES, frame->at, PROPERTIES_A_PAGE);
-        case START_AUDITED:
-                return rm_send_get_capability(job, TPM2_CAP_AUDIT_COMMANDS, TPM2_CC_GetCapability, 1);
-        default:
-                rm->due_start = false;
-                rm->due_reconcile = true;
-                return rm_pop(job);
-        }
-}
+/* Where a property is kept, and those that follow it. */
+static const struct Property {
+        TPM2_PT first;
+        uint32_t n;
+        size_t at;
+} PROPERTIES[] = {
+        { TPM2_PT_REVISION, 1, offsetof(Rm, revision) },
+        { TPM2_PT_MANUFACTURER, 1, offsetof(Rm, manufacturer) },
+        { TPM2_PT_VENDOR_STRING_1, 4, offsetof(Rm, vendor) },
+        { TPM2_PT_FIRMWARE_VERSION_1, 2, offsetof(Rm, firmware) },
+        { TPM2_PT_HR_TRANSIENT_MIN, 1, offsetof(Rm, slots_min[RM_OBJECT]) },
+        { TPM2_PT_HR_LOADED_MIN, 1, offsetof(Rm, slots_min[RM_SESSION]) },
+        { TPM2_PT_ACTIVE_SESSIONS_MAX, 1, offsetof(Rm, active_sessions_max) },
+        { TPM2_PT_CONTEXT_GAP_MAX, 1, offsetof(Rm, gap) },
+        { TPM2_PT_MEMORY, 1, offsetof(Rm, memory) },
+};
 
 static void take_property(Rm *rm, TPM2_PT property, uint32_t value) {
-        switch (property) {
-        case TPM2_PT_HR_TRANSIENT_MIN:
-                rm->transient_min = value;
-                break;
-        case TPM2_PT_HR_LOADED_MIN:
-                rm->loaded_min = value;
-                break;
-        case TPM2_PT_ACTIVE_SESSIONS_MAX:
-                rm->active_sessions_max = value;
-                break;
-        case TPM2_PT_MEMORY:
-                rm->memory = value;
-                break;
-        case TPM2_PT_CONTEXT_GAP_MAX:
-                rm->gap = value;
-                break;
-        case TPM2_PT_MANUFACTURER:
-                rm->manufacturer = value;
-                break;
-        case TPM2_PT_VENDOR_STRING_1:
-        case TPM2_PT_VENDOR_STRING_2:
-        case TPM2_PT_VENDOR_STRING_3:
-        case TPM2_PT_VENDOR_STRING_4:
-                rm->vendor[property - TPM2_PT_VENDOR_STRING_1] = value;
-                break;
-        case TPM2_PT_FIRMWARE_VERSION_1:
-        case TPM2_PT_FIRMWARE_VERSION_2:
-                rm->firmware[property - TPM2_PT_FIRMWARE_VERSION_1] = value;
-                break;
-        case TPM2_PT_REVISION:
-                rm->revision = value;
-                break;
-        case TPM2_PT_MAX_COMMAND_SIZE:
-                if (value >= TPM_HEADER_SIZE)
-                        rm->max_command = value < TPM_MESSAGE_MAX ? value : TPM_MESSAGE_MAX;
-                break;
-        case TPM2_PT_MAX_RESPONSE_SIZE:
-                if (value >= TPM_HEADER_SIZE)
-                        rm->max_response = value < TPM_MESSAGE_MAX ? value : TPM_MESSAGE_MAX;
-                break;
-        default:
-                break;
-        }
+        for (size_t i = 0; i < sizeof(PROPERTIES) / sizeof(PROPERTIES[0]); i++)
+                if (property - PROPERTIES[i].first < PROPERTIES[i].n)
+                        memcpy((uint8_t *)rm + PROPERTIES[i].at + (property - PROPERTIES[i].first) * sizeof(value),
+                               &value, sizeof(value));
+        if (property == TPM2_PT_MAX_COMMAND_SIZE && value >= TPM_HEADER_SIZE)
+                rm->max_command = value < TPM_MESSAGE_MAX ? value : TPM_MESSAGE_MAX;
 }
 
-static TPM2_PT take_properties(Rm *rm, RmList *list) {
+/* Return: the property to go on with, or 0. */
+static uint32_t take_properties(Rm *rm, RmList *list) {
         TPM2_PT next = 0;
 
         while (list->n-- > 0) {
@@ -125,63 +72,75 @@ static TPM2_PT take_properties(Rm *rm, RmList *list) {
                 take_property(rm, property, value);
                 next = property + 1;
         }
-        return next;
+        return next < TPM2_PT_VAR ? next : 0;
 }
 
-static void start_phase(RmFrame *frame, uint8_t phase, uint32_t at) {
-        frame->phase = phase;
-        frame->at = at;
+static uint32_t take_commands(Rm *rm, RmList *list) {
+        return tpm_command_table_add(&rm->table, &list->reader, list->n);
 }
 
-static RmFlow settle_start(Rm *rm, RmJob *job, RmFrame *frame, const RmAnswer *answer) {
-        static const struct {
-                TPM2_CAP capability;
-                size_t n_entry;
-        } LISTS[] = {
-                [START_COMMANDS] = { TPM2_CAP_COMMANDS, sizeof(TPMA_CC) },
-                [START_PROPERTIES] = { TPM2_CAP_TPM_PROPERTIES, sizeof(TPMS_TAGGED_PROPERTY) },
-                [START_AUDITED] = { TPM2_CAP_AUDIT_COMMANDS, sizeof(TPM2_CC) },
-        };
-        RmList list;
+static uint32_t take_audited(Rm *rm, RmList *list) {
+        rm->capability_audited = list->n > 0 && tpm_read_u32(&list->reader) == TPM2_CC_GetCapability;
+        return 0;
+}
+
+static const struct Query {
+        TPM2_CAP capability;
+        uint32_t first, a_page;
+        size_t n_entry;
+        uint32_t (*take)(Rm *rm, RmList *list);
+} QUERIES[] = {
+        [START_COMMANDS] = { TPM2_CAP_COMMANDS, 0, 254, sizeof(TPMA_CC), take_commands },
+        [START_PROPERTIES] = { TPM2_CAP_TPM_PROPERTIES, TPM2_PT_FIXED, 127, sizeof(TPMS_TAGGED_PROPERTY),
+                               take_properties },
+        [START_AUDITED] = { TPM2_CAP_AUDIT_COMMANDS, TPM2_CC_GetCapability, 1, sizeof(TPM2_CC), take_audited },
+        [START_DONE] = { 0 },
+};
+
+RmFlow rm_start_build(Rm *rm, RmJob *job) {
+        const RmFrame *frame = rm_top(job);
+
+        if (frame->phase == START_STARTUP)
+                return send_startup(job);
+        if (frame->phase == START_DONE) {
+                rm->due_start = false;
+                rm->due_reconcile = true;
+                return rm_pop(job);
+        }
+        return RM_SEND(job, TPM2_CC_GetCapability, QUERIES[frame->phase].capability, frame->at,
+                       QUERIES[frame->phase].a_page);
+}
+
+RmFlow rm_start_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
+        RmFrame *frame = rm_top(job);
+        const struct Query *query = &QUERIES[frame->phase];
         uint32_t next;
+        RmList list;
 
         if (frame->phase == START_STARTUP) {
                 /* INITIALIZE: it was started before us, by the firmware most likely. */
                 if (answer->rc != TPM2_RC_SUCCESS && answer->rc != TPM2_RC_INITIALIZE)
                         return rm_reply_rc(job, answer->rc);
                 rm->table.n_commands = 0;
-                start_phase(frame, START_COMMANDS, 0);
-                return RM_FLOW_AGAIN;
+                return set_phase(frame, START_COMMANDS, QUERIES[START_COMMANDS].first);
         }
-        if (!rm_read_list(answer, LISTS[frame->phase].capability, LISTS[frame->phase].n_entry, &list))
+        if (!rm_read_list(answer, query->capability, query->n_entry, &list))
                 return rm_reply_rc(job, answer->rc != TPM2_RC_SUCCESS ? answer->rc : RM_RC(TPM2_RC_FAILURE));
-        if (frame->phase == START_COMMANDS) {
-                next = tpm_command_table_add(&rm->table, &list.reader, list.n);
-                if (list.more && next > 0)
-                        frame->at = next;
-                else if (rm->table.n_commands > 0)
-                        start_phase(frame, START_PROPERTIES, TPM2_PT_FIXED);
-                else
-                        return rm_reply_rc(job, RM_RC(TPM2_RC_FAILURE));
-        } else if (frame->phase == START_PROPERTIES) {
-                next = take_properties(rm, &list);
-                if (list.more && next > frame->at && next < TPM2_PT_VAR)
-                        frame->at = next;
-                else
-                        start_phase(frame, START_AUDITED, 0);
-        } else {
-                rm->capability_audited = list.n > 0 && tpm_read_u32(&list.reader) == TPM2_CC_GetCapability;
-                start_phase(frame, START_DONE, 0);
-        }
-        return RM_FLOW_AGAIN;
+        next = query->take(rm, &list);
+        if (rm->table.n_commands == 0)
+                return rm_reply_rc(job, RM_RC(TPM2_RC_FAILURE));
+        if (list.more && next > frame->at)
+                return set_phase(frame, frame->phase, next);
+        return set_phase(frame, frame->phase + 1, QUERIES[frame->phase + 1].first);
 }
 
-static RmFlow build_reconcile(Rm *rm, RmJob *job, RmFrame *frame) {
+RmFlow rm_reconcile_build(Rm *rm, RmJob *job) {
         static const TPM2_HT TYPES[] = {
                 [RECONCILE_OBJECTS] = TPM2_HT_TRANSIENT,
                 [RECONCILE_LOADED] = TPM2_HT_LOADED_SESSION,
                 [RECONCILE_SAVED] = TPM2_HT_SAVED_SESSION,
         };
+        RmFrame *frame = rm_top(job);
 
         if (frame->phase == RECONCILE_DONE) {
                 rm->due_reconcile = false;
@@ -189,95 +148,86 @@ static RmFlow build_reconcile(Rm *rm, RmJob *job, RmFrame *frame) {
         }
         if (frame->at == RM_NONE) {
                 frame->at = 0;
-                for (uint32_t k = 0; k < rm->n_residents; k++)
-                        rm_object(rm, rm->residents[k])->seen = false;
+                for (uint32_t k = 0; k < rm->n_residents[RM_OBJECT]; k++)
+                        rm_entry(rm, rm->residents[RM_OBJECT][k])->seen = false;
                 for (uint32_t i = 0; i < rm->n_sessions_used; i++)
-                        rm->sessions[i].seen = false;
+                        rm_entry(rm, i)->seen = false;
         }
-        return rm_send_get_capability(job, TPM2_CAP_HANDLES, (uint32_t)TYPES[frame->phase] << TPM2_HR_SHIFT | frame->at,
-                                      HANDLES_A_PAGE);
+        return RM_SEND(job, TPM2_CC_GetCapability, TPM2_CAP_HANDLES,
+                       (uint32_t)TYPES[frame->phase] << TPM2_HR_SHIFT | frame->at, RM_HANDLES_A_PAGE);
 }
 
 /* Return: whether the handle is accounted for; else it is to be flushed. */
-static bool recognise(Rm *rm, unsigned phase, TPM2_HANDLE handle) {
-        uint32_t i;
+static bool recognise_handle(Rm *rm, unsigned phase, TPM2_HANDLE handle) {
+        uint32_t i = phase == RECONCILE_OBJECTS ? rm_object_find_resident(rm, handle) : rm_session_find(rm, handle);
 
-        if (phase == RECONCILE_OBJECTS) {
-                i = rm_object_find_resident(rm, handle);
-                if (i != RM_NONE)
-                        rm_object(rm, i)->seen = true;
-                return i != RM_NONE;
-        }
-        i = rm_session_find(rm, handle);
-        if (phase == RECONCILE_LOADED) {
-                if (i == RM_NONE || rm->sessions[i].residency == RM_ABSENT)
-                        return false;
-                rm->sessions[i].seen = true;
-                return true;
-        }
-        if (i == RM_NONE && !rm->flush_all) {
-                i = rm_session_new(rm, RM_NONE);
+        if (phase == RECONCILE_SAVED && i == RM_NONE && !rm->limits.flush_all) {
+                i = rm_entry_new(rm, RM_SESSION, RM_NONE);
                 if (i == RM_NONE)
                         return false;
-                rm->sessions[i].handle = handle;
-                rm->sessions[i].state = RM_SESSION_LEFTOVER;
+                rm_entry(rm, i)->handle = handle;
+                rm_entry_set_state(rm, i, RM_LEFT_OVER);
         }
-        if (i != RM_NONE)
-                rm->sessions[i].seen = true;
-        return i != RM_NONE;
+        if (i == RM_NONE || (phase == RECONCILE_LOADED && rm_entry(rm, i)->residency == RM_ABSENT))
+                return false;
+        rm_entry(rm, i)->seen = true;
+        return true;
 }
 
 static void close_objects(Rm *rm) {
-        for (uint32_t k = rm->n_residents; k > 0; k--) {
-                uint32_t i = rm->residents[k - 1];
-                RmObject *object = rm_object(rm, i);
+        for (uint32_t k = rm->n_residents[RM_OBJECT]; k > 0; k--) {
+                uint32_t i = rm->residents[RM_OBJECT][k - 1];
+                RmEntry *object = rm_entry(rm, i);
 
                 if (!object->seen) {
-                        rm_object_lost(rm, i);
+                        rm_entry_lost(rm, i);
                 } else if (object->residency == RM_UNKNOWN && !object->probe) {
-                        /* A command on it was lost: what it is now, nobody knows, unless there is a copy to load. */
+                        /* A command on it was lost: what it is now, nobody knows, unless there is a context to load. */
                         if (!object->clean)
-                                rm_object_doom(rm, i);
+                                rm_entry_doom(rm, i);
                         object->probe = true;
                         rm->due_probe = true;
                 }
         }
 }
 
-static void close_sessions(Rm *rm, unsigned phase) {
-        for (uint32_t i = rm->n_sessions_used; i > 0; i--) {
-                RmSession *session = &rm->sessions[i - 1];
+static void close_loaded_sessions(Rm *rm) {
+        for (uint32_t k = rm->n_residents[RM_SESSION]; k > 0; k--) {
+                uint32_t i = rm->residents[RM_SESSION][k - 1];
 
-                if (session->state <= RM_SESSION_PENDING)
-                        continue;
-                if (phase == RECONCILE_SAVED && session->residency == RM_ABSENT && !session->seen)
-                        rm_session_free(rm, i - 1);
                 /* Not listed: gone, or saved by a ContextSave whose answer was lost. Flushing it covers both. */
-                if (phase == RECONCILE_LOADED && session->residency != RM_ABSENT &&
-                    (!session->seen || session->residency == RM_UNKNOWN))
-                        rm_session_doom(rm, i - 1);
+                if (!rm_entry(rm, i)->seen || rm_entry(rm, i)->residency == RM_UNKNOWN)
+                        rm_entry_doom(rm, i);
+        }
+}
+
+static void close_saved_sessions(Rm *rm) {
+        for (uint32_t i = rm->n_sessions_used; i > 0; i--) {
+                const RmEntry *session = rm_entry(rm, i - 1);
+
+                if (rm_exists(session) && session->residency == RM_ABSENT && !session->seen)
+                        rm_entry_free(rm, i - 1);
         }
 }
 
 static RmFlow end_phase(Rm *rm, RmFrame *frame) {
-        if (frame->phase == RECONCILE_OBJECTS)
-                close_objects(rm);
-        else
-                close_sessions(rm, frame->phase);
-        start_phase(frame, frame->phase + 1, RM_NONE);
-        return RM_FLOW_AGAIN;
+        static void (*const ENDS[])(Rm * rm) = {
+                [RECONCILE_OBJECTS] = close_objects,
+                [RECONCILE_LOADED] = close_loaded_sessions,
+                [RECONCILE_SAVED] = close_saved_sessions,
+        };
+
+        ENDS[frame->phase](rm);
+        return set_phase(frame, frame->phase + 1, RM_NONE);
 }
 
-static RmFlow settle_reconcile(Rm *rm, RmJob *job, RmFrame *frame, const RmAnswer *answer) {
+RmFlow rm_reconcile_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
+        RmFrame *frame = rm_top(job);
         uint32_t next = 0;
         RmList list;
 
         if (!rm_read_list(answer, TPM2_CAP_HANDLES, sizeof(TPM2_HANDLE), &list)) {
-                /* Still due. A TPM that was not started holds nothing, and says so; else the next answer may be better.
-                 */
-                if (answer->rc == TPM2_RC_INITIALIZE)
-                        rm_not_started(rm);
-                rm->due_reconcile = true;
+                rm->due_reconcile = true; /* still: the next answer may be better */
                 return rm_reply_rc(job, answer->rc != TPM2_RC_SUCCESS ? answer->rc : RM_RC(TPM2_RC_FAILURE));
         }
         while (list.n-- > 0) {
@@ -286,29 +236,37 @@ static RmFlow settle_reconcile(Rm *rm, RmJob *job, RmFrame *frame, const RmAnswe
                 if ((handle & TPM2_HR_HANDLE_MASK) < next)
                         break;
                 next = (handle & TPM2_HR_HANDLE_MASK) + 1;
-                if (!recognise(rm, frame->phase, handle)) {
+                if (!recognise_handle(rm, frame->phase, handle)) {
                         frame->at = next;
                         return rm_push(job, RM_OP_FLUSH_HANDLE, handle);
                 }
         }
-        if (list.more && next > frame->at && next <= TPM2_HR_HANDLE_MASK) {
-                frame->at = next;
-                return RM_FLOW_AGAIN;
-        }
+        if (list.more && next > frame->at && next <= TPM2_HR_HANDLE_MASK)
+                return set_phase(frame, frame->phase, next);
         return end_phase(rm, frame);
 }
 
-RmFlow rm_reconcile_build(Rm *rm, RmJob *job) {
-        RmFrame *frame = rm_top(job);
+/* Something that may be gone is flushed, or saved, which tells. */
+static bool push_probe(Rm *rm, RmJob *job) {
+        for (uint32_t k = 0; k < rm->n_residents[RM_OBJECT]; k++) {
+                uint32_t i = rm->residents[RM_OBJECT][k];
+                const RmEntry *object = rm_entry(rm, i);
 
-        return frame->op == RM_OP_START ? build_start(rm, job, frame) : build_reconcile(rm, job, frame);
+                if (!object->probe)
+                        continue;
+                /* Neither command allows sessions, so no exclusive audit session ends. */
+                rm_push(job, object->clean || object->state == RM_DOOMED ? RM_OP_FLUSH : RM_OP_SAVE, i);
+                return true;
+        }
+        rm->due_probe = false;
+        return false;
 }
 
-RmFlow rm_reconcile_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
-        RmFrame *frame = rm_top(job);
-
-        if (rm_is_transitory(answer->rc))
-                return RM_FLOW_PAUSE;
-        return frame->op == RM_OP_START ? settle_start(rm, job, frame, answer)
-                                        : settle_reconcile(rm, job, frame, answer);
+/* What is due stays so until it was done: a failure on the way changes nothing about that. */
+bool rm_push_due(Rm *rm, RmJob *job) {
+        if (rm->due_start || rm->due_reconcile)
+                rm_push(job, RM_OP_RECONCILE, RM_NONE);
+        if (rm->due_start)
+                rm_push(job, RM_OP_START, RM_NONE);
+        return rm->due_start || rm->due_reconcile || (rm->due_probe && push_probe(rm, job));
 }

@@ -8,22 +8,13 @@
 /*
  * What the resource manager holds, for people to look at. It changes nothing.
  */
-typedef enum RmKind {
-        RM_KIND_OWNED,        /* by a client, which may use it */
-        RM_KIND_CLIENT_SAVED, /* by a client, which has its context */
-        RM_KIND_ABANDONED,    /* the same, and the client is gone */
-        RM_KIND_LEFT_OVER,    /* saved before we started */
-        RM_KIND_DOOMED,       /* about to be flushed */
-        RM_KINDS,
-} RmKind;
-
 typedef struct RmReport {
         uint32_t n_objects, n_objects_loaded;
-        uint32_t object_slots; /* 0: not known yet */
-        uint32_t n_sessions[RM_KINDS], n_sessions_loaded;
-        uint32_t session_slots; /* 0: not known yet */
-        uint32_t sessions_max;  /* TPM_PT_ACTIVE_SESSIONS_MAX */
-        uint64_t gap, gap_max;  /* contexts saved since the oldest saved session was, and how many may be */
+        uint32_t object_slots;                             /* 0: not known yet */
+        uint32_t n_sessions[RM_STATES], n_sessions_loaded; /* RM_LIVE and further */
+        uint32_t session_slots;                            /* 0: not known yet */
+        uint32_t sessions_max;                             /* TPM_PT_ACTIVE_SESSIONS_MAX */
+        uint64_t gap, gap_max; /* contexts saved since the oldest saved session was, and how many may be */
 
         /* TPM properties (Part 2, section 6.13); 0: not known yet */
         uint32_t manufacturer, vendor[4], firmware[2], revision;
@@ -31,7 +22,7 @@ typedef struct RmReport {
 
 typedef struct RmSessionReport {
         TPM2_HANDLE handle;
-        RmKind kind;
+        RmState state;
         uint32_t space; /* RM_NONE: nobody's */
         uint32_t uid;   /* meaningless when it is left over */
         bool loaded;

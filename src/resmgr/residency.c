@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "resmgr/state.h"
+#include "resmgr/residency.h"
 
 /*
  * What leaves the TPM when a slot is needed: whatever is expected to be used last. The next use is expected one
@@ -7,38 +7,28 @@
  * the least recently used context is the very one that is needed next. What is overdue, or was used only once, is the
  * less likely to be used the longer it has not been.
  */
-void rm_use(Rm *rm, RmUse *use) {
-        uint64_t interval = rm->tick - use->last;
-
-        if (use->last == rm->tick)
-                return;
-        if (use->last > 0)
-                use->interval = use->interval > 0 ? (use->interval + interval + 1) / 2 : interval;
-        use->last = rm->tick;
-}
-
 static uint64_t expected_wait(const Rm *rm, const RmUse *use) {
         uint64_t elapsed = rm->tick - use->last;
 
         return use->interval > elapsed ? use->interval - elapsed : elapsed - use->interval;
 }
 
-uint32_t rm_victim_object(Rm *rm, const RmJob *job) {
+uint32_t rm_find_victim(const Rm *rm, RmKind kind, const RmJob *job) {
         uint32_t victim = RM_NONE;
         uint64_t longest = 0;
 
-        for (uint32_t k = 0; k < rm->n_residents; k++) {
-                uint32_t i = rm->residents[k];
-                const RmObject *object = rm_object(rm, i);
-                uint64_t wait = expected_wait(rm, &object->use);
+        for (uint32_t k = 0; k < rm->n_residents[kind]; k++) {
+                uint32_t i = rm->residents[kind][k];
+                const RmEntry *entry = rm_entry(rm, i);
+                uint64_t wait = expected_wait(rm, &entry->use);
 
-                if (object->residency != RM_RESIDENT || object->unsaveable)
+                if (entry->residency != RM_RESIDENT || entry->unsaveable)
                         continue;
-                if (object->state == RM_OBJECT_DOOMED)
+                if (entry->state == RM_DOOMED)
                         return i;
-                if (job && rm_command_pins_object(rm, job, i))
+                if (rm_job_pins(rm, job, i))
                         continue;
-                if (victim == RM_NONE || wait > longest) {
+                if (victim == RM_NONE || wait > longest || (wait == longest && i < victim)) {
                         victim = i;
                         longest = wait;
                 }
@@ -46,29 +36,21 @@ uint32_t rm_victim_object(Rm *rm, const RmJob *job) {
         return victim;
 }
 
-uint32_t rm_victim_session(Rm *rm, const RmJob *job) {
-        uint32_t victim = RM_NONE;
-        uint64_t longest = 0;
+bool rm_evict(Rm *rm, RmJob *job, RmKind kind) {
+        uint32_t i = rm_find_victim(rm, kind, job);
+        bool doomed;
 
-        for (uint32_t i = 0; i < rm->n_sessions_used; i++) {
-                const RmSession *session = &rm->sessions[i];
-                uint64_t wait = expected_wait(rm, &session->use);
-
-                if (session->state <= RM_SESSION_PENDING || session->residency != RM_RESIDENT || session->unsaveable)
-                        continue;
-                if (session->state == RM_SESSION_DOOMED)
-                        return i;
-                if (job && rm_command_pins_session(rm, job, i))
-                        continue;
-                if (victim == RM_NONE || wait > longest) {
-                        victim = i;
-                        longest = wait;
-                }
-        }
-        return victim;
+        if (i == RM_NONE || !rm_may_push(job, 2))
+                return false;
+        doomed = rm_entry(rm, i)->state == RM_DOOMED;
+        if (kind == RM_OBJECT || doomed)
+                rm_push(job, RM_OP_FLUSH, i);
+        if (!doomed && !rm_entry(rm, i)->clean)
+                rm_push(job, RM_OP_SAVE, i);
+        return true;
 }
 
-uint32_t rm_slots_needed(Rm *rm, const TpmCommand *command) {
+uint32_t rm_slots_needed(const Rm *rm, const TpmCommand *command) {
         uint32_t n = command->info.extra;
 
         if (command->info.attributes & TPMA_CC_RHANDLE && command->info.kind != TPM_COMMAND_START_AUTH_SESSION)
@@ -80,22 +62,18 @@ uint32_t rm_slots_needed(Rm *rm, const TpmCommand *command) {
 }
 
 /* Nobody is refused for a reserve: it only says when to evict what is not needed at once. */
-static bool exceeds(const Rm *rm, uint32_t n, uint32_t learned, uint32_t announced) {
+static bool exceeds_slots(const Rm *rm, uint32_t n, uint32_t learned, uint32_t announced) {
         uint32_t n_slots = learned != RM_SLOTS_UNKNOWN ? learned : announced;
 
-        if (rm->reserve == 0)
+        if (rm->limits.reserve == 0)
                 return learned != RM_SLOTS_UNKNOWN && n > learned;
-        return n > (n_slots > rm->reserve ? n_slots - rm->reserve : 0);
+        return n > (n_slots > rm->limits.reserve ? n_slots - rm->limits.reserve : 0);
 }
 
-bool rm_object_slots_short(Rm *rm, uint32_t n_needed) {
-        if (n_needed > 0 && rm->n_residents + n_needed > RM_RESIDENTS_MAX)
+bool rm_slots_short(const Rm *rm, RmKind kind, uint32_t n_needed) {
+        if (n_needed > 0 && rm->n_residents[kind] + n_needed > RM_RESIDENTS_MAX)
                 return true;
-        return exceeds(rm, rm->n_residents + n_needed, rm->object_slots, rm->transient_min);
-}
-
-bool rm_session_slots_short(Rm *rm, uint32_t n_needed) {
-        return exceeds(rm, rm_session_n_loaded(rm) + n_needed, rm->session_slots, rm->loaded_min);
+        return exceeds_slots(rm, rm->n_residents[kind] + n_needed, rm->slots[kind], rm->slots_min[kind]);
 }
 
 /*
@@ -103,7 +81,7 @@ bool rm_session_slots_short(Rm *rm, uint32_t n_needed) {
  * least is never doubted, and a number that turns out too high is forgotten rather than lowered: a neighbour may have
  * held a slot for a moment. A command that needs more than its attributes say is known as such from then on.
  */
-static uint32_t learn(uint32_t n_used, uint32_t at_least) {
+static uint32_t slots_from(uint32_t n_used, uint32_t at_least) {
         return n_used >= at_least ? n_used : RM_SLOTS_UNKNOWN;
 }
 
@@ -128,28 +106,33 @@ void rm_unlearn(Rm *rm, const TpmCommand *command) {
                 info->extra = 0;
 }
 
-void rm_learn_object_slots(Rm *rm, const TpmCommand *command, uint32_t n_needed) {
+void rm_learn_slots(Rm *rm, RmKind kind, const TpmCommand *command, uint32_t n_needed) {
         TpmCommandInfo *info = command ? tpm_command_table_find(&rm->table, command->header.code) : NULL;
 
-        if (rm->object_slots == RM_SLOTS_UNKNOWN) {
+        if (rm->slots[kind] == RM_SLOTS_UNKNOWN) {
                 if (info && n_needed == 0) {
                         learn_extra(info);
                         n_needed = 1;
                 }
-                rm->object_slots = learn(rm->n_residents + n_needed - 1, rm->transient_min);
-        } else if (rm->n_residents + n_needed <= rm->object_slots) {
+                rm->slots[kind] = slots_from(rm->n_residents[kind] + n_needed - 1, rm->slots_min[kind]);
+        } else if (rm->n_residents[kind] + n_needed <= rm->slots[kind]) {
                 if (info && info->extra < 2)
                         learn_extra(info);
                 else
-                        rm->object_slots = RM_SLOTS_UNKNOWN;
+                        rm->slots[kind] = RM_SLOTS_UNKNOWN;
         }
 }
 
-void rm_learn_session_slots(Rm *rm) {
-        uint32_t n_loaded = rm_session_n_loaded(rm);
+void rm_forget_residents(Rm *rm) {
+        rm->fixed_stale = true;
+        rm_objects_lost(rm);
+        while (rm->n_residents[RM_SESSION] > 0)
+                rm_entry_free(rm, rm->residents[RM_SESSION][rm->n_residents[RM_SESSION] - 1]);
+        rm->due_start = true;
+}
 
-        if (rm->session_slots == RM_SLOTS_UNKNOWN)
-                rm->session_slots = learn(n_loaded, rm->loaded_min);
-        else if (n_loaded < rm->session_slots)
-                rm->session_slots = RM_SLOTS_UNKNOWN;
+void rm_not_started(Rm *rm) {
+        rm_forget_residents(rm);
+        /* Starting it is left to its users: only they know in which way. */
+        rm->due_start = false;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "resmgr/state.h"
+#include "resmgr/capability.h"
+#include "resmgr/share.h"
 
 #define ALIGN(n, to) (((n) + (to)-1) / (to) * (to))
 
@@ -24,49 +25,44 @@ static bool limits_make_sense(const RmLimits *limits) {
                limits->objects <= OBJECTS_MAX;
 }
 
-/* Where each array begins; the last one is where the block ends. */
-static void lay_out(const RmLimits *limits, uint64_t offsets[4]) {
-        offsets[0] = ALIGN(sizeof(Rm), 4096);
-        offsets[1] = ALIGN(offsets[0] + limits->spaces * sizeof(RmSpace), 4096);
-        offsets[2] = ALIGN(offsets[1] + limits->objects * sizeof(RmObject), 4096);
-        offsets[3] = ALIGN(offsets[2] + (uint64_t)count_cells(limits) * sizeof(RmCell), 4096);
+/* Where each array begins. Return: where the block ends. */
+static uint64_t lay_out(const RmLimits *limits, uint64_t ret_offsets[RM_ARRAYS]) {
+        const uint64_t sizes[RM_ARRAYS] = {
+                [RM_ARRAY_ENTRIES] = (RM_SESSIONS + (uint64_t)limits->objects) * sizeof(RmEntry),
+                [RM_ARRAY_SPACES] = (uint64_t)limits->spaces * sizeof(RmSpace),
+                [RM_ARRAY_JOBS] = RM_JOBS * sizeof(RmJob),
+                [RM_ARRAY_FIXED] = RM_FIXED_MAX * sizeof(RmFixed),
+                [RM_ARRAY_CELLS] = (uint64_t)count_cells(limits) * sizeof(RmCell),
+        };
+        uint64_t end = ALIGN(sizeof(Rm), 4096);
+
+        for (RmArray array = 0; array < RM_ARRAYS; array++) {
+                ret_offsets[array] = end;
+                end = ALIGN(end + sizes[array], 4096);
+        }
+        return end;
 }
 
 size_t rm_size(const RmLimits *limits) {
-        uint64_t offsets[4];
+        uint64_t offsets[RM_ARRAYS];
 
-        if (!limits_make_sense(limits))
-                return 0;
-        lay_out(limits, offsets);
-        return offsets[3];
+        return limits_make_sense(limits) ? lay_out(limits, offsets) : 0;
 }
 
 Rm *rm_init(void *block, const RmLimits *limits) {
         Rm *rm = block;
-        uint64_t offsets[4];
 
         if (!limits_make_sense(limits))
                 return NULL;
-        lay_out(limits, offsets);
+        lay_out(limits, rm->offsets);
         rm->limits = *limits;
-        rm->spaces_offset = offsets[0];
-        rm->objects_offset = offsets[1];
-        rm->cells_offset = offsets[2];
         rm->n_cells = count_cells(limits);
         rm->free_space = rm->free_object = rm->free_cell = RM_NONE;
-        rm->object_slots = rm->session_slots = RM_SLOTS_UNKNOWN;
-        rm->max_command = rm->max_response = TPM_MESSAGE_DEFAULT;
+        rm->slots[RM_OBJECT] = rm->slots[RM_SESSION] = RM_SLOTS_UNKNOWN;
+        rm->max_command = TPM_MESSAGE_DEFAULT;
         rm->active_sessions_max = 64;
         rm->gap = 0xFFFF;
         return rm;
-}
-
-void rm_set_reserve(Rm *rm, uint32_t n_slots) {
-        rm->reserve = n_slots;
-}
-
-void rm_set_flush_all(Rm *rm, bool flush_all) {
-        rm->flush_all = flush_all;
 }
 
 void rm_set_time(Rm *rm, uint64_t now) {
@@ -85,24 +81,57 @@ const RmCounters *rm_counters(const Rm *rm) {
         return &rm->counters;
 }
 
-void rm_forget_residents(Rm *rm) {
-        rm_capability_forget(rm);
-        rm_object_forget_residents(rm);
-        for (uint32_t i = 0; i < rm->n_sessions_used; i++)
-                if (rm->sessions[i].residency != RM_ABSENT)
-                        rm_session_free(rm, i);
-        rm->due_start = true;
+TSS2_RC rm_space_open(Rm *rm, uint32_t uid, uint32_t *ret_space) {
+        uint32_t i = rm->free_space;
+
+        if (i != RM_NONE)
+                rm->free_space = rm_space(rm, i)->next;
+        else if (rm->n_spaces_used < rm->limits.spaces)
+                i = rm->n_spaces_used++;
+        else
+                return RM_RC(TPM2_RC_OBJECT_MEMORY);
+
+        *rm_space(rm, i) = (RmSpace){ .open = true, .uid = uid, .first_object = RM_NONE, .next = RM_NONE };
+        *ret_space = i;
+        return TSS2_RC_SUCCESS;
 }
 
-void rm_not_started(Rm *rm) {
-        rm_forget_residents(rm);
-        /* Starting it is left to its users: only they know in which way. */
-        rm->due_start = false;
+static uint32_t doom_objects(Rm *rm, uint32_t space) {
+        uint32_t n = 0;
+
+        for (; rm_space(rm, space)->first_object != RM_NONE; n++)
+                rm_entry_doom(rm, rm_space(rm, space)->first_object);
+        return n;
 }
 
-void rm_settle_all(Rm *rm) {
-        for (uint32_t k = rm->n_residents; k > 0; k--)
-                rm_object_settle(rm, rm->residents[k - 1]);
+void rm_space_close(Rm *rm, uint32_t i) {
+        doom_objects(rm, i);
+        for (uint32_t k = 0; k < rm->n_sessions_used; k++)
+                if (rm_entry(rm, k)->space == i)
+                        rm_share_abandon(rm, k);
+        rm_space(rm, i)->open = false;
+        rm_space(rm, i)->next = rm->free_space;
+        rm->free_space = i;
+}
+
+/* Those of a command that is not over are the command's. */
+void rm_flush_space(Rm *rm, uint32_t i, uint32_t *ret_n_objects, uint32_t *ret_n_sessions) {
+        *ret_n_objects = doom_objects(rm, i);
+        *ret_n_sessions = 0;
+        for (uint32_t k = 0; k < rm->n_sessions_used; k++)
+                if (rm_entry(rm, k)->space == i && rm_exists(rm_entry(rm, k))) {
+                        rm_entry_doom(rm, k);
+                        (*ret_n_sessions)++;
+                }
+}
+
+uint32_t rm_flush_sessions(Rm *rm, RmState state) {
+        uint32_t n = 0;
+
         for (uint32_t i = 0; i < rm->n_sessions_used; i++)
-                rm_session_settle(rm, i);
+                if (rm_entry(rm, i)->state == state) {
+                        rm_entry_doom(rm, i);
+                        n++;
+                }
+        return n;
 }

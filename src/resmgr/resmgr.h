@@ -32,12 +32,26 @@ typedef struct RmJob RmJob;
 
 #define RM_NONE UINT32_MAX /* no index */
 
+/* The state of an object or session; resmgr/entry.h has what leads from one to the other. */
+typedef enum RmState {
+        RM_FREE,
+        RM_PENDING,      /* of a command that is not over */
+        RM_LIVE,         /* a client's, which may use it */
+        RM_CLIENT_SAVED, /* a client's, which has its context */
+        RM_ABANDONED,    /* the same, and the client is gone */
+        RM_LEFT_OVER,    /* saved before we started; we hold no context of it */
+        RM_DOOMED,       /* nobody's; about to be flushed */
+        RM_STATES,
+} RmState;
+
 typedef struct RmLimits {
         uint32_t spaces;             /* connections at a time, 1..65535 */
         uint32_t objects;            /* transient objects in all, 1..65536 */
         uint32_t objects_per_space;  /* ... of one client */
         uint32_t sessions_per_space; /* sessions of one client, saved by it or not */
         uint32_t abandoned;          /* saved sessions of clients that are gone; RM_NONE: all the TPM has less 8 */
+        uint32_t reserve;            /* slots of each kind that stay free between two client commands; 0: none */
+        bool flush_all;              /* RM_CHORE_START flushes saved sessions too, and keeps none as left over */
 } RmLimits;
 
 typedef enum RmStep {
@@ -52,7 +66,8 @@ typedef struct RmOutput {
         uint32_t pause_ms;
         bool own_command; /* TRANSMIT: these bytes are the client's own command, to be sent at its locality */
         bool yielding;    /* PAUSE: others may use the TPM meanwhile */
-        TPM2_CC code;     /* TRANSMIT: command code of these bytes, for the time limit */
+        bool takes_long;  /* TRANSMIT: it makes a key, or tests the TPM */
+        TPM2_CC code;     /* TRANSMIT: command code of these bytes */
         TSS2_RC rc;       /* REPLY: its response code; for a chore, how it went */
 } RmOutput;
 
@@ -62,7 +77,7 @@ typedef enum RmChore {
                          */
         RM_CHORE_DUE,   /* what must be settled before the next client command: probes, reconciliation */
         RM_CHORE_CLEANUP, /* flush one thing that a closed client owned, or that is one too many */
-        RM_CHORE_RESERVE, /* evict one thing too many for the reserve (rm_set_reserve()) */
+        RM_CHORE_RESERVE, /* evict one thing too many for the reserve */
         RM_CHORE_SAVE,    /* save one resident object that has no copy; it stays resident */
         RM_CHORE_RENEW,   /* load and save the oldest saved session, long before the context gap is full */
         RM_CHORE_EVICT,   /* evict one thing, whichever */
@@ -83,6 +98,7 @@ typedef struct RmCounters {
         uint64_t left_over_flushed;    /* saved sessions from before we started, to make room */
         uint64_t client_saved_flushed; /* saved sessions of clients that are still there, to make room */
         uint64_t foreign_flushed;      /* sessions and objects in no table */
+        uint64_t forbidden;            /* changes of state that our own tables do not know: a fault of ours */
 } RmCounters;
 
 const RmCounters *rm_counters(const Rm *rm);
@@ -93,14 +109,8 @@ size_t rm_size(const RmLimits *limits);
 /* Lays out a block of rm_size() zero bytes, aligned to 64. Return: NULL when limits are out of range. */
 Rm *rm_init(void *block, const RmLimits *limits);
 
-/* Slots of each kind that stay free between two client commands; 0: none. */
-void rm_set_reserve(Rm *rm, uint32_t n_slots);
-
 /* The time, in any unit that the caller likes: sessions keep when they were seen first (resmgr/report.h). */
 void rm_set_time(Rm *rm, uint64_t now);
-
-/* RM_CHORE_START flushes saved sessions too, instead of keeping them as left over. */
-void rm_set_flush_all(Rm *rm, bool flush_all);
 
 /* The largest command that the TPM takes, in bytes; TPM_MESSAGE_DEFAULT until RM_CHORE_START has found out. */
 uint32_t rm_max_command(const Rm *rm);
@@ -124,12 +134,11 @@ TSS2_RC rm_space_open(Rm *rm, uint32_t uid, uint32_t *ret_space);
 void rm_space_close(Rm *rm, uint32_t space);
 
 /*
- * Take from a client what it has, or all sessions that are RM_SESSION_ABANDONED or RM_SESSION_LEFTOVER from everybody;
+ * Take from a client what it has, or all sessions that are RM_ABANDONED or RM_LEFT_OVER from everybody;
  * RM_CHORE_CLEANUP flushes it. No job may be waiting for the TPM, or pausing without lending it.
  */
 void rm_flush_space(Rm *rm, uint32_t space, uint32_t *ret_n_objects, uint32_t *ret_n_sessions);
-uint32_t rm_flush_abandoned(Rm *rm);
-uint32_t rm_flush_left_over(Rm *rm);
+uint32_t rm_flush_sessions(Rm *rm, RmState state);
 
 /**
  * rm_job_begin() - begin a client's command

@@ -1,109 +1,145 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "resmgr/state.h"
+#include "resmgr/space.h"
 
-TSS2_RC rm_space_open(Rm *rm, uint32_t uid, uint32_t *ret_space) {
-        uint32_t i = rm->free_space;
+#include "tpm/command.h"
 
-        if (i != RM_NONE)
-                rm->free_space = rm_space(rm, i)->next;
-        else if (rm->n_spaces_used < rm->limits.spaces)
-                i = rm->n_spaces_used++;
-        else
-                return RM_RC(TPM2_RC_OBJECT_MEMORY);
-
-        *rm_space(rm, i) = (RmSpace){ .open = true, .uid = uid, .first_object = RM_NONE, .next = RM_NONE };
-        *ret_space = i;
-        return TSS2_RC_SUCCESS;
-}
-
-void rm_space_close(Rm *rm, uint32_t i) {
-        RmSpace *space = rm_space(rm, i);
-
-        while (space->first_object != RM_NONE)
-                rm_object_doom(rm, space->first_object);
-        for (uint32_t s = 0; s < rm->n_sessions_used; s++)
-                if (rm->sessions[s].space == i)
-                        rm_session_close(rm, s);
-        space->open = false;
-        space->next = rm->free_space;
-        rm->free_space = i;
-}
-
-/* Those of a command that is not over are the command's. */
-void rm_flush_space(Rm *rm, uint32_t i, uint32_t *ret_n_objects, uint32_t *ret_n_sessions) {
-        *ret_n_objects = *ret_n_sessions = 0;
-        while (rm_space(rm, i)->first_object != RM_NONE) {
-                rm_object_doom(rm, rm_space(rm, i)->first_object);
-                (*ret_n_objects)++;
-        }
-        for (uint32_t s = 0; s < rm->n_sessions_used; s++)
-                if (rm->sessions[s].space == i && rm->sessions[s].state > RM_SESSION_PENDING) {
-                        rm_session_doom(rm, s);
-                        (*ret_n_sessions)++;
-                }
-}
-
-uint32_t rm_space_find(Rm *rm, uint32_t space, TPM2_HANDLE vhandle) {
+uint32_t rm_space_find(const Rm *rm, uint32_t space, TPM2_HANDLE vhandle) {
         uint32_t i = rm_space(rm, space)->first_object;
 
-        while (i != RM_NONE && rm_object(rm, i)->vhandle < vhandle)
-                i = rm_object(rm, i)->next;
-        return i != RM_NONE && rm_object(rm, i)->vhandle == vhandle ? i : RM_NONE;
-}
-
-TSS2_RC rm_space_admit_object(Rm *rm, uint32_t i) {
-        uint32_t share = rm->limits.objects - rm->limits.objects / 2;
-        uint32_t n_of_uid = 0;
-
-        if (rm_space(rm, i)->n_objects >= rm->limits.objects_per_space)
-                return RM_RC(TPM2_RC_OBJECT_MEMORY);
-        for (uint32_t k = 0; k < rm->n_spaces_used; k++)
-                if (rm_space(rm, k)->open && rm_space(rm, k)->uid == rm_space(rm, i)->uid)
-                        n_of_uid += rm_space(rm, k)->n_objects;
-        return n_of_uid < share ? TSS2_RC_SUCCESS : RM_RC(TPM2_RC_OBJECT_MEMORY);
-}
-
-TSS2_RC rm_space_admit_session(Rm *rm, uint32_t i) {
-        uint32_t others = rm->active_sessions_max / 8 > 4 ? rm->active_sessions_max / 8 : 4;
-        uint32_t share = rm->active_sessions_max > others ? rm->active_sessions_max - others : 1;
-        uint32_t n_of_space = 0;
-        uint32_t n_of_uid = 0;
-
-        for (uint32_t k = 0; k < rm->n_sessions_used; k++) {
-                const RmSession *session = &rm->sessions[k];
-
-                if (session->space == RM_NONE)
-                        continue;
-                n_of_space += session->space == i;
-                n_of_uid += session->uid == rm_space(rm, i)->uid;
-        }
-        if (n_of_space >= rm->limits.sessions_per_space)
-                return RM_RC(TPM2_RC_SESSION_MEMORY);
-        return n_of_uid < share ? TSS2_RC_SUCCESS : RM_RC(TPM2_RC_SESSION_HANDLES);
+        while (i != RM_NONE && rm_entry(rm, i)->vhandle < vhandle)
+                i = rm_entry(rm, i)->next;
+        return i != RM_NONE && rm_entry(rm, i)->vhandle == vhandle ? i : RM_NONE;
 }
 
 void rm_space_link(Rm *rm, uint32_t i) {
-        RmObject *object = rm_object(rm, i);
+        RmEntry *object = rm_entry(rm, i);
         uint32_t *link = &rm_space(rm, object->space)->first_object;
         TPM2_HANDLE vhandle = TPM_TRANSIENT_FIRST;
 
         /* The list ascends, so the first gap in it is the lowest free handle, which is what a TPM gives too. */
-        while (*link != RM_NONE && rm_object(rm, *link)->vhandle == vhandle) {
-                link = &rm_object(rm, *link)->next;
+        while (*link != RM_NONE && rm_entry(rm, *link)->vhandle == vhandle) {
+                link = &rm_entry(rm, *link)->next;
                 vhandle++;
         }
         object->vhandle = vhandle;
-        object->state = RM_OBJECT_LIVE;
         object->next = *link;
         *link = i;
+        rm_entry_set_state(rm, i, RM_LIVE);
 }
 
-void rm_space_unlink(Rm *rm, uint32_t i) {
-        uint32_t *link = &rm_space(rm, rm_object(rm, i)->space)->first_object;
+static void unlink_object(Rm *rm, uint32_t i) {
+        uint32_t *link = &rm_space(rm, rm_entry(rm, i)->space)->first_object;
 
         while (*link != RM_NONE && *link != i)
-                link = &rm_object(rm, *link)->next;
+                link = &rm_entry(rm, *link)->next;
         if (*link == i)
-                *link = rm_object(rm, i)->next;
-        rm_object(rm, i)->next = RM_NONE;
+                *link = rm_entry(rm, i)->next;
+        rm_entry(rm, i)->next = RM_NONE;
+}
+
+/* There may be very many objects: free ones are in a list. */
+static uint32_t find_free_object(Rm *rm) {
+        uint32_t i = rm->free_object;
+
+        if (i != RM_NONE)
+                rm->free_object = rm_entry(rm, i)->next;
+        else if (rm->n_objects_used < rm->limits.objects)
+                i = RM_SESSIONS + rm->n_objects_used++;
+        rm->n_objects += i != RM_NONE;
+        return i;
+}
+
+/* The lowest, so that those in use stay together. */
+static uint32_t find_free_session(Rm *rm) {
+        uint32_t i = 0;
+
+        while (i < rm->n_sessions_used && rm_entry(rm, i)->state != RM_FREE)
+                i++;
+        if (i == RM_SESSIONS)
+                return RM_NONE;
+        if (i == rm->n_sessions_used)
+                rm->n_sessions_used++;
+        return i;
+}
+
+uint32_t rm_entry_new(Rm *rm, RmKind kind, uint32_t space) {
+        uint32_t i = kind == RM_SESSION ? find_free_session(rm) : find_free_object(rm);
+
+        if (i == RM_NONE)
+                return RM_NONE;
+        rm_entry_init(rm, i, space);
+        if (space == RM_NONE)
+                return i;
+        rm_entry(rm, i)->uid = rm_space(rm, space)->uid;
+        rm_entry_set_state(rm, i, RM_PENDING);
+        rm_space(rm, space)->n_objects += kind == RM_OBJECT;
+        return i;
+}
+
+/* Take it from its client: out of its list, and no longer charged to it. */
+static void disown_entry(Rm *rm, uint32_t i) {
+        RmEntry *entry = rm_entry(rm, i);
+
+        if (entry->space == RM_NONE)
+                return;
+        if (rm_kind(i) == RM_OBJECT) {
+                if (entry->state == RM_LIVE)
+                        unlink_object(rm, i);
+                rm_space(rm, entry->space)->n_objects--;
+        }
+        entry->space = RM_NONE;
+}
+
+void rm_entry_free(Rm *rm, uint32_t i) {
+        RmEntry *entry = rm_entry(rm, i);
+
+        disown_entry(rm, i);
+        rm_entry_set_absent(rm, i);
+        rm_context_free(rm, &entry->context);
+        rm_context_free(rm, &entry->client_context);
+        entry->clean = false;
+        rm_entry_set_state(rm, i, RM_FREE);
+        if (rm_kind(i) == RM_OBJECT) {
+                rm->n_objects--;
+                entry->next = rm->free_object;
+                rm->free_object = i;
+                return;
+        }
+        while (rm->n_sessions_used > 0 && rm_entry(rm, rm->n_sessions_used - 1)->state == RM_FREE)
+                rm->n_sessions_used--;
+}
+
+void rm_entry_doom(Rm *rm, uint32_t i) {
+        RmEntry *entry = rm_entry(rm, i);
+
+        if (rm_kind(i) == RM_OBJECT && entry->residency == RM_ABSENT) {
+                rm_entry_free(rm, i);
+                return;
+        }
+        disown_entry(rm, i);
+        if (rm_kind(i) == RM_OBJECT) {
+                rm_context_free(rm, &entry->context);
+                entry->clean = false;
+        }
+        entry->unsaveable = false; /* it is to be flushed now, not saved */
+        rm_entry_set_state(rm, i, RM_DOOMED);
+}
+
+void rm_entry_flushed(Rm *rm, uint32_t i) {
+        if (rm_kind(i) == RM_OBJECT && rm_entry(rm, i)->state == RM_LIVE && rm_entry(rm, i)->clean)
+                rm_entry_set_absent(rm, i);
+        else
+                rm_entry_free(rm, i);
+}
+
+void rm_entry_lost(Rm *rm, uint32_t i) {
+        if (rm_kind(i) == RM_SESSION)
+                rm_entry_doom(rm, i);
+        else
+                rm_entry_flushed(rm, i);
+}
+
+void rm_objects_lost(Rm *rm) {
+        while (rm->n_residents[RM_OBJECT] > 0)
+                rm_entry_lost(rm, rm->residents[RM_OBJECT][rm->n_residents[RM_OBJECT] - 1]);
 }

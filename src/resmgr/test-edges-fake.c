@@ -34,7 +34,7 @@ static void test_more_slots_than_are_kept_track_of(void **state) {
         assert_int_equal(rm_test_setup_with(&limits), 0);
         for (unsigned i = 0; i <= RM_RESIDENTS_MAX; i++)
                 new_key(0, i);
-        assert_int_equal(rm->n_residents, RM_RESIDENTS_MAX);
+        assert_int_equal(rm->n_residents[RM_OBJECT], RM_RESIDENTS_MAX);
         assert_true(fake_tpm_inject(tpm, &refusal));
         /* Nothing can leave. The TPM would have room, but nobody could say for what. */
         assert_int_equal(rc_of(1, cmd_create_primary(TPM2_RH_OWNER, 1)), RM_RC(TPM2_RC_FAILURE));

@@ -98,7 +98,7 @@ static void test_alias_of_what_is_loaded(void **state) {
         use_key(2, TRANSIENT(0));
         neighbour_flushes(TRANSIENT(0));
         use_key(1, TRANSIENT(0));
-        assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), rm->n_residents);
+        assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), rm->n_residents[RM_OBJECT]);
         after = succeed(0, ask);
         assert_int_equal(after.n, before.n);
         assert_memory_equal(after.bytes, before.bytes, before.n);
@@ -106,17 +106,17 @@ static void test_alias_of_what_is_loaded(void **state) {
 
 /* Learned while a neighbour held slots: fewer than there are. */
 static void test_slots_are_more_than_learned(void **state) {
-        rm->transient_min = 1;
+        rm->slots_min[RM_OBJECT] = 1;
         direct(cmd_hash_start());
         direct(cmd_hash_start());
         new_key(0, 0);
         new_key(1, 1);
-        assert_int_equal(rm->object_slots, 1);
+        assert_int_equal(rm->slots[RM_OBJECT], 1);
         neighbour_flushes(TRANSIENT(0));
         neighbour_flushes(TRANSIENT(1));
         arm(TPM2_CC_ContextSave, TPM2_RC_NV_RATE, 1000);
         new_key(2, 2);
-        assert_int_equal(rm->object_slots, 2);
+        assert_int_equal(rm->slots[RM_OBJECT], 2);
         intercept = NULL;
         for (unsigned i = 0; i < 3; i++)
                 use_key(i, TRANSIENT(0));
@@ -128,13 +128,13 @@ static void test_session_slots_are_fewer_than_learned(void **state) {
 
         for (unsigned i = 0; i < 4; i++)
                 sessions[i] = new_session(0);
-        assert_int_equal(rm->session_slots, 3);
+        assert_int_equal(rm->slots[RM_SESSION], 3);
         chores(RM_CHORE_EVICT);
         started = direct(cmd_start_session(TPM2_SE_HMAC));
         foreign = message_handle(&started);
         for (unsigned i = 0; i < 3; i++)
                 use(0, sessions[i]);
-        assert_int_equal(rm->session_slots, RM_SLOTS_UNKNOWN);
+        assert_int_equal(rm->slots[RM_SESSION], RM_SLOTS_UNKNOWN);
         neighbour_flushes(foreign);
         for (unsigned i = 0; i < 4; i++)
                 use(0, sessions[i]);
@@ -227,7 +227,7 @@ static void test_flush_as_a_probe_is_refused(void **state) {
         after = succeed(0, ask);
         assert_int_equal(after.n, before.n);
         assert_memory_equal(after.bytes, before.bytes, before.n);
-        assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), rm->n_residents);
+        assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), rm->n_residents[RM_OBJECT]);
 }
 
 /* The context gap, as if it were full, while room is made */
@@ -252,7 +252,7 @@ static TPM2_HANDLE fill_session_slots(TPM2_HANDLE sessions[3]) {
 
         for (unsigned i = 0; i < 3; i++)
                 sessions[i] = new_session(1);
-        assert_int_equal(rm->session_slots, 3);
+        assert_int_equal(rm->slots[RM_SESSION], 3);
         intercept = answer_gap;
         n_rates = 0;
         return oldest;
@@ -310,7 +310,7 @@ static void test_gap_that_a_neighbour_made(void **state) {
         for (unsigned i = 0; i < 3; i++)
                 use(1, sessions[i]);
         assert_int_equal(rm->n_sessions_used, 4); /* with a free one in front */
-        assert_int_equal(rm->sessions[0].state, RM_SESSION_FREE);
+        assert_int_equal(rm_entry(rm, 0)->state, RM_FREE);
 }
 
 /* Who makes room */

@@ -252,7 +252,7 @@ static void test_loads_that_never_end(void **state) {
                 assert_true(rm->due_reconcile);
                 intercept = NULL;
                 chores(RM_CHORE_DUE);
-                assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), rm->n_residents);
+                assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), rm->n_residents[RM_OBJECT]);
         }
 }
 
@@ -277,7 +277,7 @@ static void test_reset_while_something_is_due(void **state) {
         inprocess_reset();
         rm->due_reconcile = true;
         assert_int_equal(rc_at_once(0, cmd_get_random(4)), TPM2_RC_INITIALIZE);
-        assert_int_equal(rm->n_residents, 0);
+        assert_int_equal(rm->n_residents[RM_OBJECT], 0);
         direct(cmd_startup(TPM2_SU_CLEAR));
         assert_int_equal(rc_of(0, cmd_hmac(TRANSIENT(0), "x")), RM_RC(RC_REFERENCE_H0));
 }
@@ -329,22 +329,22 @@ static uint32_t n_cells;
 
 /* One cell is left, which is less than any context needs: the free ones hold an answer that nobody asks for. */
 static void take_cells(void) {
-        RmCopy rest = RM_NO_COPY;
+        RmContext rest = RM_NO_CONTEXT;
 
         if (rm->free_cell != RM_NONE) {
-                rest = (RmCopy){ .first = rm_cell(rm, rm->free_cell)->next };
+                rest = (RmContext){ .first = rm_cell(rm, rm->free_cell)->next };
                 rm_cell(rm, rm->free_cell)->next = RM_NONE;
         }
         for (uint32_t i = rest.first; i != RM_NONE; i = rm_cell(rm, i)->next)
                 rest.n_bytes += RM_CELL_PAYLOAD;
-        rm->fixed[rm->n_fixed++] = (RmFixed){ .answer = rest };
+        *rm_fixed(rm, rm->n_fixed++) = (RmFixed){ .answer = rest };
         n_cells = rm->n_cells;
         rm->n_cells = rm->n_cells_used + (rm->free_cell == RM_NONE);
 }
 
 static void give_cells(void) {
         rm->n_cells = n_cells;
-        rm_capability_forget(rm);
+        rm->fixed_stale = true;
 }
 
 static void test_no_room_for_copies_of_objects(void **state) {

@@ -134,7 +134,7 @@ static void test_h14_neighbour_fills_the_slots(void **state) {
                                 handle_of(k, cmd_create_primary(TPM2_RH_OWNER, k));
                         succeed(k, cmd_hmac(0x80000000, "x"));
                 }
-        assert_int_equal(rm->n_residents, 3);
+        assert_int_equal(rm->n_residents[RM_OBJECT], 3);
 }
 
 /* Stale tables and the alias rule */
@@ -353,8 +353,8 @@ static void test_cancelled_before_it_was_sent(void **state) {
                 assert_int_equal(output.rc, TPM2_RC_CANCELED);
                 assert_false(rm->due_reconcile);
                 assert_no_false_claim();
-                for (uint32_t k = 0; k < rm->n_residents; k++)
-                        assert_int_equal(rm_object(rm, rm->residents[k])->residency, RM_RESIDENT);
+                for (uint32_t k = 0; k < rm->n_residents[RM_OBJECT]; k++)
+                        assert_int_equal(rm_entry(rm, rm->residents[RM_OBJECT][k])->residency, RM_RESIDENT);
         }
         succeed(0, command);
 }

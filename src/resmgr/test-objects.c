@@ -255,7 +255,7 @@ static void test_idle_chores(void **state) {
         n_sent = 0;
         chores(RM_CHORE_SAVE);
         assert_int_equal(n_sent, 0);
-        rm_set_reserve(rm, 2);
+        rm->limits.reserve = 2;
         chores(RM_CHORE_RESERVE);
         assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), 1);
         assert_int_equal(tpm_count(TPM2_HT_LOADED_SESSION), 1);
@@ -268,7 +268,7 @@ static void test_idle_chores(void **state) {
 
 /* What others use is free at any time, not only once nobody waits any more. */
 static void test_reserve_is_kept_while_clients_take_turns(void **state) {
-        rm_set_reserve(rm, 2);
+        rm->limits.reserve = 2;
         for (unsigned turn = 0; turn < 3; turn++)
                 for (unsigned i = 0; i < 3; i++) {
                         if (turn == 0) {

@@ -158,7 +158,7 @@ static void test_p6_saved_context_loads_when_it_is_on_again(void **state) {
 /* Whoever starts it after that, and whatever they load first: it is not what was there before. */
 static void test_started_by_somebody_else(void **state) {
         TPM2_HANDLE key = handle_of(0, cmd_create_primary(TPM2_RH_OWNER, 1));
-        TPM2_HANDLE phandle = rm_object(rm, rm->residents[0])->phandle;
+        TPM2_HANDLE phandle = rm_entry(rm, rm->residents[RM_OBJECT][0])->handle;
         Message theirs;
 
         power_cycle();

@@ -93,7 +93,7 @@ static void test_reconcile_that_failed_is_still_due(void **state) {
                 run_once(RM_CHORE_DUE);
                 disarm();
                 chores(RM_CHORE_DUE);
-                assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), rm->n_residents);
+                assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), rm->n_residents[RM_OBJECT]);
         }
 }
 
@@ -162,7 +162,7 @@ static void test_renewal_that_stopped_halfway(void **state) {
         assert_int_equal(handle_of(0, load_context(&saved)), session);
 
         saved = succeed(0, cmd_with_handle(TPM2_CC_ContextSave, session));
-        rm->sessions[1].sequence = 1u << 20;
+        rm_entry(rm, 1)->number = 1u << 20;
         arm(TPM2_CC_ContextSave, TPM2_RC_RETRY, 1000);
         run_once(RM_CHORE_RENEW);
         disarm();
@@ -175,7 +175,7 @@ static void test_close_of_a_session_that_cannot_be_saved(void **state) {
         rm->limits.abandoned = 0;
         succeed(0, cmd_with_handle(TPM2_CC_ContextSave, session));
         handle_of(1, cmd_start_session(TPM2_SE_HMAC));
-        rm->sessions[1].sequence = 1u << 20;
+        rm_entry(rm, 1)->number = 1u << 20;
         arm(TPM2_CC_ContextSave, TPM2_RC_RETRY, 1000);
         run_once(RM_CHORE_RENEW);
         arm(TPM2_CC_ContextSave, TPM2_RC_NV_RATE, 2);
@@ -264,7 +264,7 @@ static void test_not_started_while_repairing(void **state) {
         check_claims = false;
         inprocess_reset();
         assert_int_equal(rc_of(0, cmd_with_handle(TPM2_CC_ReadPublic, key)), TPM2_RC_INITIALIZE);
-        assert_int_equal(rm->n_residents, 0);
+        assert_int_equal(rm->n_residents[RM_OBJECT], 0);
         succeed(0, cmd_startup(TPM2_SU_CLEAR));
 }
 
@@ -306,13 +306,13 @@ static void test_lost_update_makes_the_copy_stale(void **state) {
         chores(RM_CHORE_SAVE);
         lose(0, cmd_sequence_update(sequence, "abc"));
         chores(RM_CHORE_DUE);
-        for (uint32_t k = 0; k < rm->n_residents; k++)
-                assert_false(rm_object(rm, rm->residents[k])->clean);
+        for (uint32_t k = 0; k < rm->n_residents[RM_OBJECT]; k++)
+                assert_false(rm_entry(rm, rm->residents[RM_OBJECT][k])->clean);
         /* whereas one that failed leaves it as it was */
         chores(RM_CHORE_SAVE);
         assert_int_equal(rc_of(0, cmd_sequence_complete(sequence, 0x40000101)), 0x2C4);
-        for (uint32_t k = 0; k < rm->n_residents; k++)
-                assert_true(rm_object(rm, rm->residents[k])->clean);
+        for (uint32_t k = 0; k < rm->n_residents[RM_OBJECT]; k++)
+                assert_true(rm_entry(rm, rm->residents[RM_OBJECT][k])->clean);
 }
 
 /* Two users with many sessions in use do not push out what a third one saved. */
@@ -347,7 +347,7 @@ static void test_auth_that_is_no_session(void **state) {
         intercept = hide_session;
         assert_int_equal(rc_of(0, cmd_get_random_auth(4, auths, 2)), message_rc(&bare));
         intercept = NULL;
-        assert_int_equal(rm->sessions[0].residency, RM_RESIDENT);
+        assert_int_equal(rm_entry(rm, 0)->residency, RM_RESIDENT);
 }
 
 /* What stands for a handle that is nobody's must be of its kind, or the TPM says something else. */

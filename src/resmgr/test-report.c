@@ -124,19 +124,19 @@ static void test_sessions(void **state) {
         assert_int_equal(n_sessions, 2);
         rm_space_close(rm, spaces[1]);
 
-        assert_int_equal(report().n_sessions[RM_KIND_OWNED], 1);
-        assert_int_equal(report().n_sessions[RM_KIND_CLIENT_SAVED], 1);
-        assert_int_equal(report().n_sessions[RM_KIND_ABANDONED], 1);
+        assert_int_equal(report().n_sessions[RM_LIVE], 1);
+        assert_int_equal(report().n_sessions[RM_CLIENT_SAVED], 1);
+        assert_int_equal(report().n_sessions[RM_ABANDONED], 1);
         assert_int_equal(report().n_sessions_loaded, 1);
-        assert_int_equal(session_report(owned).kind, RM_KIND_OWNED);
+        assert_int_equal(session_report(owned).state, RM_LIVE);
         assert_true(session_report(owned).loaded);
         assert_int_equal(session_report(owned).since, 1000);
         assert_int_equal(session_report(owned).space, spaces[0]);
-        assert_int_equal(session_report(saved).kind, RM_KIND_CLIENT_SAVED);
+        assert_int_equal(session_report(saved).state, RM_CLIENT_SAVED);
         assert_false(session_report(saved).loaded);
         assert_int_equal(session_report(saved).since, 2000);
         assert_int_equal(session_report(saved).gap, 0);
-        assert_int_equal(session_report(abandoned).kind, RM_KIND_ABANDONED);
+        assert_int_equal(session_report(abandoned).state, RM_ABANDONED);
         assert_int_equal(session_report(abandoned).uid, 1001);
         assert_int_equal(session_report(abandoned).space, RM_NONE);
         assert_int_equal(session_report(abandoned).gap, 1);
@@ -147,8 +147,8 @@ static void test_sessions(void **state) {
         direct(cmd_with_handle(TPM2_CC_ContextSave, message_handle(&context)));
         rm->due_reconcile = true;
         chores(RM_CHORE_DUE);
-        assert_int_equal(report().n_sessions[RM_KIND_LEFT_OVER], 1);
-        assert_int_equal(session_report(message_handle(&context) & ~0x01000000u).kind, RM_KIND_LEFT_OVER);
+        assert_int_equal(report().n_sessions[RM_LEFT_OVER], 1);
+        assert_int_equal(session_report(message_handle(&context) & ~0x01000000u).state, RM_LEFT_OVER);
 }
 
 static void test_flush_a_client(void **state) {
@@ -165,7 +165,7 @@ static void test_flush_a_client(void **state) {
         assert_int_equal(n_objects, 5);
         assert_int_equal(n_sessions, 2);
         chores(RM_CHORE_CLEANUP);
-        assert_int_equal(tpm_count(TPM2_HT_TRANSIENT) + tpm_count(TPM2_HT_SAVED_SESSION), rm->n_residents);
+        assert_int_equal(tpm_count(TPM2_HT_TRANSIENT) + tpm_count(TPM2_HT_SAVED_SESSION), rm->n_residents[RM_OBJECT]);
         assert_int_equal(report().n_objects, 1);
         for (unsigned i = 0; i < 5; i++)
                 assert_int_equal(rc_of(0, cmd_with_handle(TPM2_CC_ReadPublic, objects[i])), 0xB0910);
@@ -191,11 +191,11 @@ static void test_flush_what_is_nobodys(void **state) {
         rm_space_close(rm, spaces[0]);
         assert_int_equal(tpm_count(TPM2_HT_SAVED_SESSION), 3);
 
-        assert_int_equal(rm_flush_abandoned(rm), 1);
+        assert_int_equal(rm_flush_sessions(rm, RM_ABANDONED), 1);
         chores(RM_CHORE_CLEANUP);
         assert_int_equal(tpm_count(TPM2_HT_SAVED_SESSION), 2);
-        assert_int_equal(rm_flush_abandoned(rm), 0);
-        assert_int_equal(rm_flush_left_over(rm), 1);
+        assert_int_equal(rm_flush_sessions(rm, RM_ABANDONED), 0);
+        assert_int_equal(rm_flush_sessions(rm, RM_LEFT_OVER), 1);
         chores(RM_CHORE_CLEANUP);
         assert_int_equal(tpm_count(TPM2_HT_SAVED_SESSION), 1);
         assert_int_equal(handle_of(1, load_context(&context)), saved);

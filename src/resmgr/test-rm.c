@@ -44,15 +44,15 @@ unsigned tpm_count(TPM2_HT type) {
 }
 
 void assert_no_false_claim(void) {
-        for (uint32_t k = 0; k < rm->n_residents; k++) {
-                const RmObject *object = rm_object(rm, rm->residents[k]);
+        for (uint32_t k = 0; k < rm->n_residents[RM_OBJECT]; k++) {
+                const RmEntry *object = rm_entry(rm, rm->residents[RM_OBJECT][k]);
 
                 if (object->residency == RM_RESIDENT)
-                        assert_true(tpm_lists(object->phandle));
+                        assert_true(tpm_lists(object->handle));
         }
         for (uint32_t i = 0; i < rm->n_sessions_used; i++)
-                if (rm->sessions[i].state > RM_SESSION_PENDING && rm->sessions[i].residency == RM_RESIDENT)
-                        assert_true(tpm_lists(rm->sessions[i].handle));
+                if (rm_exists(rm_entry(rm, i)) && rm_entry(rm, i)->residency == RM_RESIDENT)
+                        assert_true(tpm_lists(rm_entry(rm, i)->handle));
 }
 
 Message run(RmJob *job) {
@@ -153,7 +153,7 @@ void rm_test_close(void) {
         /* Whatever a test did: nothing of it is left loaded. */
         assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), 0);
         assert_int_equal(tpm_count(TPM2_HT_LOADED_SESSION), 0);
-        assert_int_equal(rm->n_residents, 0);
+        assert_int_equal(rm->n_residents[RM_OBJECT], 0);
         free(block);
 }
 

@@ -9,7 +9,7 @@
  * Every command of every test is stopped between TPM and settlement, and it is checked that whatever claims to be
  * resident really is in the TPM; and what was transmitted is scribbled over before the job goes on.
  */
-#include "resmgr/state.h"
+#include "resmgr/capability.h"
 #include "test/lib/inprocess.h"
 #include "test/lib/tpm-commands.h"
 

@@ -54,7 +54,7 @@ static void test_s6_f8_continue_session_of_a_failed_command(void **state) {
                 tpm_put_u32(truncated.bytes + 2, truncated.n);
                 assert_int_equal(rc_of(0, truncated), 0x1DA);
                 succeed(0, cmd_with_handle(TPM2_CC_ContextSave, session));
-                rm_session_doom(rm, rm_session_find(rm, session));
+                rm_entry_doom(rm, rm_session_find(rm, session));
         }
 }
 
@@ -159,7 +159,7 @@ static void test_leftover_sessions(void **state) {
         run(rm_job_begin_chore(rm, RM_CHORE_START));
         for (unsigned i = 0; i < 8; i++)
                 rm_space_open(rm, 1000 + i, &spaces[i]);
-        assert_int_equal(rm->sessions[0].state, RM_SESSION_LEFTOVER);
+        assert_int_equal(rm_entry(rm, 0)->state, RM_LEFT_OVER);
         assert_int_equal(handle_of(0, load_context(&saved)), session);
         succeed(0, cmd_policy_pcr(session));
 }
@@ -218,7 +218,7 @@ static void test_s1_s16_session_handles_are_the_tpms(void **state) {
                 assert_true(tpm_lists(policy));
                 assert_true(tpm_lists(hmac));
                 for (unsigned k = 0; k < 3; k++)
-                        succeed(1, cmd_get_random_auth(4, &(TestAuth){ rm->sessions[2 + k].handle, 0x81 }, 1));
+                        succeed(1, cmd_get_random_auth(4, &(TestAuth){ rm_entry(rm, 2 + k)->handle, 0x81 }, 1));
         }
 }
 
@@ -256,7 +256,7 @@ static void test_s12_client_context_outlives_its_renewal(void **state) {
         RmJob *job;
 
         handle_of(1, cmd_start_session(TPM2_SE_HMAC));
-        rm->sessions[1].sequence = 0xC000 + 9;
+        rm_entry(rm, 1)->number = 0xC000 + 9;
         job = rm_job_begin_chore(rm, RM_CHORE_RENEW);
         assert_non_null(job);
         run(job);
@@ -269,9 +269,9 @@ static void test_renewal_makes_room_for_itself(void **state) {
 
         for (unsigned i = 0; i < 3; i++)
                 handle_of(1, cmd_start_session(TPM2_SE_HMAC));
-        rm->sessions[3].sequence = 0xC000 + 9;
+        rm_entry(rm, 3)->number = 0xC000 + 9;
         chores(RM_CHORE_RENEW);
-        assert_int_equal(rm_session_n_loaded(rm), 2);
+        assert_int_equal(rm->n_residents[RM_SESSION], 2);
         succeed(0, cmd_policy_pcr(session));
 }
 

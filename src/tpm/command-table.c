@@ -1,41 +1,51 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "tpm/command-table.h"
 
-static TpmCommandKind kind_of(TPM2_CC code) {
-        switch (code) {
-        case TPM2_CC_ContextLoad:
-                return TPM_COMMAND_CONTEXT_LOAD;
-        case TPM2_CC_ContextSave:
-                return TPM_COMMAND_CONTEXT_SAVE;
-        case TPM2_CC_FlushContext:
-                return TPM_COMMAND_FLUSH_CONTEXT;
-        case TPM2_CC_GetCapability:
-                return TPM_COMMAND_GET_CAPABILITY;
-        case TPM2_CC_StartAuthSession:
-                return TPM_COMMAND_START_AUTH_SESSION;
-        case TPM2_CC_HashSequenceStart:
-        case TPM2_CC_HMAC_Start:
-                return TPM_COMMAND_START_SEQUENCE;
-        case TPM2_CC_Startup:
-                return TPM_COMMAND_STARTUP;
-        case TPM2_CC_Shutdown:
-                return TPM_COMMAND_SHUTDOWN;
-        case TPM2_CC_Clear:
-        case TPM2_CC_ChangeEPS:
-        case TPM2_CC_ChangePPS:
-        case TPM2_CC_HierarchyControl:
-                return TPM_COMMAND_HIERARCHY;
-        case TPM2_CC_SetCommandCodeAuditStatus:
-                return TPM_COMMAND_SET_AUDIT;
-        case TPM2_CC_PCR_Allocate:
-        case TPM2_CC_SetAlgorithmSet:
-        case TPM2_CC_PP_Commands:
-        case TPM2_CC_FieldUpgradeStart:
-        case TPM2_CC_FieldUpgradeData:
-                return TPM_COMMAND_RECONFIGURE;
-        default:
-                return TPM_COMMAND_PLAIN;
-        }
+#include <string.h>
+
+/* What the attributes do not tell. */
+static const struct Exception {
+        TPM2_CC code;
+        TpmCommandKind kind;
+        TPM2_HANDLE flushes[2];
+        bool takes_long;
+} EXCEPTIONS[] = {
+        { .code = TPM2_CC_ContextLoad, .kind = TPM_COMMAND_CONTEXT_LOAD },
+        { .code = TPM2_CC_ContextSave, .kind = TPM_COMMAND_CONTEXT_SAVE },
+        { .code = TPM2_CC_FlushContext, .kind = TPM_COMMAND_FLUSH_CONTEXT },
+        { .code = TPM2_CC_GetCapability, .kind = TPM_COMMAND_GET_CAPABILITY },
+        { .code = TPM2_CC_StartAuthSession, .kind = TPM_COMMAND_START_AUTH_SESSION },
+        { .code = TPM2_CC_HashSequenceStart, .kind = TPM_COMMAND_START_SEQUENCE },
+        { .code = TPM2_CC_HMAC_Start, .kind = TPM_COMMAND_START_SEQUENCE },
+        { .code = TPM2_CC_Startup, .kind = TPM_COMMAND_STARTUP },
+        { .code = TPM2_CC_Shutdown, .kind = TPM_COMMAND_SHUTDOWN },
+        { .code = TPM2_CC_HierarchyControl, .kind = TPM_COMMAND_HIERARCHY_CONTROL },
+        { .code = TPM2_CC_Clear, .flushes = { TPM2_RH_OWNER, TPM2_RH_ENDORSEMENT } },
+        { .code = TPM2_CC_ChangeEPS, .flushes = { TPM2_RH_ENDORSEMENT } },
+        { .code = TPM2_CC_ChangePPS, .flushes = { TPM2_RH_PLATFORM } },
+        { .code = TPM2_CC_SetCommandCodeAuditStatus, .kind = TPM_COMMAND_SET_AUDIT },
+        { .code = TPM2_CC_PCR_Allocate, .kind = TPM_COMMAND_RECONFIGURE },
+        { .code = TPM2_CC_SetAlgorithmSet, .kind = TPM_COMMAND_RECONFIGURE },
+        { .code = TPM2_CC_PP_Commands, .kind = TPM_COMMAND_RECONFIGURE },
+        { .code = TPM2_CC_FieldUpgradeStart, .kind = TPM_COMMAND_RECONFIGURE },
+        { .code = TPM2_CC_FieldUpgradeData, .kind = TPM_COMMAND_RECONFIGURE },
+        { .code = TPM2_CC_CreatePrimary, .takes_long = true },
+        { .code = TPM2_CC_Create, .takes_long = true },
+        { .code = TPM2_CC_CreateLoaded, .takes_long = true },
+        { .code = TPM2_CC_SelfTest, .takes_long = true },
+        { .code = TPM2_CC_IncrementalSelfTest, .takes_long = true },
+};
+
+static TpmCommandInfo tpm_command_info(uint32_t attributes) {
+        TpmCommandInfo info = { .attributes = attributes, .kind = TPM_COMMAND_PLAIN };
+
+        for (size_t i = 0; i < sizeof(EXCEPTIONS) / sizeof(EXCEPTIONS[0]); i++)
+                if (EXCEPTIONS[i].code == tpm_command_code(attributes)) {
+                        info.kind = EXCEPTIONS[i].kind;
+                        memcpy(info.flushes, EXCEPTIONS[i].flushes, sizeof(info.flushes));
+                        info.takes_long = EXCEPTIONS[i].takes_long;
+                }
+        return info;
 }
 
 TpmCommandInfo *tpm_command_table_find(TpmCommandTable *table, TPM2_CC code) {
@@ -68,8 +78,7 @@ TPM2_CC tpm_command_table_add(TpmCommandTable *table, TpmReader *list, uint32_t 
                 if (table->n_commands > 0 &&
                     code <= tpm_command_code(table->commands[table->n_commands - 1].attributes))
                         continue;
-                table->commands[table->n_commands++] =
-                        (TpmCommandInfo){ .attributes = attributes, .kind = kind_of(code) };
+                table->commands[table->n_commands++] = tpm_command_info(attributes);
                 next = code + 1;
         }
         return next;

@@ -22,17 +22,19 @@ typedef enum TpmCommandKind {
         TPM_COMMAND_START_SEQUENCE,     /* the object returned changes with every use */
         TPM_COMMAND_STARTUP,            /* unloads everything */
         TPM_COMMAND_SHUTDOWN,           /* what follows it may undo it */
-        TPM_COMMAND_HIERARCHY,          /* flushes the objects of hierarchies */
+        TPM_COMMAND_HIERARCHY_CONTROL,  /* flushes the objects of the hierarchy that it disables */
         TPM_COMMAND_SET_AUDIT,          /* says which commands are audited */
         TPM_COMMAND_RECONFIGURE,        /* changes what is fixed otherwise */
 } TpmCommandKind;
 
 typedef struct TpmCommandInfo {
-        uint32_t attributes; /* TPMA_CC */
-        uint8_t kind;        /* TpmCommandKind */
-        uint8_t extra;       /* object slots it was seen to need beyond what its attributes say */
-        uint16_t n_uses;     /* since that was learned, or tried again */
-        uint16_t n_trust;    /* ... after which it is tried again; 0: never learned */
+        uint32_t attributes;    /* TPMA_CC */
+        TPM2_HANDLE flushes[2]; /* hierarchies whose objects it flushes */
+        uint8_t kind;           /* TpmCommandKind */
+        bool takes_long;        /* it makes a key, or tests the TPM: seconds, or minutes */
+        uint8_t extra;          /* object slots it was seen to need beyond what its attributes say */
+        uint16_t n_uses;        /* since that was learned, or tried again */
+        uint16_t n_trust;       /* ... after which it is tried again; 0: never learned */
 } TpmCommandInfo;
 
 typedef struct TpmCommandTable {
@@ -43,10 +45,6 @@ typedef struct TpmCommandTable {
 /* The command code of TPMA_CC attributes: index and vendor bit. */
 static inline TPM2_CC tpm_command_code(uint32_t attributes) {
         return attributes & (TPMA_CC_COMMANDINDEX_MASK | TPMA_CC_V);
-}
-
-static inline unsigned tpm_command_n_handles(uint32_t attributes) {
-        return (attributes & TPMA_CC_CHANDLES_MASK) >> TPMA_CC_CHANDLES_SHIFT;
 }
 
 /* Return: NULL when the TPM does not list the code. */

@@ -5,7 +5,7 @@
 #define AUTH_MIN 9                /* handle, empty nonce, attributes, empty HMAC */
 
 static void parse_handles(TpmCommand *command, TpmReader *reader) {
-        unsigned n_handles = tpm_command_n_handles(command->info.attributes);
+        unsigned n_handles = (command->info.attributes & TPMA_CC_CHANDLES_MASK) >> TPMA_CC_CHANDLES_SHIFT;
 
         while (command->n_handles < n_handles) {
                 TPM2_HANDLE handle = tpm_read_u32(reader);
@@ -72,4 +72,40 @@ TpmCommand tpm_command_parse(TpmCommandTable *table, const uint8_t *bytes, size_
                 command.auths_whole = true;
         command.parameters = reader.at;
         return command;
+}
+
+static bool parse_response_auths(TpmResponse *response, TpmReader *reader, unsigned n_auths) {
+        while (response->n_auths < n_auths) {
+                TpmAuth *auth = &response->auths[response->n_auths++];
+
+                tpm_read_bytes(reader, tpm_read_u16(reader));
+                auth->attributes = tpm_read_u8(reader);
+                tpm_read_bytes(reader, tpm_read_u16(reader));
+        }
+        return tpm_reader_done(reader);
+}
+
+bool tpm_response_parse(const TpmCommand *command, const uint8_t *bytes, size_t n_bytes, TpmResponse *ret_response) {
+        TpmReader reader = TPM_READER(bytes, n_bytes);
+        TpmResponse response = { .header = tpm_read_header(&reader) };
+
+        if (reader.bad || response.header.size != n_bytes)
+                return false;
+        if (response.header.code != TPM2_RC_SUCCESS) {
+                *ret_response = response;
+                return n_bytes == TPM_HEADER_SIZE;
+        }
+        if (response.header.tag != command->header.tag)
+                return false;
+
+        if (command->info.attributes & TPMA_CC_RHANDLE)
+                response.handle = tpm_read_u32(&reader);
+        response.n_parameters =
+                response.header.tag == TPM2_ST_SESSIONS ? tpm_read_u32(&reader) : tpm_reader_left(&reader);
+        response.parameters = reader.at;
+        tpm_read_bytes(&reader, response.n_parameters);
+        if (!parse_response_auths(&response, &reader, response.header.tag == TPM2_ST_SESSIONS ? command->n_auths : 0))
+                return false;
+        *ret_response = response;
+        return true;
 }

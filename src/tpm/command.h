@@ -41,6 +41,22 @@ typedef struct TpmCommand {
 
 TpmCommand tpm_command_parse(TpmCommandTable *table, const uint8_t *bytes, size_t n_bytes);
 
+/* A response, parsed as far as its handle and authorizations go (Part 3, section 6). */
+typedef struct TpmResponse {
+        TpmHeader header;
+        TPM2_HANDLE handle; /* 0: none */
+        unsigned n_auths;
+        TpmAuth auths[TPM_SESSIONS_MAX]; /* in the order of the command's */
+        size_t parameters;               /* their offset */
+        size_t n_parameters;
+} TpmResponse;
+
+/*
+ * Parse the answer to @command. Return: false when it cannot be one: not as long as it says, a failure with a body, or
+ * areas that do not fit.
+ */
+bool tpm_response_parse(const TpmCommand *command, const uint8_t *bytes, size_t n_bytes, TpmResponse *ret_response);
+
 /* Offset of handle i in a command; the one handle of a response stands at the same place as handle 0. */
 static inline size_t tpm_handle_offset(unsigned i) {
         return TPM_HEADER_SIZE + i * sizeof(TPM2_HANDLE);

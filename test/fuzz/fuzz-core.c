@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "fuzz.h"
 
-#include "resmgr/state.h"
+#include "resmgr/job.h"
 #include "test/lib/fake-tpm.h"
 #include "test/lib/invariants.h"
 #include "test/lib/tpm-commands.h"
@@ -280,7 +280,7 @@ static void operate(void) {
                 fake_tpm_reset(tpm);
                 break;
         case 62:
-                rm_set_reserve(rm, client);
+                rm->limits.reserve = client;
                 break;
         }
         check();
@@ -308,19 +308,19 @@ static void finish(void) {
         fake_tpm_run(tpm, startup.bytes, startup.n, ignored.bytes, sizeof(ignored.bytes));
         /* Lies are believed until something tells otherwise: that is what is told here. */
         for (uint32_t i = 0; i < rm->n_sessions_used; i++)
-                rm->sessions[i].unsaveable = false;
-        for (uint32_t i = 0; i < rm->n_objects_used; i++)
-                rm_object(rm, i)->unsaveable = false;
+                rm_entry(rm, i)->unsaveable = false;
+        for (uint32_t i = rm_first(RM_OBJECT); i < rm_end(rm, RM_OBJECT); i++)
+                rm_entry(rm, i)->unsaveable = false;
         rm->due_reconcile = true;
         run_chore(RM_CHORE_START, 1); /* what it believes of the TPM may be a lie, too */
         run_chore(RM_CHORE_DUE, 64);
         run_chore(RM_CHORE_CLEANUP, 256);
         DEMAND(!rm_job_begin_chore(rm, RM_CHORE_DUE) && !rm_job_begin_chore(rm, RM_CHORE_CLEANUP));
-        DEMAND(n_listed(TPM2_HT_TRANSIENT, &first) == 0 && rm->n_residents == 0);
+        DEMAND(n_listed(TPM2_HT_TRANSIENT, &first) == 0 && rm->n_residents[RM_OBJECT] == 0);
         if (n_listed(TPM2_HT_LOADED_SESSION, &first) > 0) {
                 uint32_t i = rm_session_find(rm, first);
 
-                DEMAND(i != RM_NONE && rm->sessions[i].state == RM_SESSION_ABANDONED);
+                DEMAND(i != RM_NONE && rm_entry(rm, i)->state == RM_ABANDONED);
         }
 }
 

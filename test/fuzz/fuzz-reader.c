@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "fuzz.h"
 
+#include "manager/redact.h"
 #include "tpm/command.h"
 #include "tpm/context.h"
-#include "tpm/redact.h"
-#include "tpm/response.h"
 #include "tpm/writer.h"
 
 /*
@@ -116,10 +115,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n_bytes) {
                 n = n_bytes - input.at;
         command = tpm_command_parse(&table, rest, n);
         check_command(&command, rest, n);
-        check_redacted(&command, rest, n, tpm_redact_command);
+        check_redacted(&command, rest, n, redact_command);
         check_context(rest, n);
         check_response(&command, rest + n, n_bytes - input.at - n);
-        check_redacted(&command, rest + n, n_bytes - input.at - n, tpm_redact_response);
+        check_redacted(&command, rest + n, n_bytes - input.at - n, redact_response);
         check_context(rest + n, n_bytes - input.at - n);
         return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "test/lib/invariants.h"
 
-#include "resmgr/state.h"
+#include "resmgr/capability.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +20,7 @@ typedef struct Marks {
 } Marks;
 
 static Marks cells;
-static Marks objects;
+static Marks entries;
 
 static void marks_clear(Marks *marks, size_t size) {
         if (marks->size < size) {
@@ -36,12 +36,12 @@ static bool marks_meet(Marks *marks, uint32_t i, uint32_t n_used) {
         return i < n_used && !marks->seen[i]++;
 }
 
-static const char *check_chain(Rm *rm, const RmCopy *copy, uint32_t *n_cells) {
+static const char *check_chain(Rm *rm, const RmContext *context, uint32_t *n_cells) {
         size_t n = 0;
 
-        for (uint32_t i = copy->first; i != RM_NONE; i = rm_cell(rm, i)->next, n++)
+        for (uint32_t i = context->first; i != RM_NONE; i = rm_cell(rm, i)->next, n++)
                 DEMAND(marks_meet(&cells, i, rm->n_cells_used), "a cell of a copy has two owners, or is out of range");
-        DEMAND(copy->first == RM_NONE || n == (copy->n_bytes + RM_CELL_PAYLOAD - 1) / RM_CELL_PAYLOAD,
+        DEMAND(context->first == RM_NONE || n == (context->n_bytes + RM_CELL_PAYLOAD - 1) / RM_CELL_PAYLOAD,
                "a copy is longer or shorter than its cells");
         *n_cells += n;
         return NULL;
@@ -54,69 +54,90 @@ static const char *check_cells(Rm *rm) {
         marks_clear(&cells, rm->n_cells);
         for (uint32_t i = rm->free_cell; i != RM_NONE; i = rm_cell(rm, i)->next, n++)
                 DEMAND(marks_meet(&cells, i, rm->n_cells_used), "a free cell is listed twice, or out of range");
-        for (uint32_t i = 0; !broken && i < rm->n_objects_used; i++)
-                if (rm_object(rm, i)->state != RM_OBJECT_FREE)
-                        broken = check_chain(rm, &rm_object(rm, i)->copy, &n);
-        for (uint32_t i = 0; !broken && i < rm->n_sessions_used; i++)
-                if (rm->sessions[i].state != RM_SESSION_FREE)
-                        broken = check_chain(rm, &rm->sessions[i].copy, &n)
-                                         ?: check_chain(rm, &rm->sessions[i].token, &n);
+        for (RmKind kind = 0; kind < RM_KINDS; kind++)
+                for (uint32_t i = rm_first(kind); !broken && i < rm_end(rm, kind); i++)
+                        if (rm_entry(rm, i)->state != RM_FREE)
+                                broken = check_chain(rm, &rm_entry(rm, i)->context, &n)
+                                                 ?: check_chain(rm, &rm_entry(rm, i)->client_context, &n);
         for (uint32_t i = 0; !broken && i < rm->n_fixed; i++)
-                broken = check_chain(rm, &rm->fixed[i].answer, &n);
+                broken = check_chain(rm, &rm_fixed(rm, i)->answer, &n);
         DEMAND(broken || n == rm->n_cells_used, "cells were leaked");
         return broken;
 }
 
-static const char *check_object(Rm *rm, const RmObject *object) {
-        DEMAND(!object->clean || object->copy.first != RM_NONE, "an object is clean without a copy");
-        DEMAND(object->state != RM_OBJECT_LIVE || object->residency != RM_ABSENT || object->clean,
-               "an object is absent without a copy that is current");
-        DEMAND((object->state == RM_OBJECT_DOOMED) == (object->space == RM_NONE),
-               "an object is nobody's, yet not doomed");
-        DEMAND(object->space == RM_NONE || rm_space(rm, object->space)->open, "an object belongs to a closed space");
+static const char *check_object(Rm *rm, const RmEntry *object) {
+        DEMAND(object->state != RM_LIVE || object->residency != RM_ABSENT || object->clean,
+               "an object is absent without a context that is current");
+        DEMAND((object->state == RM_DOOMED) == (object->space == RM_NONE), "an object is nobody's, yet not doomed");
+        DEMAND(object->state != RM_DOOMED || object->residency != RM_ABSENT, "a doomed object is not in the TPM");
         return NULL;
 }
 
-static const char *check_objects(Rm *rm) {
+static const char *check_session(Rm *rm, uint32_t i) {
+        const RmEntry *session = rm_entry(rm, i);
+
+        DEMAND(session->residency != RM_ABSENT || session->clean || session->state == RM_LEFT_OVER ||
+                       session->state == RM_DOOMED,
+               "a session is absent without a context");
+        DEMAND((session->state == RM_LIVE || session->state == RM_CLIENT_SAVED) == (session->space != RM_NONE),
+               "a session that is nobody's has a space");
+        for (uint32_t k = 0; k < i; k++)
+                DEMAND(!rm_exists(rm_entry(rm, k)) || (rm_entry(rm, k)->handle ^ session->handle) << 8 != 0,
+                       "two sessions have one handle");
+        return NULL;
+}
+
+static const char *check_entry(Rm *rm, uint32_t i) {
+        const RmEntry *entry = rm_entry(rm, i);
+
+        DEMAND(!entry->clean || entry->context.first != RM_NONE, "an entry is clean without a context");
+        DEMAND(entry->space == RM_NONE || rm_space(rm, entry->space)->open, "an entry belongs to a closed space");
+        if (rm_kind(i) == RM_OBJECT)
+                return check_object(rm, entry);
+        return rm_exists(entry) ? check_session(rm, i) : NULL;
+}
+
+static const char *check_entries(Rm *rm) {
         const char *broken = NULL;
         uint32_t n = 0;
 
-        marks_clear(&objects, rm->limits.objects);
-        for (uint32_t i = rm->free_object; i != RM_NONE; i = rm_object(rm, i)->next) {
-                DEMAND(marks_meet(&objects, i, rm->n_objects_used), "a free object is listed twice, or out of range");
-                DEMAND(rm_object(rm, i)->state == RM_OBJECT_FREE, "an object in use is listed as free");
+        marks_clear(&entries, RM_SESSIONS + rm->limits.objects);
+        for (uint32_t i = rm->free_object; i != RM_NONE; i = rm_entry(rm, i)->next) {
+                DEMAND(marks_meet(&entries, i, rm_end(rm, RM_OBJECT)),
+                       "a free object is listed twice, or out of range");
+                DEMAND(rm_entry(rm, i)->state == RM_FREE, "an object in use is listed as free");
         }
-        for (uint32_t i = 0; !broken && i < rm->n_objects_used; i++) {
-                const RmObject *object = rm_object(rm, i);
-
-                n += object->state != RM_OBJECT_FREE;
-                if (object->state != RM_OBJECT_FREE)
-                        broken = check_object(rm, object);
-                else if (!objects.seen[i] || object->residency != RM_ABSENT)
-                        broken = "a free object is in no list, or resident";
-        }
+        for (RmKind kind = 0; kind < RM_KINDS; kind++)
+                for (uint32_t i = rm_first(kind); !broken && i < rm_end(rm, kind); i++) {
+                        n += kind == RM_OBJECT && rm_entry(rm, i)->state != RM_FREE;
+                        if (rm_entry(rm, i)->state != RM_FREE)
+                                broken = check_entry(rm, i);
+                        else if ((kind == RM_OBJECT && !entries.seen[i]) || rm_entry(rm, i)->residency != RM_ABSENT)
+                                broken = "what is free is in no list, or resident";
+                }
         DEMAND(broken || n == rm->n_objects, "objects are counted wrong");
         return broken;
 }
 
-static const char *check_residents(Rm *rm) {
+static const char *check_residents(Rm *rm, RmKind kind) {
         uint32_t n = 0;
 
-        marks_clear(&objects, rm->limits.objects);
-        DEMAND(rm->n_residents <= RM_RESIDENTS_MAX, "too many residents");
-        for (uint32_t k = 0; k < rm->n_residents; k++) {
-                const RmObject *object = rm_object(rm, rm->residents[k]);
+        marks_clear(&entries, RM_SESSIONS + rm->limits.objects);
+        DEMAND(rm->n_residents[kind] <= RM_RESIDENTS_MAX, "too many residents");
+        for (uint32_t k = 0; k < rm->n_residents[kind]; k++) {
+                const RmEntry *entry = rm_entry(rm, rm->residents[kind][k]);
 
-                DEMAND(marks_meet(&objects, rm->residents[k], rm->n_objects_used), "a resident is listed twice");
-                DEMAND(object->residency != RM_ABSENT, "an absent object is listed as resident");
-                for (uint32_t m = 0; m < k && object->residency == RM_RESIDENT; m++)
-                        DEMAND(rm_object(rm, rm->residents[m])->residency != RM_RESIDENT ||
-                                       rm_object(rm, rm->residents[m])->phandle != object->phandle,
+                DEMAND(rm_kind(rm->residents[kind][k]) == kind, "a resident is of the wrong kind");
+                DEMAND(marks_meet(&entries, rm->residents[kind][k], rm_end(rm, kind)), "a resident is listed twice");
+                DEMAND(entry->residency != RM_ABSENT, "what is absent is listed as resident");
+                for (uint32_t m = 0; m < k && entry->residency == RM_RESIDENT; m++)
+                        DEMAND(rm_entry(rm, rm->residents[kind][m])->residency != RM_RESIDENT ||
+                                       rm_entry(rm, rm->residents[kind][m])->handle != entry->handle,
                                "two residents have one physical handle");
         }
-        for (uint32_t i = 0; i < rm->n_objects_used; i++)
-                n += rm_object(rm, i)->residency != RM_ABSENT;
-        DEMAND(n == rm->n_residents, "a resident is in no list");
+        for (uint32_t i = rm_first(kind); i < rm_end(rm, kind); i++)
+                n += rm_entry(rm, i)->residency != RM_ABSENT;
+        DEMAND(n == rm->n_residents[kind], "a resident is in no list");
         return NULL;
 }
 
@@ -125,84 +146,63 @@ static const char *check_space(Rm *rm, uint32_t i) {
         TPM2_HANDLE previous = 0;
         uint32_t n = 0;
 
-        for (uint32_t k = space->first_object; k != RM_NONE; k = rm_object(rm, k)->next, n++) {
+        for (uint32_t k = space->first_object; k != RM_NONE; k = rm_entry(rm, k)->next, n++) {
                 DEMAND(n <= rm->n_objects_used, "the objects of a space go round in a ring");
-                DEMAND(rm_object(rm, k)->space == i && rm_object(rm, k)->state == RM_OBJECT_LIVE,
+                DEMAND(rm_entry(rm, k)->space == i && rm_entry(rm, k)->state == RM_LIVE,
                        "what a space lists is not its own");
-                DEMAND(rm_object(rm, k)->vhandle > previous, "virtual handles do not ascend");
-                previous = rm_object(rm, k)->vhandle;
+                DEMAND(rm_entry(rm, k)->vhandle > previous, "virtual handles do not ascend");
+                previous = rm_entry(rm, k)->vhandle;
         }
-        for (uint32_t k = 0; k < rm->n_objects_used; k++)
-                n += rm_object(rm, k)->space == i && rm_object(rm, k)->state == RM_OBJECT_PENDING;
+        for (uint32_t k = rm_first(RM_OBJECT); k < rm_end(rm, RM_OBJECT); k++)
+                n += rm_entry(rm, k)->space == i && rm_entry(rm, k)->state == RM_PENDING;
         DEMAND(n == space->n_objects, "a space miscounts its objects");
         DEMAND(n <= rm->limits.objects_per_space, "a space has more objects than its quota");
         n = 0;
         for (uint32_t k = 0; k < rm->n_sessions_used; k++)
-                n += rm->sessions[k].state != RM_SESSION_FREE && rm->sessions[k].space == i;
+                n += rm_entry(rm, k)->state != RM_FREE && rm_entry(rm, k)->space == i;
         DEMAND(n <= rm->limits.sessions_per_space, "a space has more sessions than its quota");
         return NULL;
 }
 
-static const char *check_session(Rm *rm, const RmSession *session) {
-        DEMAND(session->residency != RM_ABSENT || session->copy.first != RM_NONE ||
-                       session->state == RM_SESSION_LEFTOVER,
-               "a session is absent without a copy");
-        DEMAND(session->space == RM_NONE || rm_space(rm, session->space)->open, "a session belongs to a closed space");
-        DEMAND(session->state == RM_SESSION_OWNED || session->state == RM_SESSION_CLIENT_SAVED ||
-                       session->space == RM_NONE,
-               "a session that is nobody's has a space");
-        for (const RmSession *other = rm->sessions; other < session; other++)
-                DEMAND(other->state <= RM_SESSION_PENDING || (other->handle ^ session->handle) << 8 != 0,
-                       "two sessions have one handle");
-        return NULL;
-}
-
-static const char *check_sessions(Rm *rm) {
-        const char *broken = NULL;
-
-        for (uint32_t i = 0; !broken && i < rm->n_sessions_used; i++)
-                if (rm->sessions[i].state > RM_SESSION_PENDING)
-                        broken = check_session(rm, &rm->sessions[i]);
-        return broken;
-}
-
 /* What is pending belongs to a job, and each job has at most one of a kind. */
 static const char *check_jobs(Rm *rm) {
-        int n_objects = 0;
-        int n_sessions = 0;
+        int n[RM_KINDS] = { 0 };
 
-        for (uint32_t i = 0; i < rm->n_objects_used; i++)
-                n_objects += rm_object(rm, i)->state == RM_OBJECT_PENDING;
-        for (uint32_t i = 0; i < rm->n_sessions_used; i++)
-                n_sessions += rm->sessions[i].state == RM_SESSION_PENDING;
+        for (RmKind kind = 0; kind < RM_KINDS; kind++)
+                for (uint32_t i = rm_first(kind); i < rm_end(rm, kind); i++)
+                        n[kind] += rm_entry(rm, i)->state == RM_PENDING;
         for (unsigned i = 0; i < RM_JOBS; i++) {
-                if (!rm->jobs[i].used)
+                if (!(rm->jobs_used & 1u << i))
                         continue;
-                DEMAND(rm->jobs[i].n_frames <= RM_FRAMES_MAX, "a job has too many frames");
-                n_objects -= rm->jobs[i].pending_object != RM_NONE;
-                n_sessions -= rm->jobs[i].pending_session != RM_NONE;
+                DEMAND(rm_job(rm, i)->n_frames <= RM_FRAMES_MAX, "a job has too many frames");
+                n[RM_OBJECT] -= rm_job(rm, i)->pending[RM_OBJECT] != RM_NONE;
+                n[RM_SESSION] -= rm_job(rm, i)->pending[RM_SESSION] != RM_NONE;
         }
-        DEMAND(n_objects == 0 && n_sessions == 0, "something is pending for no job, or missing for one");
+        DEMAND(n[RM_OBJECT] == 0 && n[RM_SESSION] == 0, "something is pending for no job, or missing for one");
         return NULL;
 }
 
 const char *rm_invariant_broken(Rm *rm) {
-        const char *broken = check_cells(rm) ?: check_objects(rm) ?: check_residents(rm);
+        const char *broken = check_cells(rm)
+                                     ?: check_entries(rm)
+                                     ?: check_residents(rm, RM_SESSION)
+                                     ?: check_residents(rm, RM_OBJECT);
 
         for (uint32_t i = 0; !broken && i < rm->n_spaces_used; i++)
                 if (rm_space(rm, i)->open)
                         broken = check_space(rm, i);
-        return broken ?: check_sessions(rm) ?: check_jobs(rm);
+        DEMAND(broken || rm->counters.forbidden == 0, "a state was changed to one that it does not lead to");
+        return broken ?: check_jobs(rm);
 }
 
 /* What a command may take out of the TPM is marked unknown while it is out, and still has its handle. */
 static bool own_object(Rm *rm, uint32_t space, TPM2_HANDLE phandle) {
         bool own = phandle == TPM_TRANSIENT_LAST;
 
-        for (uint32_t k = 0; k < rm->n_residents; k++) {
-                const RmObject *object = rm_object(rm, rm->residents[k]);
+        for (uint32_t k = 0; k < rm->n_residents[RM_OBJECT]; k++) {
+                const RmEntry *object = rm_entry(rm, rm->residents[RM_OBJECT][k]);
 
-                own |= object->phandle == phandle && object->space == space;
+                own |= object->handle == phandle && object->space == space;
         }
         return own;
 }
@@ -210,7 +210,7 @@ static bool own_object(Rm *rm, uint32_t space, TPM2_HANDLE phandle) {
 static bool own_session(Rm *rm, uint32_t space, TPM2_HANDLE handle) {
         uint32_t i = rm_session_find(rm, handle);
 
-        return i == RM_NONE || rm->sessions[i].space == space;
+        return i == RM_NONE || rm_entry(rm, i)->space == space;
 }
 
 static const char *check_flush(Rm *rm, uint32_t space, const uint8_t *bytes) {

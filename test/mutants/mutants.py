@@ -17,7 +17,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 SEEDS = "1000"
 UNIT = ["resmgr-objects", "resmgr-sessions", "resmgr-capability", "resmgr-faults", "resmgr-power", "resmgr-regressions",
         "resmgr-edges", "resmgr-edges-repair", "resmgr-edges-fake", "resmgr-report", "broker", "broker-outage",
-        "broker-edges", "broker-report", "tpm-redact", "manager-trace"]
+        "broker-edges", "broker-report", "manager-redact", "manager-trace"]
 
 # name: what is forgotten; file; the text that is replaced; by what
 MUTANTS = [
@@ -120,9 +120,9 @@ MUTANTS = [
     ("hits-once", "that a command may be sent more than once", "resmgr/command.c", "if (job->counted)", "if (0)"),
     ("codes-listed", "that a client could make up any number of codes", "broker/stats.c",
      "if (code == 0 || !rm_implements(rm, code))", "if (code == 0)"),
-    ("redact-response", "that an answer may be what was unsealed", "tpm/redact.c",
+    ("redact-response", "that an answer may be what was unsealed", "manager/redact.c",
      "blank(&reader, bytes, response.n_parameters);", "tpm_read_bytes(&reader, response.n_parameters);"),
-    ("redact-password", "that an authorization may be a password", "tpm/redact.c",
+    ("redact-password", "that an authorization may be a password", "manager/redact.c",
      "tpm_read_u8(&reader);\n                blank_field(&reader, bytes);\n        }\n        if (reader.bad)",
      "tpm_read_u8(&reader);\n                tpm_read_bytes(&reader, tpm_read_u16(&reader));\n        }\n        "
      "if (reader.bad)"),

@@ -18,19 +18,19 @@ static void check_claims(void) {
         TPM2_HANDLE handles[64];
         unsigned n = world_list(TPM2_HT_TRANSIENT, handles, 64);
 
-        for (uint32_t k = 0; k < world.rm->n_residents; k++) {
-                const RmObject *object = rm_object(world.rm, world.rm->residents[k]);
+        for (uint32_t k = 0; k < world.rm->n_residents[RM_OBJECT]; k++) {
+                const RmEntry *object = rm_entry(world.rm, world.rm->residents[RM_OBJECT][k]);
 
-                if (object->residency == RM_RESIDENT && !object->probe && !listed(handles, n, object->phandle))
-                        world_fail("object %08x claims to be in the TPM, at %08x", object->vhandle, object->phandle);
+                if (object->residency == RM_RESIDENT && !object->probe && !listed(handles, n, object->handle))
+                        world_fail("object %08x claims to be in the TPM, at %08x", object->vhandle, object->handle);
         }
         n = world_list(TPM2_HT_LOADED_SESSION, handles, 64);
         for (uint32_t i = 0; i < world.rm->n_sessions_used; i++) {
-                const RmSession *session = &world.rm->sessions[i];
+                const RmEntry *session = rm_entry(world.rm, i);
 
                 /* Of one that is to be flushed it does not matter where it is. */
-                if (session->state > RM_SESSION_PENDING && session->state != RM_SESSION_DOOMED &&
-                    session->residency == RM_RESIDENT && !listed(handles, n, session->handle))
+                if (rm_exists(session) && session->state != RM_DOOMED && session->residency == RM_RESIDENT &&
+                    !listed(handles, n, session->handle))
                         world_fail("session %08x claims to be loaded", session->handle);
         }
 }
@@ -78,15 +78,15 @@ void world_check_idle(void) {
         if (world.wild || world.run->lone || world.broker->current || world.rm->due_start || world.rm->due_reconcile)
                 return;
         check_known();
-        for (uint32_t k = 0; k < world.rm->n_residents; k++)
-                limit += rm_object(world.rm, world.rm->residents[k])->unsaveable;
+        for (uint32_t k = 0; k < world.rm->n_residents[RM_OBJECT]; k++)
+                limit += rm_entry(world.rm, world.rm->residents[RM_OBJECT][k])->unsaveable;
         for (uint32_t i = 0; i < world.rm->n_sessions_used; i++)
-                limit += world.rm->sessions[i].unsaveable;
+                limit += rm_entry(world.rm, i)->unsaveable;
         if (!world.misled && (world_list(TPM2_HT_TRANSIENT, handles, 64) > limit ||
                               world_list(TPM2_HT_LOADED_SESSION, handles, 64) > limit))
                 world_fail("more is loaded than the reserve leaves");
-        for (uint32_t k = 0; k < world.rm->n_residents; k++)
-                if (rm_object(world.rm, world.rm->residents[k])->residency == RM_UNKNOWN)
+        for (uint32_t k = 0; k < world.rm->n_residents[RM_OBJECT]; k++)
+                if (rm_entry(world.rm, world.rm->residents[RM_OBJECT][k])->residency == RM_UNKNOWN)
                         world_fail("nothing is out, and where an object is is unknown");
 }
 
@@ -97,16 +97,16 @@ void world_check_end(void) {
                 world_fail("object %08x is left in the TPM", handles[0]);
         if (world_list(TPM2_HT_LOADED_SESSION, handles, 64) > 0 &&
             (rm_session_find(world.rm, handles[0]) == RM_NONE ||
-             world.rm->sessions[rm_session_find(world.rm, handles[0])].state != RM_SESSION_ABANDONED))
+             rm_entry(world.rm, rm_session_find(world.rm, handles[0]))->state != RM_ABANDONED))
                 world_fail("session %08x is left in the TPM", handles[0]);
-        for (uint32_t i = 0; i < world.rm->n_objects_used; i++)
-                if (rm_object(world.rm, i)->state != RM_OBJECT_FREE)
-                        world_fail("object %08x is left in the tables", rm_object(world.rm, i)->vhandle);
+        for (uint32_t i = rm_first(RM_OBJECT); i < rm_end(world.rm, RM_OBJECT); i++)
+                if (rm_entry(world.rm, i)->state != RM_FREE)
+                        world_fail("object %08x is left in the tables", rm_entry(world.rm, i)->vhandle);
         for (uint32_t i = 0; i < world.rm->n_sessions_used; i++) {
-                RmSessionState state = world.rm->sessions[i].state;
+                RmState state = rm_entry(world.rm, i)->state;
 
-                if (state != RM_SESSION_FREE && state != RM_SESSION_ABANDONED && state != RM_SESSION_LEFTOVER)
-                        world_fail("session %08x is left in the tables, in state %u", world.rm->sessions[i].handle,
+                if (state != RM_FREE && state != RM_ABANDONED && state != RM_LEFT_OVER)
+                        world_fail("session %08x is left in the tables, in state %u", rm_entry(world.rm, i)->handle,
                                    state);
         }
         if (!list_is_empty(&world.broker->connections) || !list_is_empty(&world.broker->paused) ||

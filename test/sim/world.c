@@ -263,7 +263,7 @@ static bool begin(void) {
                         .abandoned = RM_NONE,
                 },
                 .max_connections = 4 * run->n_clients + 8,
-                .reserve = run->reserve,
+                .limits.reserve = run->reserve,
                 .idle_evict_ms = run->idle_evict_ms,
         };
 
@@ -289,10 +289,10 @@ static bool begin(void) {
 
 /* What could not be saved or flushed is tried again only when something like it went well. */
 static void forgive(void) {
-        for (uint32_t i = 0; i < world.rm->n_objects_used; i++)
-                rm_object(world.rm, i)->unsaveable = false;
+        for (uint32_t i = rm_first(RM_OBJECT); i < rm_end(world.rm, RM_OBJECT); i++)
+                rm_entry(world.rm, i)->unsaveable = false;
         for (uint32_t i = 0; i < world.rm->n_sessions_used; i++)
-                world.rm->sessions[i].unsaveable = false;
+                rm_entry(world.rm, i)->unsaveable = false;
 }
 
 /* No more faults: the TPM is started, everything is answered, and all go home. */

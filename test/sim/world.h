@@ -5,7 +5,7 @@
 #include "program.h"
 
 #include "broker/broker-private.h"
-#include "resmgr/state.h"
+#include "resmgr/job.h"
 
 /*
  * The world

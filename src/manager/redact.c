@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "tpm/redact.h"
+#include "manager/redact.h"
 
-#include "tpm/response.h"
+#include "tpm/command.h"
 
 #include <string.h>
 
@@ -40,7 +40,7 @@ static bool ends_in_handle(const TpmCommand *command, const TpmReader *reader) {
         return command->info.kind == TPM_COMMAND_FLUSH_CONTEXT && tpm_reader_left(reader) == sizeof(TPM2_HANDLE);
 }
 
-void tpm_redact_command(const TpmCommand *command, uint8_t *bytes, size_t n_bytes) {
+void redact_command(const TpmCommand *command, uint8_t *bytes, size_t n_bytes) {
         TpmReader reader = TPM_READER(bytes, n_bytes);
 
         if (!is_clear(command)) {
@@ -62,7 +62,7 @@ void tpm_redact_command(const TpmCommand *command, uint8_t *bytes, size_t n_byte
                 blank_from(reader.at, bytes, n_bytes);
 }
 
-void tpm_redact_response(const TpmCommand *command, uint8_t *bytes, size_t n_bytes) {
+void redact_response(const TpmCommand *command, uint8_t *bytes, size_t n_bytes) {
         TpmReader reader = TPM_READER(bytes, n_bytes);
         TpmResponse response;
 

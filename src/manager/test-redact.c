@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "tpm/redact.h"
-#include "tpm/response.h"
+#include "manager/redact.h"
+#include "tpm/command.h"
 #include "tpm/writer.h"
 
 #include <setjmp.h>
@@ -67,7 +67,7 @@ static void command(const uint8_t *bytes, size_t n) {
         Bytes before = message(bytes, n), after = before;
         TpmCommand parsed = parse(&before);
 
-        tpm_redact_command(&parsed, after.bytes, after.n);
+        redact_command(&parsed, after.bytes, after.n);
         assert_redacted(&before, &after);
 }
 
@@ -75,7 +75,7 @@ static void response(const uint8_t *to, size_t n_to, const uint8_t *bytes, size_
         Bytes asked = message(to, n_to), before = message(bytes, n), after = before;
         TpmCommand parsed = parse(&asked);
 
-        tpm_redact_response(&parsed, after.bytes, after.n);
+        redact_response(&parsed, after.bytes, after.n);
         assert_redacted(&before, &after);
 }
 
@@ -114,7 +114,7 @@ static void test_commands_that_are_none(void **state) {
                         continue;
                 it.bytes[sizes[i / 256]] = i;
                 parsed = parse(&it);
-                tpm_redact_command(&parsed, it.bytes, it.n);
+                redact_command(&parsed, it.bytes, it.n);
                 assert_null(memchr(it.bytes, SECRET, it.n));
         }
 }
@@ -194,7 +194,7 @@ static void test_any_bytes(void **state) {
                 TpmCommand parsed = parse(&before);
                 size_t handles = tpm_handle_offset(parsed.n_handles);
 
-                tpm_redact_command(&parsed, after.bytes, after.n);
+                redact_command(&parsed, after.bytes, after.n);
                 for (size_t at = 0; at < before.n; at++)
                         assert_true(after.bytes[at] == before.bytes[at] || after.bytes[at] == 0);
                 if (before.n >= TPM_HEADER_SIZE)
@@ -205,7 +205,7 @@ static void test_any_bytes(void **state) {
                 n_kept += count(&after, handles, after.n) > 20;
 
                 before = after = mutate(answer, sizeof(answer), &seed);
-                tpm_redact_response(&parsed, after.bytes, after.n);
+                redact_response(&parsed, after.bytes, after.n);
                 for (size_t at = 0; at < before.n; at++)
                         assert_true(after.bytes[at] == before.bytes[at] || after.bytes[at] == 0);
                 if (before.n >= TPM_HEADER_SIZE)

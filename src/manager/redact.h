@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#ifndef TPM_REDACT_H
-#define TPM_REDACT_H
+#ifndef MANAGER_REDACT_H
+#define MANAGER_REDACT_H
 
 #include "tpm/command.h"
 
@@ -12,9 +12,9 @@
  *
  * @command: what tpm_command_parse() made of these bytes
  */
-void tpm_redact_command(const TpmCommand *command, uint8_t *bytes, size_t n_bytes);
+void redact_command(const TpmCommand *command, uint8_t *bytes, size_t n_bytes);
 
 /* @command: what this is the response to. */
-void tpm_redact_response(const TpmCommand *command, uint8_t *bytes, size_t n_bytes);
+void redact_response(const TpmCommand *command, uint8_t *bytes, size_t n_bytes);
 
 #endif

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "resmgr/move.h"
+
+RmFlow rm_give_up(RmJob *job, TSS2_RC rc) {
+        return rm_reply_rc(job, rm_rc_is_warning(rc) ? RM_RC(rc) : rc);
+}
+
+/* What is not in the TPM and has a context that loads. */
+static bool is_loadable(const RmEntry *entry) {
+        return rm_exists(entry) && entry->state != RM_DOOMED && entry->residency == RM_ABSENT && entry->clean;
+}
+
+RmFlow rm_load_build(Rm *rm, RmJob *job) {
+        uint32_t i = rm_top(job)->at;
+        RmKind kind = rm_kind(i);
+
+        if (!is_loadable(rm_entry(rm, i)))
+                return rm_pop(job);
+        if (!rm_top(job)->renewing && rm_slots_short(rm, kind, 1) && rm_evict(rm, job, kind))
+                return RM_FLOW_AGAIN;
+        if (!rm_entry_set_unknown(rm, i))
+                return rm_reply_rc(job, RM_RC(TPM2_RC_OBJECT_MEMORY));
+        return rm_send_load(rm, job, &rm_entry(rm, i)->context);
+}
+
+bool rm_answer_is_load(const Rm *rm, uint32_t i, const RmAnswer *answer, TPM2_HANDLE *ret_handle) {
+        TpmReader reader = TPM_READER(answer->parameters, answer->n_parameters);
+        TPM2_HANDLE handle = tpm_read_u32(&reader);
+
+        if (answer->rc != TPM2_RC_SUCCESS || !tpm_reader_done(&reader))
+                return false;
+        *ret_handle = handle;
+        return rm_kind(i) == RM_SESSION ? handle == rm_entry(rm, i)->handle : tpm_handle_is_transient(handle);
+}
+
+RmFlow rm_load_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
+        uint32_t i = rm_top(job)->at;
+        TPM2_HANDLE handle;
+
+        if (rm_answer_is_load(rm, i, answer, &handle)) {
+                /* A handle that we hold already: the tables are wrong. */
+                if (rm_kind(i) == RM_OBJECT && rm_object_find_resident(rm, handle) != RM_NONE) {
+                        rm_objects_lost(rm);
+                        rm->due_reconcile = true;
+                }
+                if (rm_kind(i) == RM_SESSION)
+                        rm_session_loaded(rm, i, handle);
+                else
+                        rm_entry_set_resident(rm, i, handle);
+                rm->counters.loads++;
+                return rm_pop(job);
+        }
+        if (answer->rc == TPM2_RC_SUCCESS)
+                return RM_FLOW_LOST;
+        /* For one that is abandoned nobody waits. */
+        if (!rm_rc_is_dead_context(answer->rc) && !(rm_top(job)->renewing && rm_entry(rm, i)->state == RM_ABANDONED))
+                return rm_give_up(job, answer->rc);
+        rm_entry_doom(rm, i);
+        if (!rm_top(job)->renewing)
+                return rm_pop(job);
+        /* As long as the oldest is there, no session can be saved. */
+        rm_top(job)->op = RM_OP_FLUSH;
+        return RM_FLOW_AGAIN;
+}
+
+RmFlow rm_save_build(Rm *rm, RmJob *job) {
+        uint32_t i = rm_top(job)->at;
+        const RmEntry *entry = rm_entry(rm, i);
+
+        if (!rm_exists(entry) || entry->state == RM_DOOMED || entry->residency == RM_ABSENT)
+                return rm_pop(job);
+        if (rm_kind(i) == RM_SESSION) /* it leaves the TPM with that */
+                rm_entry_set_unknown(rm, i);
+        return RM_SEND(job, TPM2_CC_ContextSave, entry->handle);
+}
+
+/* Below it may stand the flush that the save was for. */
+static RmFlow pop_with_flush(RmJob *job, uint32_t i) {
+        RmFlow flow = rm_pop(job);
+
+        if (flow == RM_FLOW_AGAIN && rm_top(job)->op == RM_OP_FLUSH && rm_top(job)->at == i)
+                flow = rm_pop(job);
+        return flow;
+}
+
+RmFlow rm_save_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
+        uint32_t i = rm_top(job)->at;
+        RmEntry *entry = rm_entry(rm, i);
+        bool session = rm_kind(i) == RM_SESSION;
+
+        if (answer->rc == TPM2_RC_SUCCESS) {
+                rm_entry_settle(rm, i);
+                if (rm_entry_keep_context(rm, i, answer->parameters, answer->n_parameters)) {
+                        entry->probe = false;
+                        rm->counters.saves++;
+                        rm->counters.evictions += session && !rm_top(job)->renewing;
+                        rm->counters.renewals += rm_top(job)->renewing;
+                        return rm_pop(job);
+                }
+        }
+        /* To a probe, this is no answer, and no proof that it is there. */
+        if (entry->probe && !rm_rc_is_unknown_handle(answer->rc))
+                rm->due_reconcile = true;
+        if (entry->probe || rm_rc_is_unknown_handle(answer->rc) || (session && answer->rc == TPM2_RC_SUCCESS))
+                rm_entry_lost(rm, i);
+        else
+                entry->unsaveable = true; /* what cannot be saved stays */
+        return pop_with_flush(job, i);
+}
+
+RmFlow rm_flush_build(Rm *rm, RmJob *job) {
+        uint32_t i = rm_top(job)->at;
+        const RmEntry *entry = rm_entry(rm, i);
+
+        if (!rm_exists(entry) || (rm_kind(i) == RM_OBJECT && entry->residency == RM_ABSENT))
+                return rm_pop(job);
+        if (!rm_entry_set_unknown(rm, i))
+                return rm_reply_rc(job, RM_RC(TPM2_RC_SESSION_MEMORY));
+        return RM_SEND(job, TPM2_CC_FlushContext, entry->handle);
+}
+
+RmFlow rm_flush_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
+        uint32_t i = rm_top(job)->at;
+        RmEntry *entry = rm_entry(rm, i);
+
+        if (answer->rc == TPM2_RC_SUCCESS || rm_rc_is_unknown_handle(answer->rc) ||
+            (rm_kind(i) == RM_SESSION && rm_rc_is_dead_context(answer->rc))) {
+                rm->counters.evictions += entry->state == RM_LIVE;
+                rm_entry_flushed(rm, i);
+        } else if (entry->probe) {
+                rm->due_reconcile = true;
+                rm_entry_lost(rm, i);
+        } else {
+                entry->unsaveable = true;
+        }
+        return rm_pop(job);
+}
+
+RmFlow rm_flush_handle_build(Rm *rm, RmJob *job) {
+        return RM_SEND(job, TPM2_CC_FlushContext, rm_top(job)->at);
+}
+
+/* Whether it was there or not, it is not now. */
+RmFlow rm_flush_handle_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
+        if (answer->rc != TPM2_RC_SUCCESS && !rm_rc_is_dead_context(answer->rc) && !rm_rc_is_unknown_handle(answer->rc))
+                return rm_give_up(job, answer->rc);
+        rm->counters.foreign_flushed += answer->rc == TPM2_RC_SUCCESS;
+        return rm_pop(job);
+}

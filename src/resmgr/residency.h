@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef RESMGR_RESIDENCY_H
+#define RESMGR_RESIDENCY_H
+
+#include "resmgr/job.h"
+
+/*
+ * Residency: what stays in the TPM, and how much has room there
+ */
+
+/* Return: what to evict, or RM_NONE when all that is resident is needed by the job. */
+uint32_t rm_find_victim(const Rm *rm, RmKind kind, const RmJob *job);
+
+/* Push what takes a victim out of the TPM. Return: false when there is none. */
+bool rm_evict(Rm *rm, RmJob *job, RmKind kind);
+
+/* Object slots that would have to be free for a command, as far as is known. */
+uint32_t rm_slots_needed(const Rm *rm, const TpmCommand *command);
+bool rm_slots_short(const Rm *rm, RmKind kind, uint32_t n_needed);
+
+/* A warning about slots came while n_needed were needed. @command: NULL for a ContextLoad of ours, or a session. */
+void rm_learn_slots(Rm *rm, RmKind kind, const TpmCommand *command, uint32_t n_needed);
+void rm_unlearn(Rm *rm, const TpmCommand *command); /* it succeeded: what was learned about it is doubted in time */
+
+/* The TPM says that it was not started: it was reset behind our back, and holds nothing. */
+void rm_not_started(Rm *rm);
+
+#endif

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "resmgr/share.h"
+
+#include "tpm/protocol.h"
+
+static TSS2_RC admit_object(const Rm *rm, const RmSpace *space) {
+        uint32_t n_of_uid = 0;
+
+        if (space->n_objects >= rm->limits.objects_per_space)
+                return RM_RC(TPM2_RC_OBJECT_MEMORY);
+        for (uint32_t k = 0; k < rm->n_spaces_used; k++)
+                if (rm_space(rm, k)->open && rm_space(rm, k)->uid == space->uid)
+                        n_of_uid += rm_space(rm, k)->n_objects;
+        return n_of_uid < rm->limits.objects - rm->limits.objects / 2 ? TSS2_RC_SUCCESS : RM_RC(TPM2_RC_OBJECT_MEMORY);
+}
+
+static TSS2_RC admit_session(const Rm *rm, uint32_t space) {
+        uint32_t others = rm->active_sessions_max / 8 > 4 ? rm->active_sessions_max / 8 : 4;
+        uint32_t share = rm->active_sessions_max > others ? rm->active_sessions_max - others : 1;
+        uint32_t n_of_space = 0, n_of_uid = 0;
+
+        for (uint32_t k = 0; k < rm->n_sessions_used; k++) {
+                const RmEntry *session = rm_entry(rm, k);
+
+                n_of_space += session->space == space;
+                n_of_uid += session->space != RM_NONE && session->uid == rm_space(rm, space)->uid;
+        }
+        if (n_of_space >= rm->limits.sessions_per_space)
+                return RM_RC(TPM2_RC_SESSION_MEMORY);
+        return n_of_uid < share ? TSS2_RC_SUCCESS : RM_RC(TPM2_RC_SESSION_HANDLES);
+}
+
+TSS2_RC rm_share_admit(const Rm *rm, RmKind kind, uint32_t space) {
+        return kind == RM_SESSION ? admit_session(rm, space) : admit_object(rm, rm_space(rm, space));
+}
+
+/* How many sessions a user has, whatever their state. */
+static uint32_t weigh_uid(const Rm *rm, uint32_t uid) {
+        uint32_t n = 0;
+
+        for (uint32_t i = 0; i < rm->n_sessions_used; i++)
+                n += rm_exists(rm_entry(rm, i)) && rm_entry(rm, i)->state != RM_LEFT_OVER &&
+                     rm_entry(rm, i)->uid == uid;
+        return n;
+}
+
+/* The oldest in that state of the user that has most, so that nobody can push out what is another's. */
+static uint32_t find_oldest_of_heaviest(const Rm *rm, RmState state, uint32_t at_least) {
+        uint32_t best = RM_NONE;
+        uint32_t n_best = 0;
+
+        for (uint32_t i = 0; i < rm->n_sessions_used; i++) {
+                const RmEntry *session = rm_entry(rm, i);
+                uint32_t n;
+
+                if (session->state != state || session->unsaveable)
+                        continue;
+                n = weigh_uid(rm, session->uid);
+                if (n < at_least)
+                        continue;
+                if (best == RM_NONE || n > n_best || (n == n_best && session->saved < rm_entry(rm, best)->saved)) {
+                        best = i;
+                        n_best = n;
+                }
+        }
+        return best;
+}
+
+static uint32_t find_in_state(const Rm *rm, RmState state) {
+        for (uint32_t i = 0; i < rm->n_sessions_used; i++)
+                if (rm_entry(rm, i)->state == state && !rm_entry(rm, i)->unsaveable)
+                        return i;
+        return RM_NONE;
+}
+
+uint32_t rm_share_find_expendable(const Rm *rm, uint32_t space) {
+        uint32_t asking = space != RM_NONE ? weigh_uid(rm, rm_space(rm, space)->uid) : 0;
+        uint32_t i = find_in_state(rm, RM_DOOMED);
+
+        if (i == RM_NONE)
+                i = find_in_state(rm, RM_LEFT_OVER);
+        if (i == RM_NONE)
+                i = find_oldest_of_heaviest(rm, RM_ABANDONED, 0);
+        /* What a client that is still there may load any moment is taken from nobody who has less than who asks. */
+        if (i == RM_NONE)
+                i = find_oldest_of_heaviest(rm, RM_CLIENT_SAVED, asking);
+        return i;
+}
+
+void rm_share_give_up(Rm *rm, uint32_t i) {
+        RmState state = rm_entry(rm, i)->state;
+
+        rm->counters.abandoned_flushed += state == RM_ABANDONED;
+        rm->counters.left_over_flushed += state == RM_LEFT_OVER;
+        rm->counters.client_saved_flushed += state == RM_CLIENT_SAVED;
+        rm_entry_doom(rm, i);
+}
+
+static uint32_t max_abandoned(const Rm *rm) {
+        if (rm->limits.abandoned != RM_NONE)
+                return rm->limits.abandoned;
+        return rm->active_sessions_max > 8 ? rm->active_sessions_max - 8 : rm->active_sessions_max;
+}
+
+void rm_share_abandon(Rm *rm, uint32_t i) {
+        uint32_t n_abandoned = 0;
+
+        if (rm_entry(rm, i)->state != RM_CLIENT_SAVED) {
+                rm_entry_doom(rm, i);
+                return;
+        }
+        rm_entry(rm, i)->space = RM_NONE;
+        rm_entry_set_state(rm, i, RM_ABANDONED);
+        for (uint32_t k = 0; k < rm->n_sessions_used; k++)
+                n_abandoned += rm_entry(rm, k)->state == RM_ABANDONED;
+        if (n_abandoned > max_abandoned(rm)) {
+                uint32_t oldest = find_oldest_of_heaviest(rm, RM_ABANDONED, 0);
+
+                rm_share_give_up(rm, oldest != RM_NONE ? oldest : i);
+        }
+}

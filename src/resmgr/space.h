@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef RESMGR_SPACE_H
+#define RESMGR_SPACE_H
+
+#include "resmgr/entry.h"
+
+/*
+ * Spaces: the handle namespace of a client each; and how entries come into them, and go
+ */
+typedef struct RmSpace {
+        bool open;
+        uint32_t uid;
+        uint32_t first_object;
+        uint32_t n_objects; /* pending ones, too */
+        uint32_t next;      /* of rm->free_space */
+        uint64_t hopeless;  /* hash of a command that failed with everything evicted; 0: none */
+} RmSpace;
+
+static inline RmSpace *rm_space(const Rm *rm, uint32_t i) {
+        return (RmSpace *)rm_array(rm, RM_ARRAY_SPACES) + i;
+}
+
+/* Return: the object of that virtual handle, or RM_NONE: not one of this space. */
+uint32_t rm_space_find(const Rm *rm, uint32_t space, TPM2_HANDLE vhandle);
+
+/* PENDING, charged to the space; or FREE, and nobody's, when @space is RM_NONE. RM_NONE: the table is full. */
+uint32_t rm_entry_new(Rm *rm, RmKind kind, uint32_t space);
+
+/* Give a pending object the lowest virtual handle that is free in its space, and make it live. */
+void rm_space_link(Rm *rm, uint32_t object);
+
+/* It is over, and the TPM holds nothing of it. */
+void rm_entry_free(Rm *rm, uint32_t i);
+
+/* It is to be flushed, and no longer its client's. An object that is not in the TPM is freed. */
+void rm_entry_doom(Rm *rm, uint32_t i);
+
+/* FlushContext took it out of the TPM: an object lives on by its context, if that is current. */
+void rm_entry_flushed(Rm *rm, uint32_t i);
+
+/*
+ * It is not in the TPM, though we did not take it out. The handle of a session may still be taken, so that it is
+ * flushed.
+ */
+void rm_entry_lost(Rm *rm, uint32_t i);
+
+/* All objects that are in the TPM are lost; their handles mean nothing any more. */
+void rm_objects_lost(Rm *rm);
+
+#endif
