@@ -57,7 +57,6 @@ struct Broker {
 
         Request *current;  /* has the TPM */
         unsigned depth;    /* of entries; what is next is decided when the last one leaves */
-        bool slots_full;   /* no job can begin until one has ended */
         RmCounters logged; /* losses that the log has */
         gint64 now;        /* monotonic, in us, when it was entered */
         Stats stats;

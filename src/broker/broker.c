@@ -155,8 +155,8 @@ static void broker_drop(Connection *connection) {
         if (request->job)
                 rm_job_cancel(connection->broker->rm, request->job, TPM2_RC_CANCELED, &output);
         request->job = NULL;
-        if (request->state != REQUEST_IDLE)
-                request->state = REQUEST_WAITING; /* for ever */
+        if (request_is_under_way(request))
+                request_set_state(request, REQUEST_DROPPED);
         if (connection->closed)
                 connection_destroy(connection);
         else

@@ -76,7 +76,7 @@ Connection *connection_close(Connection *connection) {
         log_debug(PEER_FORMAT " disconnected", PEER_ARGUMENTS(&connection->peer));
         broker_enter(broker);
         connection->closed = true;
-        if (connection->request.state == REQUEST_IDLE) {
+        if (connection->request.state == REQUEST_IDLE || connection->request.state == REQUEST_DROPPED) {
                 connection_destroy(connection);
         } else if (connection->request.state == REQUEST_WAITING && !connection->request.job) {
                 scheduler_remove(&connection->request);
@@ -158,7 +158,7 @@ bool connection_submit(Connection *connection, const uint8_t *command, size_t n_
         Request *request = &connection->request;
         TpmReader reader = TPM_READER(command, n_command);
 
-        if (request->state != REQUEST_IDLE)
+        if (request_is_under_way(request))
                 return false;
 
         broker_enter(broker);
@@ -174,7 +174,7 @@ bool connection_submit(Connection *connection, const uint8_t *command, size_t n_
         };
         list_init(&request->link);
         if (broker->phase >= BROKER_STOPPING)
-                request->state = REQUEST_WAITING; /* dropped, like those that waited when the end came */
+                request_set_state(request, REQUEST_DROPPED);
         else if (broker_is_up(broker))
                 scheduler_add(&broker->scheduler, request);
         else
@@ -201,9 +201,9 @@ TSS2_RC connection_cancel(Connection *connection) {
         TSS2_RC rc = TSS2_RC_SUCCESS;
 
         broker_enter(broker);
-        if (request->state == REQUEST_RUNNING && !request->timer)
+        if (request_is_at_the_tpm(request))
                 rc = connection_cancel_running(connection);
-        else if (request->state != REQUEST_IDLE)
+        else if (request_is_under_way(request))
                 broker_end_request(broker, request, TPM2_RC_CANCELED);
         broker_leave(broker);
         return rc;

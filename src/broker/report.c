@@ -45,17 +45,15 @@ const Stats *broker_stats(const Broker *broker) {
 void broker_report_connections(const Broker *broker, void (*each)(void *userdata, const ConnectionReport *report),
                                void *userdata) {
         static const char *const STATES[] = {
-                [REQUEST_IDLE] = "idle",
-                [REQUEST_WAITING] = "waiting",
-                [REQUEST_RUNNING] = "running",
-                [REQUEST_PAUSED] = "paused",
+                [REQUEST_IDLE] = "idle",     [REQUEST_WAITING] = "waiting", [REQUEST_RUNNING] = "running",
+                [REQUEST_PAUSED] = "paused", [REQUEST_DROPPED] = "waiting",
         };
         int64_t now = g_get_monotonic_time();
 
         list_for_each(link, &broker->connections) {
                 const Connection *connection = list_entry(link, Connection, link);
                 const Request *request = &connection->request;
-                bool idle = request->state == REQUEST_IDLE;
+                bool idle = !request_is_under_way(request);
                 ConnectionReport report = {
                         .id = connection->id,
                         .peer = &connection->peer,

@@ -8,26 +8,33 @@
 /*
  * Request: one piece of work for the TPM, a client's command from its submission to its reply, or a chore
  *
- *      IDLE    --submitted-->                           WAITING
- *      WAITING --its turn: its job begins, or goes on-->RUNNING
- *      WAITING --cancelled, or the back end is lost-->  IDLE, with a reply
- *      RUNNING --the job pauses and lends the TPM-->    PAUSED
- *      RUNNING --the job replies, or is lost-->         IDLE, with a reply
- *      PAUSED  --its time is up-->                      WAITING, before all others
- *      PAUSED  --cancelled, or the back end is lost-->  IDLE, with a reply
+ *      IDLE    --a client's command is submitted-->         WAITING
+ *      IDLE    --a chore begins-->                          RUNNING
+ *      IDLE    --submitted while the broker stops-->        DROPPED
+ *      WAITING --its turn: its job begins, or goes on-->    RUNNING
+ *      WAITING --cancelled, or the back end is lost-->      IDLE, with a reply
+ *      WAITING --the broker stops-->                        DROPPED
+ *      RUNNING --the job pauses and lends the TPM-->        PAUSED
+ *      RUNNING --the job replies, or is lost-->             IDLE, with a reply
+ *      PAUSED  --its time is up-->                          WAITING, before all others
+ *      PAUSED  --cancelled, or the back end is lost-->      IDLE, with a reply
+ *      PAUSED  --the broker stops-->                        DROPPED
+ *      DROPPED --cancelled-->                               IDLE, with a reply
  *
- * A job that pauses without lending the TPM stays RUNNING, with its timer set.
+ * A job that pauses without lending the TPM stays RUNNING, with its timer set. A dropped request is never run, and has
+ * no reply of its own: the daemon is about to end.
  */
 typedef enum RequestState {
         REQUEST_IDLE,
         REQUEST_WAITING,
         REQUEST_RUNNING,
         REQUEST_PAUSED,
+        REQUEST_DROPPED,
 } RequestState;
 
 typedef struct Request {
-        RequestState state;
-        struct list link; /* scheduler->waiting or broker->paused */
+        RequestState state; /* written by request_set_state() alone */
+        struct list link;   /* scheduler->waiting or broker->paused */
         Broker *broker;
         Connection *connection; /* NULL: a chore */
         RmChore chore;          /* without connection */
@@ -47,5 +54,13 @@ typedef struct Request {
         bool asked;     /* the back end was asked to cancel what is out */
         bool cancelled; /* to be ended at the next step */
 } Request;
+
+void request_set_state(Request *request, RequestState state);
+
+/* A client may not submit another one, and its connection must not go away yet. */
+bool request_is_under_way(const Request *request);
+
+/* Its job awaits an answer of the TPM: it can only be ended by that, or by losing the TPM. */
+bool request_is_at_the_tpm(const Request *request);
 
 #endif

@@ -83,8 +83,7 @@ static void broker_start_ended(Broker *broker, TSS2_RC rc) {
 /* The job is over; what its client is told comes before all else. */
 static void broker_end(Broker *broker, Request *request, const RmOutput *output) {
         request->job = NULL;
-        request->state = REQUEST_IDLE;
-        broker->slots_full = false;
+        request_set_state(request, REQUEST_IDLE);
         if (broker->current == request)
                 broker->current = NULL;
 
@@ -163,7 +162,7 @@ static gboolean broker_pause_over(gpointer userdata) {
 static void broker_pause(Broker *broker, Request *request, const RmOutput *output) {
         request->timer = g_timeout_add(output->pause_ms, broker_pause_over, request);
         if (output->yielding && request->connection) {
-                request->state = REQUEST_PAUSED;
+                request_set_state(request, REQUEST_PAUSED);
                 list_append(&broker->paused, &request->link);
                 broker->current = NULL;
         }
@@ -201,13 +200,13 @@ void broker_end_request(Broker *broker, Request *request, TSS2_RC rc) {
                 rm_job_cancel(broker->rm, request->job, rc, &output);
                 broker_end(broker, request, &output);
         } else {
-                request->state = REQUEST_IDLE;
+                request_set_state(request, REQUEST_IDLE);
                 connection_answer_rc(request->connection, rc);
         }
 }
 
 static void broker_run(Broker *broker, Request *request) {
-        request->state = REQUEST_RUNNING;
+        request_set_state(request, REQUEST_RUNNING);
         broker->current = request;
         broker_step(broker, request, NULL, 0);
 }
@@ -227,11 +226,9 @@ static bool broker_run_request(Broker *broker) {
         if (!request)
                 return false;
         if (!request->job) {
+                request->job =
+                        rm_job_begin(broker->rm, request->connection->space, request->command, request->n_command);
                 /* All slots are held by paused jobs: it stays where it is until one of them has ended. */
-                if (!broker->slots_full)
-                        request->job = rm_job_begin(broker->rm, request->connection->space, request->command,
-                                                    request->n_command);
-                broker->slots_full = !request->job;
                 if (!request->job)
                         return false;
                 request->wait_us = (uint64_t)(broker->now - request->submitted);
