@@ -54,11 +54,11 @@ struct Broker {
         struct list paused; /* Request.link */
         Request chore;      /* the one chore at a time */
         Chores chores;
+        Turn turn;
+        Watch watch;
 
         Request *current;  /* has the TPM */
-        unsigned depth;    /* of entries; what is next is decided when the last one leaves */
         RmCounters logged; /* losses that the log has */
-        gint64 now;        /* monotonic, in us, when it was entered */
         Stats stats;
         uint64_t last_id;    /* of a connection */
         struct list flushes; /* BrokerFlush.link */
@@ -79,10 +79,6 @@ struct Broker {
         void *started_userdata;
         void (*stopped)(void *userdata);
         void *stopped_userdata;
-        void (*changed)(void *userdata); /* NULL: nobody watches */
-        void *changed_userdata;
-        void (*record)(void *userdata, const BrokerRecord *record); /* NULL: nobody watches */
-        void *record_userdata;
 };
 
 struct Connection {
@@ -98,21 +94,17 @@ struct Connection {
         bool closed;    /* by its client; waits for its job */
         uint8_t told;   /* a bit for each refusal that the log has */
         uint64_t id;
-        gint64 connected; /* Broker.now */
+        gint64 connected; /* Turn.now */
         uint64_t n_commands, n_failed, n_transmits;
         uint64_t wait_us, busy_us, longest_wait_us;
         Request request;
 };
 
-/* Whatever calls in from outside enters first, and leaves last: only the outermost one decides what is next. */
-void broker_enter(Broker *broker);
-void broker_leave(Broker *broker);
-
 /* runner.c */
 
 extern const BackendEvents broker_events;
+extern const TurnOps broker_turn_ops;
 void broker_open(Broker *broker); /* the back end, which is closed; what follows follows from its events */
-void broker_rested(void *broker); /* the TPM has been idle for long enough for more chores */
 
 /* The TPM must be free. Return: false when @job is NULL. */
 bool broker_run_chore(Broker *broker, RmJob *job, RmChore chore);
@@ -125,7 +117,6 @@ void broker_end_request(Broker *broker, Request *request, TSS2_RC rc);
 
 /* report.c */
 
-void broker_changed(Broker *broker);
 void broker_flush_all_due(Broker *broker);
 
 /* broker.c */

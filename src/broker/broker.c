@@ -82,9 +82,9 @@ Broker *broker_new(Loop *loop, Backend *backend, const BrokerConfig *config, GEr
         broker->chores = (Chores){
                 .rm = broker->rm,
                 .evict_ms = config->idle_evict_ms,
-                .rested = broker_rested,
-                .userdata = broker,
+                .turn = &broker->turn,
         };
+        broker->turn = (Turn){ .rm = broker->rm, .ops = &broker_turn_ops, .userdata = broker };
         backend_listen(backend, &broker_events, broker);
         return broker;
 }
@@ -167,7 +167,7 @@ void broker_stop(Broker *broker, void (*stopped)(void *userdata), void *userdata
         if (broker->phase >= BROKER_STOPPING)
                 return;
         broker->phase = BROKER_STOPPING;
-        broker_changed(broker);
+        watch_tell_change(&broker->watch);
         broker->stopped = stopped;
         broker->stopped_userdata = userdata;
         g_clear_handle_id(&broker->reopen_timer, g_source_remove);
@@ -177,10 +177,10 @@ void broker_stop(Broker *broker, void (*stopped)(void *userdata), void *userdata
         chores_clear(&broker->chores);
         broker->stop_timer = g_timeout_add(broker->times.stop, broker_stop_late, broker);
 
-        broker_enter(broker);
+        turn_enter(&broker->turn);
         chores_wake(&broker->chores, true);
         list_for_each(link, &broker->connections) broker_drop(list_entry(link, Connection, link));
-        broker_leave(broker);
+        turn_leave(&broker->turn);
 }
 
 uint32_t broker_max_command(const Broker *broker) {

@@ -3,6 +3,8 @@
 #define BROKER_BROKER_H
 
 #include "backend/backend.h"
+#include "broker/peer.h"
+#include "broker/watch.h"
 #include "resmgr/resmgr.h"
 #include "util/loop.h"
 
@@ -35,18 +37,6 @@ typedef struct BrokerConfig {
         unsigned limit_long_ms; /* ... to one that makes keys, and to self tests; 0: LIMIT_LONG_S */
         bool wait;              /* for a TPM that is not there, or cannot be used yet */
 } BrokerConfig;
-
-/* Who a client was when it came, as far as its door can tell. */
-typedef struct Peer {
-        uid_t uid;
-        pid_t pid;     /* 0: unknown */
-        char name[32]; /* its command, in printable ASCII; "?": unknown */
-        bool by_bus;   /* it came by D-Bus, not by a socket */
-} Peer;
-
-/* One, as the log calls it. */
-#define PEER_FORMAT "uid %u pid %d (%s)"
-#define PEER_ARGUMENTS(peer) (unsigned)(peer)->uid, (int)(peer)->pid, (peer)->name
 
 typedef struct ConnectionOps {
         /* The answer to the command submitted last. @bytes are valid during the call only. */
@@ -111,23 +101,7 @@ TSS2_RC connection_cancel(Connection *connection);
  * end. */
 TSS2_RC connection_set_locality(Connection *connection, uint8_t locality);
 
-/* A command that was answered, for whoever watches. Bytes are valid during the call only. */
-typedef struct BrokerRecord {
-        bool tpm;         /* by the TPM, whose command it is; else by us, to a client */
-        uint64_t client;  /* its id; 0: the daemon's own */
-        const Peer *peer; /* NULL: the daemon's own */
-        uint8_t locality;
-        uint64_t wait_us;     /* a client's: until it began to run */
-        uint64_t took_us;     /* in all */
-        uint64_t answered_us; /* when, by the monotonic clock */
-        uint32_t n_transmits; /* a client's: what the TPM was sent for it */
-        const uint8_t *command;
-        size_t n_command;
-        const uint8_t *response; /* NULL: none came */
-        size_t n_response;
-} BrokerRecord;
-
-/* Have @record called for each. NULL: no more; it costs nothing then. */
+/* Have @record called for each command that was answered. NULL: no more; it costs nothing then. */
 void broker_watch_commands(Broker *broker, void (*record)(void *userdata, const BrokerRecord *record), void *userdata);
 
 const Rm *broker_rm(const Broker *broker); /* for resmgr/report.h */

@@ -39,7 +39,7 @@ Connection *connection_new(Broker *broker, const Peer *peer, uint32_t localities
         list_init(&connection->request.link);
         list_append(&broker->connections, &connection->link);
         broker->stats.n_connections++;
-        broker_changed(broker);
+        watch_tell_change(&broker->watch);
         log_debug(PEER_FORMAT " connected", PEER_ARGUMENTS(peer));
         return connection;
 }
@@ -62,7 +62,7 @@ void connection_destroy(Connection *connection) {
         connection_close_space(connection);
         quota_release(&connection->broker->quota, connection->charge);
         list_unlink(&connection->link);
-        broker_changed(connection->broker);
+        watch_tell_change(&connection->broker->watch);
         g_free(connection);
 }
 
@@ -74,7 +74,7 @@ Connection *connection_close(Connection *connection) {
 
         broker = connection->broker;
         log_debug(PEER_FORMAT " disconnected", PEER_ARGUMENTS(&connection->peer));
-        broker_enter(broker);
+        turn_enter(&broker->turn);
         connection->closed = true;
         if (connection->request.state == REQUEST_IDLE || connection->request.state == REQUEST_DROPPED) {
                 connection_destroy(connection);
@@ -82,7 +82,7 @@ Connection *connection_close(Connection *connection) {
                 scheduler_remove(&connection->request);
                 connection_destroy(connection);
         }
-        broker_leave(broker);
+        turn_leave(&broker->turn);
         return NULL;
 }
 
@@ -94,8 +94,8 @@ static void connection_record(const Connection *connection, const uint8_t *bytes
                 .peer = &connection->peer,
                 .locality = request->locality,
                 .wait_us = request->wait_us,
-                .took_us = (uint64_t)(broker->now - request->submitted),
-                .answered_us = (uint64_t)broker->now,
+                .took_us = (uint64_t)(broker->turn.now - request->submitted),
+                .answered_us = (uint64_t)broker->turn.now,
                 .n_transmits = request->n_transmits,
                 .command = request->command,
                 .n_command = request->n_command,
@@ -103,7 +103,7 @@ static void connection_record(const Connection *connection, const uint8_t *bytes
                 .n_response = n_bytes,
         };
 
-        broker->record(broker->record_userdata, &record);
+        watch_tell_record(&broker->watch, &record);
 }
 
 static void connection_count(Connection *connection, TSS2_RC rc) {
@@ -121,7 +121,7 @@ static void connection_count(Connection *connection, TSS2_RC rc) {
         broker->stats.n_cancelled += rc == TPM2_RC_CANCELED;
         broker->stats.n_local += request->n_transmits == 0;
         histogram_add(&broker->stats.wait, request->wait_us);
-        histogram_add(&broker->stats.total, (uint64_t)(broker->now - request->submitted));
+        histogram_add(&broker->stats.total, (uint64_t)(broker->turn.now - request->submitted));
         connection->n_commands++;
         connection->n_failed += failed;
         connection->n_transmits += request->n_transmits;
@@ -138,7 +138,7 @@ void connection_answer(Connection *connection, const uint8_t *bytes, size_t n_by
                 connection_destroy(connection);
                 return;
         }
-        if (connection->broker->record)
+        if (watch_wants_records(&connection->broker->watch))
                 connection_record(connection, bytes, n_bytes);
         if (connection->broker->phase >= BROKER_STOPPING)
                 connection_close_space(connection);
@@ -161,7 +161,7 @@ bool connection_submit(Connection *connection, const uint8_t *command, size_t n_
         if (request_is_under_way(request))
                 return false;
 
-        broker_enter(broker);
+        turn_enter(&broker->turn);
         *request = (Request){
                 .state = REQUEST_IDLE,
                 .broker = broker,
@@ -170,7 +170,7 @@ bool connection_submit(Connection *connection, const uint8_t *command, size_t n_
                 .n_command = n_command,
                 .locality = connection->locality,
                 .code = tpm_read_header(&reader).code,
-                .submitted = broker->now,
+                .submitted = broker->turn.now,
         };
         list_init(&request->link);
         if (broker->phase >= BROKER_STOPPING)
@@ -179,7 +179,7 @@ bool connection_submit(Connection *connection, const uint8_t *command, size_t n_
                 scheduler_add(&broker->scheduler, request);
         else
                 connection_answer_rc(connection, RM_RC(TPM2_RC_INITIALIZE));
-        broker_leave(broker);
+        turn_leave(&broker->turn);
         return true;
 }
 
@@ -200,12 +200,12 @@ TSS2_RC connection_cancel(Connection *connection) {
         Request *request = &connection->request;
         TSS2_RC rc = TSS2_RC_SUCCESS;
 
-        broker_enter(broker);
+        turn_enter(&broker->turn);
         if (request_is_at_the_tpm(request))
                 rc = connection_cancel_running(connection);
         else if (request_is_under_way(request))
                 broker_end_request(broker, request, TPM2_RC_CANCELED);
-        broker_leave(broker);
+        turn_leave(&broker->turn);
         return rc;
 }
 

@@ -77,18 +77,13 @@ void broker_report_connections(const Broker *broker, void (*each)(void *userdata
 }
 
 void broker_watch_state(Broker *broker, void (*changed)(void *userdata), void *userdata) {
-        broker->changed = changed;
-        broker->changed_userdata = userdata;
-}
-
-void broker_changed(Broker *broker) {
-        if (broker->changed)
-                broker->changed(broker->changed_userdata);
+        broker->watch.changed = changed;
+        broker->watch.changed_userdata = userdata;
 }
 
 void broker_watch_commands(Broker *broker, void (*record)(void *userdata, const BrokerRecord *record), void *userdata) {
-        broker->record = record;
-        broker->record_userdata = userdata;
+        broker->watch.record = record;
+        broker->watch.record_userdata = userdata;
 }
 
 const Rm *broker_rm(const Broker *broker) {
@@ -136,7 +131,7 @@ void broker_flush_all_due(Broker *broker) {
 }
 
 void broker_flush(Broker *broker, BrokerFlush *flush) {
-        broker_enter(broker);
+        turn_enter(&broker->turn);
         list_append(&broker->flushes, &flush->link);
-        broker_leave(broker);
+        turn_leave(&broker->turn);
 }

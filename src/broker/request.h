@@ -43,7 +43,7 @@ typedef struct Request {
         size_t n_command;
         uint8_t locality; /* the client's, when it submitted */
         TPM2_CC code;
-        gint64 submitted; /* Broker.now */
+        gint64 submitted; /* Turn.now */
         uint64_t wait_us; /* until it ran for the first time */
         uint64_t busy_us; /* the TPM's time */
         uint32_t n_transmits;

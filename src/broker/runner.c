@@ -23,10 +23,10 @@ static gboolean broker_tick(gpointer userdata) {
 
         broker->tick_timer = 0;
         reason = tell_why_late(broker);
-        broker_enter(broker);
+        turn_enter(&broker->turn);
         backend_close(broker->backend);
         broker_lost(broker, reason);
-        broker_leave(broker);
+        turn_leave(&broker->turn);
         return G_SOURCE_REMOVE;
 }
 
@@ -48,8 +48,8 @@ static unsigned broker_limit_ms(const Broker *broker, TPM2_CC code) {
 static void broker_watch(Broker *broker, TPM2_CC code) {
         broker->code = code;
         broker->limit_ms = broker_limit_ms(broker, code);
-        broker->sent = broker->now;
-        broker->deadline = broker->now + (gint64)broker->limit_ms * 1000;
+        broker->sent = broker->turn.now;
+        broker->deadline = broker->turn.now + (gint64)broker->limit_ms * 1000;
         if (!broker->tick_timer)
                 broker->tick_timer = g_timeout_add(broker->times.tick, broker_tick, broker);
 }
@@ -106,14 +106,14 @@ static void broker_end(Broker *broker, Request *request, const RmOutput *output)
 /* The TPM has answered the command that was out; or will not: @response is NULL. */
 static void broker_count(Broker *broker, Request *request, const uint8_t *response, size_t n_response) {
         Connection *connection = request->connection;
-        uint64_t took_us = (uint64_t)(broker->now - broker->sent);
+        uint64_t took_us = (uint64_t)(broker->turn.now - broker->sent);
         const BrokerRecord record = {
                 .tpm = true,
                 .client = connection ? connection->id : 0,
                 .peer = connection ? &connection->peer : NULL,
                 .locality = broker->out_locality,
                 .took_us = took_us,
-                .answered_us = (uint64_t)broker->now,
+                .answered_us = (uint64_t)broker->turn.now,
                 .command = broker->out,
                 .n_command = broker->n_out,
                 .response = response,
@@ -122,8 +122,8 @@ static void broker_count(Broker *broker, Request *request, const uint8_t *respon
 
         histogram_add(&broker->stats.tpm, took_us);
         request->busy_us += took_us;
-        if (broker->record)
-                broker->record(broker->record_userdata, &record);
+        if (watch_wants_records(&broker->watch))
+                watch_tell_record(&broker->watch, &record);
 }
 
 static void broker_transmit(Broker *broker, Request *request, const RmOutput *output) {
@@ -148,14 +148,14 @@ static gboolean broker_pause_over(gpointer userdata) {
         Broker *broker = request->broker;
 
         request->timer = 0;
-        broker_enter(broker);
+        turn_enter(&broker->turn);
         if (request == broker->current) {
                 broker_step(broker, request, NULL, 0);
         } else {
                 list_unlink(&request->link);
                 scheduler_add_first(&broker->scheduler, request);
         }
-        broker_leave(broker);
+        turn_leave(&broker->turn);
         return G_SOURCE_REMOVE;
 }
 
@@ -231,7 +231,7 @@ static bool broker_run_request(Broker *broker) {
                 /* All slots are held by paused jobs: it stays where it is until one of them has ended. */
                 if (!request->job)
                         return false;
-                request->wait_us = (uint64_t)(broker->now - request->submitted);
+                request->wait_us = (uint64_t)(broker->turn.now - request->submitted);
         }
         scheduler_remove(request);
         broker_run(broker, request);
@@ -262,13 +262,6 @@ static bool broker_next(Broker *broker) {
         return broker_run_chore(broker, job, chore);
 }
 
-void broker_enter(Broker *broker) {
-        if (broker->depth++ > 0)
-                return;
-        broker->now = g_get_monotonic_time();
-        rm_set_time(broker->rm, (uint64_t)broker->now);
-}
-
 /* What is answered without the TPM goes round and round here; clients, timers and the bus must have their turn too. */
 #define ROUNDS_MAX 64
 
@@ -276,38 +269,35 @@ static gboolean broker_go_on(gpointer userdata) {
         Broker *broker = userdata;
 
         broker->more = 0;
-        broker_rested(broker);
+        turn_enter(&broker->turn);
+        turn_leave(&broker->turn);
         return G_SOURCE_REMOVE;
 }
 
-void broker_leave(Broker *broker) {
+static bool broker_decide(void *userdata) {
+        Broker *broker = userdata;
         unsigned n = 0;
 
-        if (broker->depth > 1) {
-                broker->depth--;
-                return;
-        }
         while (!broker->current && n < ROUNDS_MAX && broker_next(broker))
                 n++;
         if (n == ROUNDS_MAX && !broker->current) {
                 if (!broker->more)
                         broker->more = g_idle_add_full(G_PRIORITY_DEFAULT, broker_go_on, broker, NULL);
-                broker->depth = 0;
-                return;
+                return false;
         }
         if (!broker->current && broker_is_up(broker))
                 chores_rest(&broker->chores);
-        broker->depth = 0;
-        if (!broker->current && broker->phase == BROKER_STOPPING)
-                broker_finish_stop(broker); /* the broker may be gone now */
+        return !broker->current;
 }
 
-void broker_rested(void *userdata) {
+static void broker_settled(void *userdata) {
         Broker *broker = userdata;
 
-        broker_enter(broker);
-        broker_leave(broker);
+        if (broker->phase == BROKER_STOPPING)
+                broker_finish_stop(broker);
 }
+
+const TurnOps broker_turn_ops = { .decide = broker_decide, .settled = broker_settled };
 
 static void broker_response(void *userdata, const uint8_t *response, size_t n_response) {
         Broker *broker = userdata;
@@ -317,18 +307,18 @@ static void broker_response(void *userdata, const uint8_t *response, size_t n_re
                 return;
 
         broker->reopen_ms = broker->times.reopen_min;
-        broker_enter(broker);
+        turn_enter(&broker->turn);
         request->own_out = false;
         broker_count(broker, request, response, n_response);
         broker_step(broker, request, response, n_response);
-        broker_leave(broker);
+        turn_leave(&broker->turn);
 }
 
 void broker_open(Broker *broker) {
-        broker_enter(broker);
+        turn_enter(&broker->turn);
         broker->opening = true;
         backend_open(broker->backend);
-        broker_leave(broker);
+        turn_leave(&broker->turn);
 }
 
 static gboolean broker_reopen(gpointer userdata) {
@@ -348,7 +338,7 @@ static void broker_schedule_reopen(Broker *broker) {
 static void broker_opened_event(void *userdata) {
         Broker *broker = userdata;
 
-        broker_enter(broker);
+        turn_enter(&broker->turn);
         broker->opening = false;
         if (broker->phase == BROKER_RUNNING) {
                 log_notice("the TPM is back");
@@ -359,7 +349,7 @@ static void broker_opened_event(void *userdata) {
                    !broker_run_chore(broker, chores_begin(&broker->chores, RM_CHORE_START), RM_CHORE_START)) {
                 broker_start_ended(broker, TSS2_RC_SUCCESS);
         }
-        broker_leave(broker);
+        turn_leave(&broker->turn);
 }
 
 /* The answer to what is out does not come; the command may have been executed. */
@@ -404,9 +394,9 @@ static void broker_lost(Broker *broker, const char *reason) {
 static void broker_lost_event(void *userdata, const char *reason) {
         Broker *broker = userdata;
 
-        broker_enter(broker);
+        turn_enter(&broker->turn);
         broker_lost(broker, reason);
-        broker_leave(broker);
+        turn_leave(&broker->turn);
 }
 
 const BackendEvents broker_events = {

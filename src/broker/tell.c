@@ -76,12 +76,12 @@ void tell_absent(Broker *broker, const char *reason) {
                 log_limited(LOG_NOTICE, "the TPM is not back: %s", reason);
         g_free(broker->told);
         broker->told = g_strdup(reason);
-        broker_changed(broker);
+        watch_tell_change(&broker->watch);
 }
 
 void tell_present(Broker *broker) {
         g_clear_pointer(&broker->told, g_free);
-        broker_changed(broker);
+        watch_tell_change(&broker->watch);
 }
 
 char *tell_why_late(const Broker *broker) {
