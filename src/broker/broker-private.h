@@ -4,45 +4,19 @@
 
 #include "broker/broker.h"
 #include "broker/chores.h"
+#include "broker/phase.h"
 #include "broker/quota.h"
 #include "broker/report.h"
 #include "broker/request.h"
 #include "broker/scheduler.h"
+#include "broker/supervisor.h"
 
 /*
  * The insides of the broker, for broker/ and its tests
- *
- *      NEW      --broker_start()-->         STARTING: the back end opens, then the TPM is asked what it can do
- *      STARTING --the TPM cannot be used--> NEW, may be started again; or tried again, if it is to be waited for
- *      STARTING --it can-->                 RUNNING; the back end may be lost and reopened any number of times
- *      any      --broker_stop()-->          STOPPING
- *      STOPPING --nothing left to flush-->  STOPPED
  */
-typedef enum BrokerPhase {
-        BROKER_NEW,
-        BROKER_STARTING,
-        BROKER_RUNNING,
-        BROKER_STOPPING,
-        BROKER_STOPPED,
-} BrokerPhase;
-
-/* All times in ms, in one place for the tests. */
-typedef struct BrokerTimes {
-        unsigned limit;      /* for the answer to a command */
-        unsigned limit_long; /* ... to one that makes keys, and to self tests */
-        unsigned tick;       /* how often limits are looked at */
-        unsigned reopen_min; /* doubles from here ... */
-        unsigned reopen_max; /* ... to here */
-        unsigned stop;       /* for broker_stop() in all */
-} BrokerTimes;
-
 struct Broker {
-        Backend *backend; /* borrowed */
-        BrokerPhase phase;
-        bool wait;
-        bool opening; /* the back end is, for the first time or again */
-        char *told;   /* why there is no TPM, as the log says; NULL: there is one, or nothing was said yet */
-        BrokerTimes times;
+        BrokerPhase phase; /* written by phase_set() alone */
+        Supervisor supervisor;
 
         Rm *rm;
         size_t n_rm;
@@ -57,26 +31,15 @@ struct Broker {
         Turn turn;
         Watch watch;
 
-        Request *current;  /* has the TPM */
-        RmCounters logged; /* losses that the log has */
+        Request *current;         /* has the TPM */
+        RmCounters losses_logged; /* see broker/losses.h */
         Stats stats;
         uint64_t last_id;    /* of a connection */
         struct list flushes; /* BrokerFlush.link */
-        const uint8_t *out;  /* the command whose answer is awaited ... */
-        size_t n_out;
-        uint8_t out_locality;
-        gint64 sent;       /* ... since then */
-        TPM2_CC code;      /* its code ... */
-        unsigned limit_ms; /* ... for so long ... */
-        gint64 deadline;   /* ... until then, monotonic, in us */
-        guint tick_timer;
-        guint reopen_timer;
-        unsigned reopen_ms;
+        unsigned stop_ms;    /* for broker_stop() in all */
         guint stop_timer;
         guint more; /* set: there is more to do at once, after the others in the main loop */
 
-        void (*started)(void *userdata, TSS2_RC rc, const char *detail);
-        void *started_userdata;
         void (*stopped)(void *userdata);
         void *stopped_userdata;
 };
@@ -90,9 +53,9 @@ struct Connection {
         const ConnectionOps *ops;
         void *userdata;
         QuotaUser *charge;
-        uint32_t space; /* RM_NONE: closed when the broker stopped */
-        bool closed;    /* by its client; waits for its job */
-        uint8_t told;   /* a bit for each refusal that the log has */
+        uint32_t space;          /* RM_NONE: closed when the broker stopped */
+        bool closed;             /* by its client; waits for its job */
+        uint8_t refusals_logged; /* see broker/refusal.h */
         uint64_t id;
         gint64 connected; /* Turn.now */
         uint64_t n_commands, n_failed, n_transmits;
@@ -102,9 +65,8 @@ struct Connection {
 
 /* runner.c */
 
-extern const BackendEvents broker_events;
+extern const SupervisorEvents broker_supervisor_events;
 extern const TurnOps broker_turn_ops;
-void broker_open(Broker *broker); /* the back end, which is closed; what follows follows from its events */
 
 /* The TPM must be free. Return: false when @job is NULL. */
 bool broker_run_chore(Broker *broker, RmJob *job, RmChore chore);

@@ -8,13 +8,14 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 
-static const BrokerTimes times_default = {
+#define STOP_MS (8 * 1000)
+
+static const SupervisorTimes supervisor_times = {
         .limit = LIMIT_S * 1000,
         .limit_long = LIMIT_LONG_S * 1000,
         .tick = 1000,
         .reopen_min = 200,
         .reopen_max = 10 * 1000,
-        .stop = 8 * 1000,
 };
 
 /*
@@ -54,17 +55,28 @@ static bool broker_map(Broker *broker, const RmLimits *limits, GError **error) {
         return true;
 }
 
+static void broker_supervise(Broker *broker, Backend *backend, const BrokerConfig *config) {
+        broker->supervisor = (Supervisor){
+                .backend = backend,
+                .turn = &broker->turn,
+                .watch = &broker->watch,
+                .stats = &broker->stats,
+                .wait = config->wait,
+                .times = supervisor_times,
+                .events = &broker_supervisor_events,
+                .userdata = broker,
+        };
+        if (config->limit_ms)
+                broker->supervisor.times.limit = config->limit_ms;
+        if (config->limit_long_ms)
+                broker->supervisor.times.limit_long = config->limit_long_ms;
+        supervisor_init(&broker->supervisor);
+}
+
 Broker *broker_new(Loop *loop, Backend *backend, const BrokerConfig *config, GError **error) {
         Broker *broker = g_new0(Broker, 1);
 
-        broker->backend = backend;
-        broker->wait = config->wait;
-        broker->times = times_default;
-        if (config->limit_ms)
-                broker->times.limit = config->limit_ms;
-        if (config->limit_long_ms)
-                broker->times.limit_long = config->limit_long_ms;
-        broker->reopen_ms = broker->times.reopen_min;
+        broker->stop_ms = STOP_MS;
         broker->rm_fd = -1;
         list_init(&broker->connections);
         list_init(&broker->paused);
@@ -85,7 +97,7 @@ Broker *broker_new(Loop *loop, Backend *backend, const BrokerConfig *config, GEr
                 .turn = &broker->turn,
         };
         broker->turn = (Turn){ .rm = broker->rm, .ops = &broker_turn_ops, .userdata = broker };
-        backend_listen(backend, &broker_events, broker);
+        broker_supervise(broker, backend, config);
         return broker;
 }
 
@@ -94,8 +106,9 @@ Broker *broker_free(Broker *broker) {
                 return NULL;
 
         /* An answer that is still to come would find nobody. */
-        backend_close(broker->backend);
-        broker->phase = BROKER_STOPPED;
+        supervisor_clear(&broker->supervisor);
+        if (broker->phase != BROKER_STOPPED)
+                phase_set(&broker->phase, BROKER_STOPPED);
         list_for_each(link, &broker->connections) {
                 Connection *connection = list_entry(link, Connection, link);
 
@@ -104,13 +117,10 @@ Broker *broker_free(Broker *broker) {
                         g_free(connection);
         }
         g_clear_handle_id(&broker->chore.timer, g_source_remove);
-        g_clear_handle_id(&broker->tick_timer, g_source_remove);
-        g_clear_handle_id(&broker->reopen_timer, g_source_remove);
         g_clear_handle_id(&broker->stop_timer, g_source_remove);
         g_clear_handle_id(&broker->more, g_source_remove);
         chores_clear(&broker->chores);
         quota_clear(&broker->quota);
-        g_free(broker->told);
         munmap(broker->rm, broker->n_rm);
         fd_close(broker->rm_fd);
         g_free(broker);
@@ -118,18 +128,15 @@ Broker *broker_free(Broker *broker) {
 }
 
 void broker_start(Broker *broker, void (*started)(void *userdata, TSS2_RC rc, const char *detail), void *userdata) {
-        broker->started = started;
-        broker->started_userdata = userdata;
-        broker->phase = BROKER_STARTING;
-        broker_open(broker);
+        supervisor_start(&broker->supervisor, started, userdata);
 }
 
 bool broker_has_started(const Broker *broker) {
-        return broker->phase >= BROKER_RUNNING;
+        return broker->supervisor.was_started || phase_is_over(broker->phase);
 }
 
 void broker_finish_stop(Broker *broker) {
-        broker->phase = BROKER_STOPPED;
+        phase_set(&broker->phase, BROKER_STOPPED);
         g_clear_handle_id(&broker->stop_timer, g_source_remove);
         broker->stopped(broker->stopped_userdata);
 }
@@ -164,18 +171,15 @@ static void broker_drop(Connection *connection) {
 }
 
 void broker_stop(Broker *broker, void (*stopped)(void *userdata), void *userdata) {
-        if (broker->phase >= BROKER_STOPPING)
+        if (phase_is_over(broker->phase))
                 return;
-        broker->phase = BROKER_STOPPING;
+        phase_set(&broker->phase, BROKER_STOPPING);
         watch_tell_change(&broker->watch);
         broker->stopped = stopped;
         broker->stopped_userdata = userdata;
-        g_clear_handle_id(&broker->reopen_timer, g_source_remove);
-        if (broker->opening)
-                backend_close(broker->backend);
-        broker->opening = false;
+        supervisor_stop(&broker->supervisor);
         chores_clear(&broker->chores);
-        broker->stop_timer = g_timeout_add(broker->times.stop, broker_stop_late, broker);
+        broker->stop_timer = g_timeout_add(broker->stop_ms, broker_stop_late, broker);
 
         turn_enter(&broker->turn);
         chores_wake(&broker->chores, true);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "broker/broker-private.h"
 #include "broker/policy.h"
-#include "broker/tell.h"
+#include "broker/refusal.h"
 #include "tpm/header.h"
 #include "tpm/protocol.h"
 #include "tpm/writer.h"
@@ -17,7 +17,7 @@ Connection *connection_new(Broker *broker, const Peer *peer, uint32_t localities
                 broker->stats.n_refused++;
                 return NULL;
         }
-        if (broker->phase >= BROKER_STOPPING || rm_space_open(broker->rm, peer->uid, &space) != TSS2_RC_SUCCESS) {
+        if (phase_is_over(broker->phase) || rm_space_open(broker->rm, peer->uid, &space) != TSS2_RC_SUCCESS) {
                 quota_release(&broker->quota, charge);
                 g_set_error(error, g_quark_from_static_string("broker"), 0, "no room for one more client");
                 return NULL;
@@ -140,7 +140,7 @@ void connection_answer(Connection *connection, const uint8_t *bytes, size_t n_by
         }
         if (watch_wants_records(&connection->broker->watch))
                 connection_record(connection, bytes, n_bytes);
-        if (connection->broker->phase >= BROKER_STOPPING)
+        if (phase_is_over(connection->broker->phase))
                 connection_close_space(connection);
         connection->ops->reply(connection->userdata, bytes, n_bytes);
 }
@@ -173,7 +173,7 @@ bool connection_submit(Connection *connection, const uint8_t *command, size_t n_
                 .submitted = broker->turn.now,
         };
         list_init(&request->link);
-        if (broker->phase >= BROKER_STOPPING)
+        if (phase_is_over(broker->phase))
                 request_set_state(request, REQUEST_DROPPED);
         else if (broker_is_up(broker))
                 scheduler_add(&broker->scheduler, request);
@@ -188,7 +188,7 @@ static TSS2_RC connection_cancel_running(Connection *connection) {
 
         if (request->own_out) {
                 if (!request->asked)
-                        request->asked = backend_cancel(connection->broker->backend);
+                        request->asked = supervisor_cancel(&connection->broker->supervisor);
                 return request->asked ? TSS2_RC_SUCCESS : RM_RC_NOT_IMPLEMENTED;
         }
         request->cancelled = true;
@@ -213,10 +213,10 @@ TSS2_RC connection_set_locality(Connection *connection, uint8_t locality) {
         TSS2_RC rc = policy_locality(connection->localities, locality);
 
         if (rc != TSS2_RC_SUCCESS) {
-                tell_locality(connection, locality);
+                refusal_log_locality(&connection->refusals_logged, &connection->peer, locality);
                 return rc;
         }
-        if (locality != 0 && !connection->broker->backend->localities)
+        if (locality != 0 && !supervisor_has_localities(&connection->broker->supervisor))
                 return RM_RC_NOT_IMPLEMENTED;
         connection->locality = locality;
         return TSS2_RC_SUCCESS;

@@ -4,11 +4,13 @@
 #include "broker/broker-private.h"
 
 static BrokerState state_of(const Broker *broker) {
-        if (broker->phase >= BROKER_STOPPING)
+        const Supervisor *supervisor = &broker->supervisor;
+
+        if (phase_is_over(broker->phase))
                 return BROKER_STATE_STOPPING;
         if (broker_is_up(broker))
                 return BROKER_STATE_READY;
-        return broker->told || broker->phase == BROKER_RUNNING ? BROKER_STATE_ABSENT : BROKER_STATE_STARTING;
+        return supervisor->reason || supervisor->was_started ? BROKER_STATE_ABSENT : BROKER_STATE_STARTING;
 }
 
 static uint64_t since(int64_t now, int64_t then) {
@@ -16,12 +18,13 @@ static uint64_t since(int64_t now, int64_t then) {
 }
 
 void broker_report(const Broker *broker, BrokerReport *ret_report) {
+        const Outgoing *outgoing = &broker->supervisor.outgoing;
         const Request *request = broker->current;
         int64_t now = g_get_monotonic_time();
 
         *ret_report = (BrokerReport){
                 .state = state_of(broker),
-                .reason = broker->told ?: "",
+                .reason = broker->supervisor.reason ?: "",
                 .n_connections = broker->quota.n_connections,
         };
         list_for_each(link, &broker->scheduler.waiting) {
@@ -30,12 +33,12 @@ void broker_report(const Broker *broker, BrokerReport *ret_report) {
                 ret_report->n_waiting++;
                 ret_report->longest_wait_us = MAX(ret_report->longest_wait_us, wait);
         }
-        if (!request || broker->backend->state != BACKEND_BUSY)
+        if (!request || !broker->supervisor.is_out)
                 return;
-        ret_report->code = broker->code;
+        ret_report->code = outgoing->code;
         ret_report->client = request->connection ? request->connection->id : 0;
-        ret_report->elapsed_us = since(now, broker->sent);
-        ret_report->limit_us = (uint64_t)broker->limit_ms * 1000;
+        ret_report->elapsed_us = since(now, outgoing->sent);
+        ret_report->limit_us = (uint64_t)outgoing->limit_ms * 1000;
 }
 
 const Stats *broker_stats(const Broker *broker) {

@@ -1,83 +1,25 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "broker/tell.h"
+#include "broker/broker-private.h"
+#include "broker/losses.h"
+#include "broker/refusal.h"
 #include "tpm/protocol.h"
-#include "util/log.h"
 
 /*
- * The runner: moves the one job that has the TPM, decides what is next, and minds the back end
+ * The runner: moves the one job that has the TPM, and decides what is next
  */
 
-static void broker_lost(Broker *broker, const char *reason);
-static void broker_schedule_reopen(Broker *broker);
-
-static gboolean broker_tick(gpointer userdata) {
-        g_autofree char *reason = NULL;
-        Broker *broker = userdata;
-
-        if (broker->backend->state != BACKEND_BUSY) {
-                broker->tick_timer = 0;
-                return G_SOURCE_REMOVE;
-        }
-        if (g_get_monotonic_time() < broker->deadline)
-                return G_SOURCE_CONTINUE;
-
-        broker->tick_timer = 0;
-        reason = tell_why_late(broker);
-        turn_enter(&broker->turn);
-        backend_close(broker->backend);
-        broker_lost(broker, reason);
-        turn_leave(&broker->turn);
-        return G_SOURCE_REMOVE;
-}
-
-static unsigned broker_limit_ms(const Broker *broker, TPM2_CC code) {
+/* Key generation and self tests; all else is done in a moment. */
+static bool command_takes_long(TPM2_CC code) {
         switch (code) {
         case TPM2_CC_CreatePrimary:
         case TPM2_CC_Create:
         case TPM2_CC_CreateLoaded:
         case TPM2_CC_SelfTest:
         case TPM2_CC_IncrementalSelfTest:
-                return broker->times.limit_long;
+                return true;
         default:
-                return broker->times.limit;
+                return false;
         }
-}
-
-/* The limit is looked at by a slow tick that ends by itself: a timer for each command would cost more than the rest
- * here. */
-static void broker_watch(Broker *broker, TPM2_CC code) {
-        broker->code = code;
-        broker->limit_ms = broker_limit_ms(broker, code);
-        broker->sent = broker->turn.now;
-        broker->deadline = broker->turn.now + (gint64)broker->limit_ms * 1000;
-        if (!broker->tick_timer)
-                broker->tick_timer = g_timeout_add(broker->times.tick, broker_tick, broker);
-}
-
-/* The TPM cannot be used, or not yet. */
-static void broker_not_started(Broker *broker, TSS2_RC rc, const char *detail) {
-        backend_close(broker->backend);
-        if (!broker->wait) {
-                broker->phase = BROKER_NEW;
-        } else {
-                tell_absent(broker, detail);
-                broker_schedule_reopen(broker);
-        }
-        broker->started(broker->started_userdata, rc, detail);
-}
-
-static void broker_start_ended(Broker *broker, TSS2_RC rc) {
-        g_autofree char *reason = NULL;
-
-        if (rc != TSS2_RC_SUCCESS) {
-                reason = tell_why_unusable(rc);
-                broker_not_started(broker, rc, reason);
-                return;
-        }
-        broker->phase = BROKER_RUNNING;
-        tell_present(broker);
-        chores_wake(&broker->chores, true);
-        broker->started(broker->started_userdata, rc, NULL);
 }
 
 /* The job is over; what its client is told comes before all else. */
@@ -91,31 +33,32 @@ static void broker_end(Broker *broker, Request *request, const RmOutput *output)
                 Connection *connection = request->connection;
 
                 chores_wake(&broker->chores, true);
-                tell_quota(connection, output->rc);
+                refusal_log_quota(&connection->refusals_logged, &connection->peer, output->rc);
                 connection_answer(connection, output->bytes, output->n_bytes);
-                tell_losses(broker);
+                losses_log(broker->rm, &broker->losses_logged);
                 return;
         }
-        tell_losses(broker);
+        losses_log(broker->rm, &broker->losses_logged);
 
         chores_ended(&broker->chores, request->chore, output->rc);
-        if (request->chore == RM_CHORE_START && broker->phase == BROKER_STARTING)
-                broker_start_ended(broker, output->rc);
+        if (request->chore == RM_CHORE_START)
+                supervisor_start_ended(&broker->supervisor, output->rc);
 }
 
 /* The TPM has answered the command that was out; or will not: @response is NULL. */
 static void broker_count(Broker *broker, Request *request, const uint8_t *response, size_t n_response) {
         Connection *connection = request->connection;
-        uint64_t took_us = (uint64_t)(broker->turn.now - broker->sent);
+        const Outgoing *outgoing = &broker->supervisor.outgoing;
+        uint64_t took_us = (uint64_t)(broker->turn.now - outgoing->sent);
         const BrokerRecord record = {
                 .tpm = true,
                 .client = connection ? connection->id : 0,
                 .peer = connection ? &connection->peer : NULL,
-                .locality = broker->out_locality,
+                .locality = outgoing->locality,
                 .took_us = took_us,
                 .answered_us = (uint64_t)broker->turn.now,
-                .command = broker->out,
-                .n_command = broker->n_out,
+                .command = outgoing->bytes,
+                .n_command = outgoing->n_bytes,
                 .response = response,
                 .n_response = n_response,
         };
@@ -127,18 +70,19 @@ static void broker_count(Broker *broker, Request *request, const uint8_t *respon
 }
 
 static void broker_transmit(Broker *broker, Request *request, const RmOutput *output) {
-        uint8_t locality = output->own_command ? request->locality : 0;
-        g_autoptr(GError) error = NULL;
+        const Outgoing outgoing = {
+                .bytes = output->bytes,
+                .n_bytes = output->n_bytes,
+                .locality = output->own_command ? request->locality : 0,
+                .code = output->code,
+                .takes_long = command_takes_long(output->code),
+                .peer = output->own_command ? &request->connection->peer : NULL,
+        };
 
         request->own_out = output->own_command;
         request->asked = false;
         request->n_transmits++;
-        broker->out = output->bytes;
-        broker->n_out = output->n_bytes;
-        broker->out_locality = locality;
-        broker_watch(broker, output->code);
-        if (!backend_transmit(broker->backend, output->bytes, output->n_bytes, locality, &error))
-                broker_lost(broker, error ? error->message : "the command could not be sent");
+        supervisor_transmit(&broker->supervisor, &outgoing);
 }
 
 static void broker_step(Broker *broker, Request *request, const uint8_t *response, size_t n_response);
@@ -239,7 +183,7 @@ static bool broker_run_request(Broker *broker) {
 }
 
 bool broker_is_up(const Broker *broker) {
-        return broker->phase == BROKER_RUNNING && broker->backend->state >= BACKEND_READY;
+        return broker->phase == BROKER_SERVING && supervisor_is_up(&broker->supervisor);
 }
 
 /* Return: whether anything was begun; it may be over already. */
@@ -248,7 +192,7 @@ static bool broker_next(Broker *broker) {
         RmJob *job;
 
         broker_flush_all_due(broker);
-        if (broker->phase == BROKER_STOPPING && broker->backend->state >= BACKEND_READY)
+        if (broker->phase == BROKER_STOPPING && supervisor_is_open(&broker->supervisor))
                 return broker_run_chore(broker, chores_begin_cleanup(&broker->chores), RM_CHORE_CLEANUP);
         if (!broker_is_up(broker))
                 return false;
@@ -303,53 +247,24 @@ static void broker_response(void *userdata, const uint8_t *response, size_t n_re
         Broker *broker = userdata;
         Request *request = broker->current;
 
-        if (!request || request->timer)
-                return;
-
-        broker->reopen_ms = broker->times.reopen_min;
-        turn_enter(&broker->turn);
         request->own_out = false;
         broker_count(broker, request, response, n_response);
         broker_step(broker, request, response, n_response);
-        turn_leave(&broker->turn);
 }
 
-void broker_open(Broker *broker) {
-        turn_enter(&broker->turn);
-        broker->opening = true;
-        backend_open(broker->backend);
-        turn_leave(&broker->turn);
-}
-
-static gboolean broker_reopen(gpointer userdata) {
+static void broker_opened(void *userdata) {
         Broker *broker = userdata;
 
-        broker->reopen_timer = 0;
-        broker_open(broker);
-        return G_SOURCE_REMOVE;
+        if (!broker_run_chore(broker, chores_begin(&broker->chores, RM_CHORE_START), RM_CHORE_START))
+                supervisor_start_ended(&broker->supervisor, TSS2_RC_SUCCESS);
 }
 
-/* A TPM that opens and is lost again before it has answered anything is tried as seldom as one that does not open. */
-static void broker_schedule_reopen(Broker *broker) {
-        broker->reopen_timer = g_timeout_add(broker->reopen_ms, broker_reopen, broker);
-        broker->reopen_ms = MIN(broker->reopen_ms * 2, broker->times.reopen_max);
-}
-
-static void broker_opened_event(void *userdata) {
+static void broker_up(void *userdata, bool again) {
         Broker *broker = userdata;
 
-        turn_enter(&broker->turn);
-        broker->opening = false;
-        if (broker->phase == BROKER_RUNNING) {
-                log_notice("the TPM is back");
-                tell_present(broker);
+        if (again)
                 rm_forget_residents(broker->rm);
-                chores_wake(&broker->chores, true);
-        } else if (broker->phase == BROKER_STARTING &&
-                   !broker_run_chore(broker, chores_begin(&broker->chores, RM_CHORE_START), RM_CHORE_START)) {
-                broker_start_ended(broker, TSS2_RC_SUCCESS);
-        }
-        turn_leave(&broker->turn);
+        chores_wake(&broker->chores, true);
 }
 
 /* The answer to what is out does not come; the command may have been executed. */
@@ -366,41 +281,21 @@ static void broker_lose_current(Broker *broker) {
         broker_end(broker, request, &output);
 }
 
-/* The back end is closed now, by itself or by us. */
-static void broker_lost(Broker *broker, const char *reason) {
-        bool starting = broker->phase == BROKER_STARTING;
+static void broker_lost(void *userdata) {
+        Broker *broker = userdata;
         struct list *link;
 
-        if (broker->phase == BROKER_RUNNING) {
-                broker->stats.n_lost += !broker->told;
-                tell_absent(broker, reason);
-                broker_schedule_reopen(broker);
-        }
-        broker->opening = false;
-        if (starting)
-                broker->phase = BROKER_NEW; /* the end of the chore is not yet that of starting */
         if (broker->current)
                 broker_lose_current(broker);
         while ((link = list_first(&broker->paused)))
                 broker_end_request(broker, list_entry(link, Request, link), RM_RC(TPM2_RC_FAILURE));
         while ((link = list_first(&broker->scheduler.waiting)))
                 broker_end_request(broker, list_entry(link, Request, link), RM_RC(TPM2_RC_FAILURE));
-        if (starting) {
-                broker->phase = BROKER_STARTING;
-                broker_not_started(broker, RM_RC(TPM2_RC_FAILURE), reason);
-        }
 }
 
-static void broker_lost_event(void *userdata, const char *reason) {
-        Broker *broker = userdata;
-
-        turn_enter(&broker->turn);
-        broker_lost(broker, reason);
-        turn_leave(&broker->turn);
-}
-
-const BackendEvents broker_events = {
-        .opened = broker_opened_event,
+const SupervisorEvents broker_supervisor_events = {
+        .opened = broker_opened,
+        .up = broker_up,
         .response = broker_response,
-        .lost = broker_lost_event,
+        .lost = broker_lost,
 };

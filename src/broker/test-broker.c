@@ -54,7 +54,7 @@ static void test_start(void **state) {
         fake_lose(&bench.fake);
         assert_int_equal(bench.n_started, 3);
         assert_int_equal(bench.started, RM_RC(TPM2_RC_FAILURE));
-        assert_int_equal(bench.broker->reopen_timer, 0);
+        assert_int_equal(bench.broker->supervisor.reopen_timer, 0);
 
         bench.fake.mute = false;
         bench.n_started = 0;

@@ -113,7 +113,7 @@ static void test_repair_pauses(void **state) {
 }
 
 static void test_lost_while_a_repair_pauses(void **state) {
-        bench.broker->times.reopen_min = 10;
+        bench.broker->supervisor.times.reopen_min = 10;
         pause_repair();
         fake_lose(&bench.fake);
         assert_int_equal(clients[1].n_replies, 1);
