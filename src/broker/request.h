@@ -2,8 +2,11 @@
 #ifndef BROKER_REQUEST_H
 #define BROKER_REQUEST_H
 
-#include "broker/broker.h"
+#include "broker/peer.h"
+#include "resmgr/resmgr.h"
 #include "util/list.h"
+
+#include <glib.h>
 
 /*
  * Request: one piece of work for the TPM, a client's command from its submission to its reply, or a chore
@@ -32,12 +35,21 @@ typedef enum RequestState {
         REQUEST_DROPPED,
 } RequestState;
 
+/* Whose request it is: what the runner needs to know of a connection. */
+typedef struct RequestOwner {
+        uint64_t id;
+        Peer peer;
+        uint32_t space; /* RM_NONE: closed when the broker stopped */
+} RequestOwner;
+
+typedef struct Runner Runner;
+
 typedef struct Request {
-        RequestState state; /* written by request_set_state() alone */
-        struct list link;   /* scheduler->waiting or broker->paused */
-        Broker *broker;
-        Connection *connection; /* NULL: a chore */
-        RmChore chore;          /* without connection */
+        RequestState state;        /* written by request_set_state() alone */
+        struct list link;          /* scheduler->waiting or runner->paused */
+        Runner *runner;            /* for the timer */
+        const RequestOwner *owner; /* NULL: a chore */
+        RmChore chore;             /* without owner */
 
         const uint8_t *command; /* borrowed until the job has begun */
         size_t n_command;
@@ -48,11 +60,11 @@ typedef struct Request {
         uint64_t busy_us; /* the TPM's time */
         uint32_t n_transmits;
 
-        RmJob *job;     /* NULL: not begun */
-        guint timer;    /* of a pause */
-        bool own_out;   /* what was transmitted last is the client's own command */
-        bool asked;     /* the back end was asked to cancel what is out */
-        bool cancelled; /* to be ended at the next step */
+        RmJob *job;       /* NULL: not begun */
+        guint timer;      /* of a pause */
+        bool own_out;     /* what was transmitted last is the client's own command */
+        bool cancel_sent; /* the back end was asked to cancel what is out */
+        bool cancel_due;  /* to be ended at the next step */
 } Request;
 
 void request_set_state(Request *request, RequestState state);

@@ -50,7 +50,7 @@ static void test_lost_all(void **state) {
                 assert_int_equal(clients[i].n_replies, 1);
                 assert_int_equal(clients[i].rc, RM_RC(TPM2_RC_FAILURE));
         }
-        assert_int_equal(bench.broker->quota.n_connections, CLIENTS - 1);
+        assert_int_equal(bench.broker->connections.quota.n_connections, CLIENTS - 1);
 }
 
 static void test_transmit_fails(void **state) {
@@ -63,7 +63,7 @@ static void test_transmit_fails(void **state) {
         bench_run_ms(300);
         assert_in_range(bench.fake.n_opens, 2, 12); /* with back-off, though opening itself succeeds */
         bench.fake.refuse_transmit = false;
-        bench_until(bench.fake.backend.state == BACKEND_READY && !bench.broker->current);
+        bench_until(bench.fake.backend.state == BACKEND_READY && !bench.broker->runner.current);
 }
 
 static void test_time_limit(void **state) {
@@ -72,7 +72,7 @@ static void test_time_limit(void **state) {
         client_submit(0, FAKE_SLOW);
         bench_until(clients[0].n_replies == 1);
         assert_int_equal(clients[0].rc, RM_RC(TPM2_RC_FAILURE));
-        bench_until(bench.fake.n_opens == 2 && !bench.broker->current);
+        bench_until(bench.fake.n_opens == 2 && !bench.broker->runner.current);
 
         client_submit(1, FAKE_LONG);
         bench_run_ms(200);
@@ -282,10 +282,10 @@ static void test_random(void **state) {
                                         fake_answer(&bench.fake, TSS2_RC_SUCCESS);
                         }
                 }
-                bench_until(!bench.broker->current && bench.fake.backend.state == BACKEND_READY);
-                assert_int_equal(bench.broker->quota.n_connections, CLIENTS);
-                assert_true(list_is_empty(&bench.broker->paused));
-                assert_null(scheduler_peek(&bench.broker->scheduler));
+                bench_until(!bench.broker->runner.current && bench.fake.backend.state == BACKEND_READY);
+                assert_int_equal(bench.broker->connections.quota.n_connections, CLIENTS);
+                assert_true(list_is_empty(&bench.broker->runner.paused));
+                assert_null(scheduler_peek(&bench.broker->runner.scheduler));
         }
 }
 
