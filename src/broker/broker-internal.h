@@ -9,7 +9,7 @@
 #include "broker/supervisor.h"
 
 /*
- * What a broker is made of, for the three files that have to do with all of it, and for tests
+ * What a broker is made of, for broker.c and report.c, and for tests
  *
  * The parts stand in the order in which each uses those before it.
  */
@@ -21,7 +21,7 @@ struct Broker {
         Supervisor supervisor;
         Runner runner;
         Connections connections;
-        struct list flushes; /* BrokerFlush.link */
+        Flushes flushes;
 
         unsigned stop_ms; /* for broker_stop() in all */
         guint stop_timer;

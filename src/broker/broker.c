@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "broker/broker-internal.h"
-#include "broker/flush.h"
 #include "util/log.h"
 
 #define STOP_MS (8 * 1000)
@@ -17,9 +16,15 @@ static const SupervisorTimes supervisor_times = {
 
 static void broker_finished(void *userdata);
 
+static void broker_idle(void *userdata) {
+        Broker *broker = userdata;
+
+        flushes_run(&broker->flushes);
+}
+
 static const RunnerEvents broker_runner_events = {
         .ended = connection_ended,
-        .idle = flush_run_all,
+        .idle = broker_idle,
         .finished = broker_finished,
 };
 
@@ -67,7 +72,7 @@ Broker *broker_new(Loop *loop, Backend *backend, const BrokerConfig *config, GEr
         broker_init_supervisor(broker, backend, config);
         broker_init_runner(broker, config);
         connections_init(&broker->connections, &broker->runner, config->max_connections);
-        list_init(&broker->flushes);
+        flushes_init(&broker->flushes, &broker->connections);
         broker->stop_ms = STOP_MS;
         return broker;
 }
@@ -79,6 +84,10 @@ void broker_start(Broker *broker, void (*started)(void *userdata, TSS2_RC rc, co
 Connection *connection_new(Broker *broker, const Peer *peer, uint32_t localities, const ConnectionOps *ops,
                            void *userdata, GError **error) {
         return connections_admit(&broker->connections, peer, localities, ops, userdata, error);
+}
+
+void broker_flush(Broker *broker, BrokerFlush *flush) {
+        flushes_add(&broker->flushes, flush);
 }
 
 /* Ending */

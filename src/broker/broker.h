@@ -4,6 +4,7 @@
 
 #include "backend/backend.h"
 #include "broker/connection.h"
+#include "broker/flush.h"
 #include "broker/watch.h"
 #include "resmgr/resmgr.h"
 #include "util/loop.h"
@@ -64,6 +65,8 @@ bool broker_implements(const Broker *broker, uint32_t code);
  */
 Connection *connection_new(Broker *broker, const Peer *peer, uint32_t localities, const ConnectionOps *ops,
                            void *userdata, GError **error);
+
+void broker_flush(Broker *broker, BrokerFlush *flush); /* see broker/flush.h */
 
 /* Have @record called for each command that was answered. NULL: no more; it costs nothing then. */
 void broker_watch_commands(Broker *broker, void (*record)(void *userdata, const BrokerRecord *record), void *userdata);

@@ -9,12 +9,14 @@
 /*
  * All connections of a broker, for those who keep and count them
  */
-typedef struct Connections {
+typedef struct Connections Connections;
+
+struct Connections {
         Runner *runner;  /* borrowed */
         struct list all; /* Connection.link, in the order in which they came */
         Quota quota;
         uint64_t last_id;
-} Connections;
+};
 
 struct Connection {
         Connections *connections;

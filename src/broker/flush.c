@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "broker/flush.h"
 
-#include "broker/broker-internal.h"
+#include "broker/connection-internal.h"
 
-static void flush_run(Broker *broker, BrokerFlush *flush) {
+static void flush_run(BrokerFlush *flush, Connections *connections) {
         Connection *connection = NULL;
         uint32_t n_objects = 0, n_sessions = 0;
-        Rm *rm = broker->runner.rm;
+        Rm *rm = connections->runner->rm;
 
         switch (flush->what) {
         case BROKER_FLUSH_CLIENT:
-                connection = connections_find(&broker->connections, flush->client);
+                connection = connections_find(connections, flush->client);
                 if (connection)
                         rm_flush_space(rm, connection->owner.space, &n_objects, &n_sessions);
                 break;
@@ -21,22 +21,28 @@ static void flush_run(Broker *broker, BrokerFlush *flush) {
                 n_sessions = rm_flush_left_over(rm);
                 break;
         }
-        runner_wake(&broker->runner);
+        runner_wake(connections->runner);
         flush->done(flush, flush->what != BROKER_FLUSH_CLIENT || connection, n_objects, n_sessions);
 }
 
-void flush_run_all(void *userdata) {
-        Broker *broker = userdata;
+void flushes_init(Flushes *flushes, Connections *connections) {
+        flushes->connections = connections;
+        list_init(&flushes->waiting);
+}
+
+void flushes_run(Flushes *flushes) {
         struct list *link;
 
-        while ((link = list_first(&broker->flushes))) {
+        while ((link = list_first(&flushes->waiting))) {
                 list_unlink(link);
-                flush_run(broker, list_entry(link, BrokerFlush, link));
+                flush_run(list_entry(link, BrokerFlush, link), flushes->connections);
         }
 }
 
-void broker_flush(Broker *broker, BrokerFlush *flush) {
-        turn_enter(&broker->turn);
-        list_append(&broker->flushes, &flush->link);
-        turn_leave(&broker->turn);
+void flushes_add(Flushes *flushes, BrokerFlush *flush) {
+        Turn *turn = flushes->connections->runner->turn;
+
+        turn_enter(turn);
+        list_append(&flushes->waiting, &flush->link);
+        turn_leave(turn);
 }

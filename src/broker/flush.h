@@ -2,19 +2,21 @@
 #ifndef BROKER_FLUSH_H
 #define BROKER_FLUSH_H
 
-#include "broker/broker.h"
 #include "util/list.h"
+
+#include <stdbool.h>
+#include <stdint.h>
 
 /*
  * Flush what a client has, or sessions that are nobody's
  *
- * It is done when the TPM is free. The caller keeps the struct until done() is called, which may be at once; or takes
- * it back with list_unlink().
+ * It is done when the TPM is free: what is at work there may be what is to be flushed. The caller keeps the struct
+ * until done() is called, which may be at once; or takes it back with list_unlink().
  */
 typedef struct BrokerFlush BrokerFlush;
 
 struct BrokerFlush {
-        struct list link;
+        struct list link; /* flushes->waiting */
         enum {
                 BROKER_FLUSH_CLIENT,
                 BROKER_FLUSH_ABANDONED,
@@ -25,8 +27,15 @@ struct BrokerFlush {
         void (*done)(BrokerFlush *flush, bool found, uint32_t n_objects, uint32_t n_sessions);
 };
 
-void broker_flush(Broker *broker, BrokerFlush *flush);
+typedef struct Connections Connections;
 
-void flush_run_all(void *broker); /* for RunnerEvents: the TPM is free */
+typedef struct Flushes {
+        Connections *connections; /* borrowed */
+        struct list waiting;      /* BrokerFlush.link */
+} Flushes;
+
+void flushes_init(Flushes *flushes, Connections *connections);
+void flushes_add(Flushes *flushes, BrokerFlush *flush);
+void flushes_run(Flushes *flushes); /* all of them; the TPM must be free */
 
 #endif

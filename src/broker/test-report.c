@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
 /* What is counted, and told of the broker. */
-#include "broker/flush.h"
 #include "broker/report.h"
 #include "broker/test-clients.h"
 #include "tpm/protocol.h"

@@ -2,7 +2,6 @@
 #ifndef MANAGER_PRIVATE_H
 #define MANAGER_PRIVATE_H
 
-#include "broker/flush.h"
 #include "broker/report.h"
 #include "frontend/callers.h"
 #include "manager/manager.h"

@@ -115,7 +115,7 @@ MUTANTS = [
      "return supervisor->state == SUPERVISOR_UP ||\n"
      "               (supervisor->was_started && supervisor->state == SUPERVISOR_OPENING);"),
     ("flush-waits", "that what is flushed on request may be at work", "broker/flush.c",
-     "list_append(&broker->flushes, &flush->link);", "flush_run(broker, flush);"),
+     "list_append(&flushes->waiting, &flush->link);", "flush_run(flush, flushes->connections);"),
     ("flush-whose", "whose sessions are flushed on request", "resmgr/space.c",
      "if (rm->sessions[s].space == i && rm->sessions[s].state > RM_SESSION_PENDING)",
      "if (rm->sessions[s].state > RM_SESSION_PENDING)"),
