@@ -1,16 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
-/* State machines: what a setter does with a pair that is listed, and with one that is not. */
-#include "broker/phase.h"
-#include "broker/request.h"
+/* State machines: what a setter does with a pair that is listed, and with one that is not; and the rarest of pairs. */
+#include "broker/report.h"
+#include "broker/test-clients.h"
 #include "broker/transition.h"
+#include "tpm/protocol.h"
 #include "util/log.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -110,12 +106,70 @@ static void test_predicates(void **state) {
         assert_false(request_is_at_the_tpm(&(Request){ .state = REQUEST_PAUSED }));
 }
 
+static void on_stopped(void *userdata) {
+        bench.n_stopped++;
+}
+
+/* Nobody asks any more by then, but who does is answered. */
+static void test_cancel_dropped(void **state) {
+        client_submit(0, FAKE_SLOW);
+        client_submit(1, FAKE_SLOW);
+        bench_until(fake_waits(&bench.fake));
+        broker_stop(bench.broker, on_stopped, NULL);
+        client_submit(2, FAKE_SLOW);
+        for (unsigned i = 1; i < 3; i++) {
+                assert_int_equal(clients[i].connection->request.state, REQUEST_DROPPED);
+                assert_int_equal(connection_cancel(clients[i].connection), TSS2_RC_SUCCESS);
+                assert_int_equal(clients[i].n_replies, 1);
+                assert_int_equal(clients[i].rc, TPM2_RC_CANCELED);
+                assert_int_equal(clients[i].connection->request.state, REQUEST_IDLE);
+        }
+        fake_answer(&bench.fake, TSS2_RC_SUCCESS);
+        bench_until(bench.n_stopped == 1);
+}
+
+/* The command that is out is carried to its end; how the start went matters to nobody. */
+static void test_stop_while_starting(void **state) {
+        clients_teardown(state);
+        bench_begin(&bench, CLIENTS * 2);
+        for (unsigned i = 0; i < CLIENTS; i++)
+                client_open(i, 1000);
+        bench.fake.mute = true;
+        broker_start(bench.broker, bench_started, &bench);
+        assert_int_equal(bench.broker->supervisor.state, SUPERVISOR_STARTING);
+        broker_stop(bench.broker, on_stopped, NULL);
+        assert_int_equal(bench.broker->supervisor.state, SUPERVISOR_LEAVING);
+        assert_int_equal(bench.n_stopped, 0);
+        fake_answer(&bench.fake, TPM2_RC_FAILURE);
+        assert_int_equal(bench.n_stopped, 1);
+        assert_int_equal(bench.n_started, 0);
+}
+
+static void test_lost_while_stopping(void **state) {
+        bench.broker->supervisor.times.reopen_min = bench.broker->supervisor.reopen_ms = 1;
+        client_submit(0, FAKE_SLOW);
+        bench_until(fake_waits(&bench.fake));
+        broker_stop(bench.broker, on_stopped, NULL);
+        assert_int_equal(bench.n_stopped, 0);
+        fake_lose(&bench.fake);
+        assert_int_equal(clients[0].rc, RM_RC(TPM2_RC_FAILURE));
+        assert_int_equal(bench.n_stopped, 1);
+        assert_int_equal(bench.broker->supervisor.state, SUPERVISOR_CLOSED);
+        assert_int_equal(broker_stats(bench.broker)->n_lost, 0);
+        bench_run_ms(20);
+        assert_int_equal(bench.fake.n_opens, 1);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_allowed),
                 cmocka_unit_test(test_forbidden),
                 cmocka_unit_test(test_predicates),
+                cmocka_unit_test_setup_teardown(test_cancel_dropped, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_stop_while_starting, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_lost_while_stopping, clients_setup, clients_teardown),
         };
 
+        log_open(LOG_TARGET_STDOUT, "states", LOG_CRIT);
         return cmocka_run_group_tests_name("states", tests, NULL, NULL);
 }

@@ -17,7 +17,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 SEEDS = "1000"
 UNIT = ["resmgr-objects", "resmgr-sessions", "resmgr-capability", "resmgr-faults", "resmgr-power", "resmgr-regressions",
         "resmgr-edges", "resmgr-edges-repair", "resmgr-edges-fake", "resmgr-report", "broker", "broker-outage",
-        "broker-edges", "broker-report", "tpm-redact", "manager-trace"]
+        "broker-edges", "broker-report", "broker-states", "tpm-redact", "manager-trace"]
 
 # name: what is forgotten; file; the text that is replaced; by what
 MUTANTS = [
