@@ -58,6 +58,7 @@ format:
 lint:
 	@clang-format --dry-run -Werror $(SOURCES)
 	$(PYTHON) test/lib/layers.py
+	$(PYTHON) test/lib/transitions.py
 	$(PYTHON) test/lib/coverage.py
 	test/lib/lint-scripts.sh
 	test/lib/lint-python.sh

@@ -1,134 +1,105 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "broker/broker-private.h"
-#include "tpm/protocol.h"
-#include "util/fd.h"
+#include "broker/broker-internal.h"
 #include "util/log.h"
-#include "util/platform.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
+#define STOP_MS (8 * 1000)
 
-static const BrokerTimes times_default = {
+static const SupervisorTimes supervisor_times = {
         .limit = LIMIT_S * 1000,
         .limit_long = LIMIT_LONG_S * 1000,
         .tick = 1000,
         .reopen_min = 200,
         .reopen_max = 10 * 1000,
-        .stop = 8 * 1000,
 };
 
-/*
- * The resource manager's state lies in a file of memory that can outlive the process. Its size is sealed, so that
- * nobody who holds it can take the pages away, and it stays out of core dumps.
- */
-static bool broker_map(Broker *broker, const RmLimits *limits, GError **error) {
-        fd_auto fd = memfd_create("tpm2-abrmd", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-        size_t size = rm_size(limits);
-        void *block;
+/* Beginning */
 
-        if (size == 0) {
-                g_set_error_literal(error, g_quark_from_static_string("broker"), EINVAL, "limits out of range");
-                return false;
-        }
-        if (fd < 0 || ftruncate(fd, (off_t)size) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0) {
-                g_set_error(error, g_quark_from_static_string("broker"), errno, "%zu bytes of memory: %s", size,
-                            g_strerror(errno));
-                return false;
-        }
-        block = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        if (block == MAP_FAILED) {
-                g_set_error(error, g_quark_from_static_string("broker"), errno, "%zu bytes of memory: %s", size,
-                            g_strerror(errno));
-                return false;
-        }
-        platform_hide_memory(block, size);
+static void broker_finished(void *userdata);
 
-        broker->rm = rm_init(block, limits);
-        if (!broker->rm) {
-                munmap(block, size);
-                g_set_error_literal(error, g_quark_from_static_string("broker"), EINVAL, "limits out of range");
-                return false;
-        }
-        broker->n_rm = size;
-        broker->rm_fd = fd_steal(&fd);
-        return true;
+static void broker_idle(void *userdata) {
+        Broker *broker = userdata;
+
+        flushes_run(&broker->flushes);
+}
+
+static const RunnerEvents broker_runner_events = {
+        .ended = connection_ended,
+        .idle = broker_idle,
+        .finished = broker_finished,
+};
+
+static void broker_init_supervisor(Broker *broker, Backend *backend, const BrokerConfig *config) {
+        broker->supervisor = (Supervisor){
+                .backend = backend,
+                .turn = &broker->turn,
+                .watch = &broker->watch,
+                .stats = &broker->stats,
+                .wait = config->wait,
+                .times = supervisor_times,
+                .events = &runner_supervisor_events,
+                .userdata = &broker->runner,
+        };
+        if (config->limit_ms)
+                broker->supervisor.times.limit = config->limit_ms;
+        if (config->limit_long_ms)
+                broker->supervisor.times.limit_long = config->limit_long_ms;
+        supervisor_init(&broker->supervisor);
+}
+
+static void broker_init_runner(Broker *broker, const BrokerConfig *config) {
+        broker->runner = (Runner){
+                .rm = broker->block.rm,
+                .turn = &broker->turn,
+                .supervisor = &broker->supervisor,
+                .watch = &broker->watch,
+                .stats = &broker->stats,
+                .events = &broker_runner_events,
+                .userdata = broker,
+        };
+        runner_init(&broker->runner, config->idle_evict_ms);
 }
 
 Broker *broker_new(Loop *loop, Backend *backend, const BrokerConfig *config, GError **error) {
         Broker *broker = g_new0(Broker, 1);
 
-        broker->backend = backend;
-        broker->wait = config->wait;
-        broker->times = times_default;
-        if (config->limit_ms)
-                broker->times.limit = config->limit_ms;
-        if (config->limit_long_ms)
-                broker->times.limit_long = config->limit_long_ms;
-        broker->reopen_ms = broker->times.reopen_min;
-        broker->rm_fd = -1;
-        list_init(&broker->connections);
-        list_init(&broker->paused);
-        list_init(&broker->flushes);
-        scheduler_init(&broker->scheduler);
-        quota_init(&broker->quota, config->max_connections);
-        if (!broker_map(broker, &config->limits, error)) {
-                quota_clear(&broker->quota);
+        if (!block_map(&broker->block, &config->limits, error)) {
                 g_free(broker);
                 return NULL;
         }
-
-        broker->chores = (Chores){
-                .rm = broker->rm,
-                .evict_ms = config->idle_evict_ms,
-                .rested = broker_rested,
-                .userdata = broker,
-        };
-        backend_listen(backend, &broker_events, broker);
+        broker->turn = (Turn){ .rm = broker->block.rm, .ops = &runner_turn_ops, .userdata = &broker->runner };
+        broker_init_supervisor(broker, backend, config);
+        broker_init_runner(broker, config);
+        connections_init(&broker->connections, &broker->runner, config->max_connections);
+        flushes_init(&broker->flushes, &broker->connections);
+        broker->stop_ms = STOP_MS;
         return broker;
 }
 
-Broker *broker_free(Broker *broker) {
-        if (!broker)
-                return NULL;
-
-        /* An answer that is still to come would find nobody. */
-        backend_close(broker->backend);
-        broker->phase = BROKER_STOPPED;
-        list_for_each(link, &broker->connections) {
-                Connection *connection = list_entry(link, Connection, link);
-
-                g_clear_handle_id(&connection->request.timer, g_source_remove);
-                if (connection->closed)
-                        g_free(connection);
-        }
-        g_clear_handle_id(&broker->chore.timer, g_source_remove);
-        g_clear_handle_id(&broker->tick_timer, g_source_remove);
-        g_clear_handle_id(&broker->reopen_timer, g_source_remove);
-        g_clear_handle_id(&broker->stop_timer, g_source_remove);
-        g_clear_handle_id(&broker->more, g_source_remove);
-        chores_clear(&broker->chores);
-        quota_clear(&broker->quota);
-        g_free(broker->told);
-        munmap(broker->rm, broker->n_rm);
-        fd_close(broker->rm_fd);
-        g_free(broker);
-        return NULL;
-}
-
 void broker_start(Broker *broker, void (*started)(void *userdata, TSS2_RC rc, const char *detail), void *userdata) {
-        broker->started = started;
-        broker->started_userdata = userdata;
-        broker->phase = BROKER_STARTING;
-        broker_open(broker);
+        supervisor_start(&broker->supervisor, started, userdata);
 }
 
-bool broker_has_started(const Broker *broker) {
-        return broker->phase >= BROKER_RUNNING;
+Connection *connection_new(Broker *broker, const Peer *peer, uint32_t localities, const ConnectionOps *ops,
+                           void *userdata, GError **error) {
+        return connections_admit(&broker->connections, peer, localities, ops, userdata, error);
 }
 
-void broker_finish_stop(Broker *broker) {
-        broker->phase = BROKER_STOPPED;
+void broker_flush(Broker *broker, BrokerFlush *flush) {
+        flushes_add(&broker->flushes, flush);
+}
+
+/* Ending */
+
+static void broker_set_stopped(Broker *broker) {
+        phase_set(&broker->runner.phase, BROKER_STOPPED);
         g_clear_handle_id(&broker->stop_timer, g_source_remove);
+}
+
+/* The broker may be gone afterwards. */
+static void broker_finished(void *userdata) {
+        Broker *broker = userdata;
+
+        broker_set_stopped(broker);
         broker->stopped(broker->stopped_userdata);
 }
 
@@ -137,54 +108,53 @@ static gboolean broker_stop_late(gpointer userdata) {
 
         broker->stop_timer = 0;
         log_warning("the TPM does not answer: what clients left in it stays there until the next start");
-        broker_finish_stop(broker);
+        broker_finished(broker);
         return G_SOURCE_REMOVE;
 }
 
-/* Everybody's command that has not reached the TPM ends without a word: the daemon is going. */
-static void broker_drop(Connection *connection) {
-        Request *request = &connection->request;
-        RmOutput output = { 0 };
-
-        if (request->state == REQUEST_RUNNING)
-                return;
-        g_clear_handle_id(&request->timer, g_source_remove);
-        list_unlink(&request->link);
-        if (request->job)
-                rm_job_cancel(connection->broker->rm, request->job, TPM2_RC_CANCELED, &output);
-        request->job = NULL;
-        if (request->state != REQUEST_IDLE)
-                request->state = REQUEST_WAITING; /* for ever */
-        if (connection->closed)
-                connection_destroy(connection);
-        else
-                connection_close_space(connection);
-}
-
 void broker_stop(Broker *broker, void (*stopped)(void *userdata), void *userdata) {
-        if (broker->phase >= BROKER_STOPPING)
+        if (phase_is_over(broker->runner.phase))
                 return;
-        broker->phase = BROKER_STOPPING;
-        broker_changed(broker);
+        phase_set(&broker->runner.phase, BROKER_STOPPING);
+        watch_tell_change(&broker->watch);
         broker->stopped = stopped;
         broker->stopped_userdata = userdata;
-        g_clear_handle_id(&broker->reopen_timer, g_source_remove);
-        if (broker->opening)
-                backend_close(broker->backend);
-        broker->opening = false;
-        chores_clear(&broker->chores);
-        broker->stop_timer = g_timeout_add(broker->times.stop, broker_stop_late, broker);
+        supervisor_stop(&broker->supervisor);
+        chores_clear(&broker->runner.chores);
+        broker->stop_timer = g_timeout_add(broker->stop_ms, broker_stop_late, broker);
 
-        broker_enter(broker);
-        chores_wake(&broker->chores, true);
-        list_for_each(link, &broker->connections) broker_drop(list_entry(link, Connection, link));
-        broker_leave(broker);
+        /* Everybody's command that has not reached the TPM ends without a word: the daemon is going. */
+        turn_enter(&broker->turn);
+        chores_wake(&broker->runner.chores, true);
+        connections_drop(&broker->connections);
+        turn_leave(&broker->turn);
+}
+
+Broker *broker_free(Broker *broker) {
+        if (!broker)
+                return NULL;
+
+        /* An answer that is still to come would find nobody. */
+        supervisor_clear(&broker->supervisor);
+        if (broker->runner.phase != BROKER_STOPPED)
+                broker_set_stopped(broker);
+        connections_clear(&broker->connections);
+        runner_clear(&broker->runner);
+        block_unmap(&broker->block);
+        g_free(broker);
+        return NULL;
+}
+
+/* Questions */
+
+bool broker_has_started(const Broker *broker) {
+        return broker->supervisor.was_started || phase_is_over(broker->runner.phase);
 }
 
 uint32_t broker_max_command(const Broker *broker) {
-        return rm_max_command(broker->rm);
+        return rm_max_command(broker->runner.rm);
 }
 
 bool broker_implements(const Broker *broker, uint32_t code) {
-        return rm_implements(broker->rm, code);
+        return rm_implements(broker->runner.rm, code);
 }

@@ -3,13 +3,11 @@
 #define BROKER_BROKER_H
 
 #include "backend/backend.h"
+#include "broker/connection.h"
+#include "broker/flush.h"
+#include "broker/watch.h"
 #include "resmgr/resmgr.h"
 #include "util/loop.h"
-
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <sys/types.h>
 
 /*
  * The broker
@@ -19,7 +17,6 @@
  * has the TPM, and answers. It knows nothing of sockets; it never blocks.
  */
 typedef struct Broker Broker;
-typedef struct Connection Connection;
 
 /* By default, for the answer to a command, and to one that makes keys. */
 #define LIMIT_S 60
@@ -33,23 +30,6 @@ typedef struct BrokerConfig {
         unsigned limit_long_ms; /* ... to one that makes keys, and to self tests; 0: LIMIT_LONG_S */
         bool wait;              /* for a TPM that is not there, or cannot be used yet */
 } BrokerConfig;
-
-/* Who a client was when it came, as far as its door can tell. */
-typedef struct Peer {
-        uid_t uid;
-        pid_t pid;     /* 0: unknown */
-        char name[32]; /* its command, in printable ASCII; "?": unknown */
-        bool by_bus;   /* it came by D-Bus, not by a socket */
-} Peer;
-
-/* One, as the log calls it. */
-#define PEER_FORMAT "uid %u pid %d (%s)"
-#define PEER_ARGUMENTS(peer) (unsigned)(peer)->uid, (int)(peer)->pid, (peer)->name
-
-typedef struct ConnectionOps {
-        /* The answer to the command submitted last. @bytes are valid during the call only. */
-        void (*reply)(void *userdata, const uint8_t *bytes, size_t n_bytes);
-} ConnectionOps;
 
 Broker *broker_new(Loop *loop, Backend *backend, const BrokerConfig *config, GError **error);
 Broker *broker_free(Broker *broker); /* takes NULL, returns NULL; every connection must be closed */
@@ -75,7 +55,7 @@ uint32_t broker_max_command(const Broker *broker);
 bool broker_implements(const Broker *broker, uint32_t code);
 
 /**
- * connection_new() - admit a client
+ * connection_new() - admit a client; what else a connection can do is in broker/connection.h
  * @localities: bit n set: may use locality n; bit 0 is always taken as set
  *
  * Return: NULL with @error, whose message names the limit, when one is reached: max_connections, or the share of the
@@ -84,48 +64,9 @@ bool broker_implements(const Broker *broker, uint32_t code);
 Connection *connection_new(Broker *broker, const Peer *peer, uint32_t localities, const ConnectionOps *ops,
                            void *userdata, GError **error);
 
-const Peer *connection_peer(const Connection *connection);
+void broker_flush(Broker *broker, BrokerFlush *flush); /* see broker/flush.h */
 
-/*
- * The client is gone. A waiting command is dropped; a running one is carried to its end, and what it made is flushed.
- * No callback comes any more. Takes NULL, returns NULL.
- */
-Connection *connection_close(Connection *connection);
-
-/*
- * Submit a command: a whole one whose header says @n_command, at most broker_max_command(). @command must stay as it is
- * until ops->reply() or connection_close(). The reply may come before this returns. One at a time: false when one is
- * under way.
- */
-bool connection_submit(Connection *connection, const uint8_t *command, size_t n_command);
-
-/*
- * Cancel the command under way, if any. A waiting one is answered TPM_RC_CANCELED at once; a running one is cancelled
- * where the back end can. Return: TSS2_RC_SUCCESS, or RM_RC_NOT_IMPLEMENTED: it runs, and cannot be stopped.
- */
-TSS2_RC connection_cancel(Connection *connection);
-
-/* Return: TSS2_RC_SUCCESS; RM_RC(TPM2_RC_LOCALITY): not allowed for this client; RM_RC_NOT_IMPLEMENTED: no such back
- * end. */
-TSS2_RC connection_set_locality(Connection *connection, uint8_t locality);
-
-/* A command that was answered, for whoever watches. Bytes are valid during the call only. */
-typedef struct BrokerRecord {
-        bool tpm;         /* by the TPM, whose command it is; else by us, to a client */
-        uint64_t client;  /* its id; 0: the daemon's own */
-        const Peer *peer; /* NULL: the daemon's own */
-        uint8_t locality;
-        uint64_t wait_us;     /* a client's: until it began to run */
-        uint64_t took_us;     /* in all */
-        uint64_t answered_us; /* when, by the monotonic clock */
-        uint32_t n_transmits; /* a client's: what the TPM was sent for it */
-        const uint8_t *command;
-        size_t n_command;
-        const uint8_t *response; /* NULL: none came */
-        size_t n_response;
-} BrokerRecord;
-
-/* Have @record called for each. NULL: no more; it costs nothing then. */
+/* Have @record called for each command that was answered. NULL: no more; it costs nothing then. */
 void broker_watch_commands(Broker *broker, void (*record)(void *userdata, const BrokerRecord *record), void *userdata);
 
 const Rm *broker_rm(const Broker *broker); /* for resmgr/report.h */

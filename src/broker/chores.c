@@ -82,7 +82,8 @@ static gboolean chores_timer(gpointer userdata) {
         chores->timer = 0;
         chores->may_save = chores_left_ms(chores, CHORES_SAVE_MS) == 0;
         chores->may_evict = chores->evict_ms > 0 && chores_left_ms(chores, chores->evict_ms) == 0;
-        chores->rested(chores->userdata);
+        turn_enter(chores->turn);
+        turn_leave(chores->turn);
         return G_SOURCE_REMOVE;
 }
 

@@ -2,7 +2,7 @@
 #ifndef BROKER_CHORES_H
 #define BROKER_CHORES_H
 
-#include "resmgr/resmgr.h"
+#include "broker/turn.h"
 
 #include <glib.h>
 #include <stdbool.h>
@@ -24,6 +24,7 @@
 
 typedef struct Chores {
         Rm *rm;
+        Turn *turn;
         unsigned evict_ms; /* 0: never */
         uint32_t pending;  /* bit RmChore: may have something to do */
         bool cleanup_owed;
@@ -31,8 +32,6 @@ typedef struct Chores {
         bool may_evict;
         gint64 idle_since; /* monotonic, in us */
         guint timer;
-        void (*rested)(void *userdata); /* it has been idle for long enough for more chores */
-        void *userdata;
 } Chores;
 
 void chores_clear(Chores *chores);
@@ -51,7 +50,7 @@ RmJob *chores_begin_cleanup(Chores *chores);
 /* Return: what may be done now that no client waits, or NULL. */
 RmJob *chores_begin_idle(Chores *chores, RmChore *ret_chore);
 
-/* The TPM is free: see to it that rested() is called when more may be done. */
+/* The TPM is free: see to it that a turn comes when more may be done. */
 void chores_rest(Chores *chores);
 
 #endif

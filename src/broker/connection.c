@@ -1,101 +1,112 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "broker/broker-private.h"
+#include "broker/connection-internal.h"
 #include "broker/policy.h"
-#include "broker/tell.h"
+#include "broker/refusal.h"
 #include "tpm/header.h"
 #include "tpm/protocol.h"
 #include "tpm/writer.h"
 #include "util/log.h"
 
-Connection *connection_new(Broker *broker, const Peer *peer, uint32_t localities, const ConnectionOps *ops,
-                           void *userdata, GError **error) {
-        QuotaUser *charge = quota_charge(&broker->quota, peer->uid, error);
+/* Beginning */
+
+Connection *connections_admit(Connections *connections, const Peer *peer, uint32_t localities, const ConnectionOps *ops,
+                              void *userdata, GError **error) {
+        QuotaUser *charge = quota_charge(&connections->quota, peer->uid, error);
+        Runner *runner = connections->runner;
         uint32_t space = RM_NONE;
         Connection *connection;
 
         if (!charge) {
-                broker->stats.n_refused++;
+                runner->stats->n_refused++;
                 return NULL;
         }
-        if (broker->phase >= BROKER_STOPPING || rm_space_open(broker->rm, peer->uid, &space) != TSS2_RC_SUCCESS) {
-                quota_release(&broker->quota, charge);
+        if (phase_is_over(runner->phase) || rm_space_open(runner->rm, peer->uid, &space) != TSS2_RC_SUCCESS) {
+                quota_release(&connections->quota, charge);
                 g_set_error(error, g_quark_from_static_string("broker"), 0, "no room for one more client");
                 return NULL;
         }
 
         connection = g_new0(Connection, 1);
         *connection = (Connection){
-                .broker = broker,
-                .peer = *peer,
+                .connections = connections,
+                .owner = { .id = ++connections->last_id, .peer = *peer, .space = space },
+                .request = { .runner = runner, .owner = &connection->owner },
                 .localities = localities | 1,
                 .ops = ops,
                 .userdata = userdata,
                 .charge = charge,
-                .space = space,
-                .id = ++broker->last_id,
                 .connected = g_get_monotonic_time(),
-                .request = { .broker = broker, .connection = connection },
         };
         list_init(&connection->request.link);
-        list_append(&broker->connections, &connection->link);
-        broker->stats.n_connections++;
-        broker_changed(broker);
+        list_append(&connections->all, &connection->link);
+        runner->stats->n_connections++;
+        watch_tell_change(runner->watch);
         log_debug(PEER_FORMAT " connected", PEER_ARGUMENTS(peer));
         return connection;
 }
 
 const Peer *connection_peer(const Connection *connection) {
-        return &connection->peer;
+        return &connection->owner.peer;
 }
 
-void connection_close_space(Connection *connection) {
-        Broker *broker = connection->broker;
+/* Ending */
 
-        if (connection->space == RM_NONE)
+static void connection_close_space(Connection *connection) {
+        Runner *runner = connection->connections->runner;
+
+        if (connection->owner.space == RM_NONE)
                 return;
-        rm_space_close(broker->rm, connection->space);
-        connection->space = RM_NONE;
-        chores_wake(&broker->chores, false);
+        rm_space_close(runner->rm, connection->owner.space);
+        connection->owner.space = RM_NONE;
+        runner_wake(runner);
 }
 
-void connection_destroy(Connection *connection) {
+/* It has no request under way. */
+static void connection_destroy(Connection *connection) {
         connection_close_space(connection);
-        quota_release(&connection->broker->quota, connection->charge);
+        quota_release(&connection->connections->quota, connection->charge);
         list_unlink(&connection->link);
-        broker_changed(connection->broker);
+        watch_tell_change(connection->connections->runner->watch);
         g_free(connection);
 }
 
 Connection *connection_close(Connection *connection) {
-        Broker *broker;
+        Runner *runner;
 
         if (!connection)
                 return NULL;
 
-        broker = connection->broker;
-        log_debug(PEER_FORMAT " disconnected", PEER_ARGUMENTS(&connection->peer));
-        broker_enter(broker);
+        runner = connection->connections->runner;
+        log_debug(PEER_FORMAT " disconnected", PEER_ARGUMENTS(&connection->owner.peer));
+        turn_enter(runner->turn);
         connection->closed = true;
-        if (connection->request.state == REQUEST_IDLE) {
+        if (runner_withdraw(runner, &connection->request))
                 connection_destroy(connection);
-        } else if (connection->request.state == REQUEST_WAITING && !connection->request.job) {
-                scheduler_remove(&connection->request);
-                connection_destroy(connection);
-        }
-        broker_leave(broker);
+        turn_leave(runner->turn);
         return NULL;
 }
 
+static void connection_drop(Connection *connection) {
+        if (!runner_drop(connection->connections->runner, &connection->request))
+                return;
+        if (connection->closed)
+                connection_destroy(connection);
+        else
+                connection_close_space(connection);
+}
+
+/* Answers */
+
 static void connection_record(const Connection *connection, const uint8_t *bytes, size_t n_bytes) {
-        const Broker *broker = connection->broker;
+        const Runner *runner = connection->connections->runner;
         const Request *request = &connection->request;
         const BrokerRecord record = {
-                .client = connection->id,
-                .peer = &connection->peer,
+                .client = connection->owner.id,
+                .peer = &connection->owner.peer,
                 .locality = request->locality,
                 .wait_us = request->wait_us,
-                .took_us = (uint64_t)(broker->now - request->submitted),
-                .answered_us = (uint64_t)broker->now,
+                .took_us = (uint64_t)(runner->turn->now - request->submitted),
+                .answered_us = (uint64_t)runner->turn->now,
                 .n_transmits = request->n_transmits,
                 .command = request->command,
                 .n_command = request->n_command,
@@ -103,25 +114,26 @@ static void connection_record(const Connection *connection, const uint8_t *bytes
                 .n_response = n_bytes,
         };
 
-        broker->record(broker->record_userdata, &record);
+        watch_tell_record(runner->watch, &record);
 }
 
 static void connection_count(Connection *connection, TSS2_RC rc) {
-        Broker *broker = connection->broker;
+        const Runner *runner = connection->connections->runner;
         const Request *request = &connection->request;
         bool failed = rc != TPM2_RC_SUCCESS;
-        CommandStats *command = stats_command(&broker->stats, broker->rm, request->code);
+        Stats *stats = runner->stats;
+        CommandStats *command = stats_command(stats, runner->rm, request->code);
 
         command->n++;
         command->n_failed += failed;
         command->busy_us += request->busy_us;
         command->longest_us = MAX(command->longest_us, request->busy_us);
-        broker->stats.n_commands++;
-        broker->stats.n_failed += failed;
-        broker->stats.n_cancelled += rc == TPM2_RC_CANCELED;
-        broker->stats.n_local += request->n_transmits == 0;
-        histogram_add(&broker->stats.wait, request->wait_us);
-        histogram_add(&broker->stats.total, (uint64_t)(broker->now - request->submitted));
+        stats->n_commands++;
+        stats->n_failed += failed;
+        stats->n_cancelled += rc == TPM2_RC_CANCELED;
+        stats->n_local += request->n_transmits == 0;
+        histogram_add(&stats->wait, request->wait_us);
+        histogram_add(&stats->total, (uint64_t)(runner->turn->now - request->submitted));
         connection->n_commands++;
         connection->n_failed += failed;
         connection->n_transmits += request->n_transmits;
@@ -130,7 +142,9 @@ static void connection_count(Connection *connection, TSS2_RC rc) {
         connection->longest_wait_us = MAX(connection->longest_wait_us, request->wait_us);
 }
 
-void connection_answer(Connection *connection, const uint8_t *bytes, size_t n_bytes) {
+/* The connection may be gone afterwards. */
+static void connection_answer(Connection *connection, const uint8_t *bytes, size_t n_bytes) {
+        const Runner *runner = connection->connections->runner;
         TpmReader reader = TPM_READER(bytes, n_bytes);
 
         connection_count(connection, tpm_read_header(&reader).code);
@@ -138,14 +152,14 @@ void connection_answer(Connection *connection, const uint8_t *bytes, size_t n_by
                 connection_destroy(connection);
                 return;
         }
-        if (connection->broker->record)
+        if (watch_wants_records(runner->watch))
                 connection_record(connection, bytes, n_bytes);
-        if (connection->broker->phase >= BROKER_STOPPING)
+        if (phase_is_over(runner->phase))
                 connection_close_space(connection);
         connection->ops->reply(connection->userdata, bytes, n_bytes);
 }
 
-void connection_answer_rc(Connection *connection, TSS2_RC rc) {
+static void connection_answer_rc(Connection *connection, TSS2_RC rc) {
         uint8_t bytes[TPM_HEADER_SIZE];
         TpmWriter writer = TPM_WRITER(bytes, sizeof(bytes));
 
@@ -153,59 +167,51 @@ void connection_answer_rc(Connection *connection, TSS2_RC rc) {
         connection_answer(connection, bytes, tpm_write_end(&writer));
 }
 
+void connection_ended(void *userdata, Request *request, const RmOutput *output) {
+        Connection *connection = list_entry(request, Connection, request);
+
+        refusal_log_quota(&connection->refusals_logged, &connection->owner.peer, output->rc);
+        if (output->n_bytes > 0)
+                connection_answer(connection, output->bytes, output->n_bytes);
+        else
+                connection_answer_rc(connection, output->rc);
+}
+
+/* What clients ask */
+
 bool connection_submit(Connection *connection, const uint8_t *command, size_t n_command) {
-        Broker *broker = connection->broker;
+        Runner *runner = connection->connections->runner;
         Request *request = &connection->request;
         TpmReader reader = TPM_READER(command, n_command);
 
-        if (request->state != REQUEST_IDLE)
+        if (request_is_under_way(request))
                 return false;
 
-        broker_enter(broker);
+        turn_enter(runner->turn);
         *request = (Request){
                 .state = REQUEST_IDLE,
-                .broker = broker,
-                .connection = connection,
+                .runner = runner,
+                .owner = &connection->owner,
                 .command = command,
                 .n_command = n_command,
                 .locality = connection->locality,
                 .code = tpm_read_header(&reader).code,
-                .submitted = broker->now,
+                .submitted = runner->turn->now,
         };
         list_init(&request->link);
-        if (broker->phase >= BROKER_STOPPING)
-                request->state = REQUEST_WAITING; /* dropped, like those that waited when the end came */
-        else if (broker_is_up(broker))
-                scheduler_add(&broker->scheduler, request);
-        else
+        if (!runner_submit(runner, request))
                 connection_answer_rc(connection, RM_RC(TPM2_RC_INITIALIZE));
-        broker_leave(broker);
+        turn_leave(runner->turn);
         return true;
 }
 
-static TSS2_RC connection_cancel_running(Connection *connection) {
-        Request *request = &connection->request;
-
-        if (request->own_out) {
-                if (!request->asked)
-                        request->asked = backend_cancel(connection->broker->backend);
-                return request->asked ? TSS2_RC_SUCCESS : RM_RC_NOT_IMPLEMENTED;
-        }
-        request->cancelled = true;
-        return TSS2_RC_SUCCESS;
-}
-
 TSS2_RC connection_cancel(Connection *connection) {
-        Broker *broker = connection->broker;
-        Request *request = &connection->request;
-        TSS2_RC rc = TSS2_RC_SUCCESS;
+        Runner *runner = connection->connections->runner;
+        TSS2_RC rc;
 
-        broker_enter(broker);
-        if (request->state == REQUEST_RUNNING && !request->timer)
-                rc = connection_cancel_running(connection);
-        else if (request->state != REQUEST_IDLE)
-                broker_end_request(broker, request, TPM2_RC_CANCELED);
-        broker_leave(broker);
+        turn_enter(runner->turn);
+        rc = runner_cancel(runner, &connection->request);
+        turn_leave(runner->turn);
         return rc;
 }
 
@@ -213,11 +219,44 @@ TSS2_RC connection_set_locality(Connection *connection, uint8_t locality) {
         TSS2_RC rc = policy_locality(connection->localities, locality);
 
         if (rc != TSS2_RC_SUCCESS) {
-                tell_locality(connection, locality);
+                refusal_log_locality(&connection->refusals_logged, &connection->owner.peer, locality);
                 return rc;
         }
-        if (locality != 0 && !connection->broker->backend->localities)
+        if (locality != 0 && !supervisor_has_localities(connection->connections->runner->supervisor))
                 return RM_RC_NOT_IMPLEMENTED;
         connection->locality = locality;
         return TSS2_RC_SUCCESS;
+}
+
+/* All of them */
+
+Connection *connections_find(const Connections *connections, uint64_t id) {
+        list_for_each(link, &connections->all) {
+                Connection *connection = list_entry(link, Connection, link);
+
+                if (connection->owner.id == id && !connection->closed && connection->owner.space != RM_NONE)
+                        return connection;
+        }
+        return NULL;
+}
+
+void connections_drop(Connections *connections) {
+        list_for_each(link, &connections->all) connection_drop(list_entry(link, Connection, link));
+}
+
+void connections_init(Connections *connections, Runner *runner, uint32_t max_connections) {
+        connections->runner = runner;
+        list_init(&connections->all);
+        quota_init(&connections->quota, max_connections);
+}
+
+void connections_clear(Connections *connections) {
+        list_for_each(link, &connections->all) {
+                Connection *connection = list_entry(link, Connection, link);
+
+                g_clear_handle_id(&connection->request.timer, g_source_remove);
+                if (connection->closed)
+                        g_free(connection);
+        }
+        quota_clear(&connections->quota);
 }

@@ -3,12 +3,29 @@
 
 #include "tpm/protocol.h"
 
-/* Beyond it are values that cannot be selected, and extended localities, which no back end has (Part 2, section 8.5).
- */
+/* Above it are values that cannot be selected, and extended localities, which no back end has (Part 2, section 8.5). */
 #define LOCALITY_LAST 4
 
 TSS2_RC policy_locality(uint32_t localities, uint8_t locality) {
         if (locality > LOCALITY_LAST || !(localities & 1u << locality))
                 return RM_RC(TPM2_RC_LOCALITY);
         return TSS2_RC_SUCCESS;
+}
+
+uint32_t policy_bus_localities(uid_t uid, bool allow_locality) {
+        return uid == 0 || allow_locality ? POLICY_LOCALITIES_SELECTABLE : POLICY_LOCALITY_ZERO;
+}
+
+uint32_t policy_connections(uid_t uid, uint32_t max) {
+        uint32_t others = max / 4;
+
+        return uid == 0 ? max : max - others;
+}
+
+bool policy_may_manage(uid_t uid) {
+        return uid == 0;
+}
+
+bool policy_may_see(uid_t uid, uid_t owner) {
+        return uid == owner || policy_may_manage(uid);
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "broker/quota.h"
 
+#include "broker/policy.h"
+
 struct QuotaUser {
         uid_t uid;
         uint32_t n_connections;
@@ -17,12 +19,6 @@ void quota_clear(Quota *quota) {
         g_clear_pointer(&quota->users, g_hash_table_unref);
 }
 
-static uint32_t quota_share(const Quota *quota, uid_t uid) {
-        uint32_t others = quota->max_connections / 4;
-
-        return uid == 0 ? quota->max_connections : quota->max_connections - others;
-}
-
 QuotaUser *quota_charge(Quota *quota, uid_t uid, GError **error) {
         GQuark domain = g_quark_from_static_string("quota");
         QuotaUser *user;
@@ -34,7 +30,7 @@ QuotaUser *quota_charge(Quota *quota, uid_t uid, GError **error) {
         }
 
         user = g_hash_table_lookup(quota->users, GUINT_TO_POINTER(uid));
-        if (user && user->n_connections >= quota_share(quota, uid)) {
+        if (user && user->n_connections >= policy_connections(uid, quota->max_connections)) {
                 g_set_error(error, domain, 0,
                             "uid %u has its share of %u connections, three quarters of --max-connections",
                             (unsigned)uid, user->n_connections);

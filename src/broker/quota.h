@@ -9,8 +9,8 @@
 /*
  * Quota of connections
  *
- * At most so many in all, and no uid but 0 more than three quarters of them. A charge is held by the connection it pays
- * for; objects and sessions are counted by the resource manager itself.
+ * At most so many in all, and of each user as many as policy_connections() says. A charge is held by the connection it
+ * pays for; objects and sessions are counted by the resource manager itself.
  */
 typedef struct Quota {
         uint32_t max_connections;

@@ -4,7 +4,6 @@
 
 #include "broker/broker.h"
 #include "broker/stats.h"
-#include "util/list.h"
 
 /*
  * The broker, for people to look at; see also resmgr/report.h
@@ -52,27 +51,5 @@ void broker_report_connections(const Broker *broker, void (*each)(void *userdata
 
 /* The state, its reason or the number of connections has changed; may be called often. NULL: no more. */
 void broker_watch_state(Broker *broker, void (*changed)(void *userdata), void *userdata);
-
-/*
- * Flush what a client has, or sessions that are nobody's
- *
- * It is done when the TPM is free. The caller keeps the struct until done() is called, which may be at once; or takes
- * it back with list_unlink().
- */
-typedef struct BrokerFlush BrokerFlush;
-
-struct BrokerFlush {
-        struct list link;
-        enum {
-                BROKER_FLUSH_CLIENT,
-                BROKER_FLUSH_ABANDONED,
-                BROKER_FLUSH_LEFT_OVER,
-        } what;
-        uint64_t client; /* its id */
-        /* @found: there is such a client */
-        void (*done)(BrokerFlush *flush, bool found, uint32_t n_objects, uint32_t n_sessions);
-};
-
-void broker_flush(Broker *broker, BrokerFlush *flush);
 
 #endif

@@ -2,50 +2,77 @@
 #ifndef BROKER_REQUEST_H
 #define BROKER_REQUEST_H
 
-#include "broker/broker.h"
+#include "broker/peer.h"
+#include "resmgr/resmgr.h"
 #include "util/list.h"
+
+#include <glib.h>
 
 /*
  * Request: one piece of work for the TPM, a client's command from its submission to its reply, or a chore
  *
- *      IDLE    --submitted-->                           WAITING
- *      WAITING --its turn: its job begins, or goes on-->RUNNING
- *      WAITING --cancelled, or the back end is lost-->  IDLE, with a reply
- *      RUNNING --the job pauses and lends the TPM-->    PAUSED
- *      RUNNING --the job replies, or is lost-->         IDLE, with a reply
- *      PAUSED  --its time is up-->                      WAITING, before all others
- *      PAUSED  --cancelled, or the back end is lost-->  IDLE, with a reply
+ *      IDLE    --a client's command is submitted-->         WAITING
+ *      IDLE    --a chore begins-->                          RUNNING
+ *      IDLE    --submitted while the broker stops-->        DROPPED
+ *      WAITING --its turn: its job begins, or goes on-->    RUNNING
+ *      WAITING --cancelled, or the back end is lost-->      IDLE, with a reply
+ *      WAITING --the broker stops-->                        DROPPED
+ *      RUNNING --the job pauses and lends the TPM-->        PAUSED
+ *      RUNNING --the job replies, or is lost-->             IDLE, with a reply
+ *      PAUSED  --its time is up-->                          WAITING, before all others
+ *      PAUSED  --cancelled, or the back end is lost-->      IDLE, with a reply
+ *      PAUSED  --the broker stops-->                        DROPPED
+ *      DROPPED --cancelled-->                               IDLE, with a reply
  *
- * A job that pauses without lending the TPM stays RUNNING, with its timer set.
+ * A job that pauses without lending the TPM stays RUNNING, with its timer set. A dropped request is never run, and has
+ * no reply of its own: the daemon is about to end.
  */
 typedef enum RequestState {
         REQUEST_IDLE,
         REQUEST_WAITING,
         REQUEST_RUNNING,
         REQUEST_PAUSED,
+        REQUEST_DROPPED,
 } RequestState;
 
+/* Whose request it is: what the runner needs to know of a connection. */
+typedef struct RequestOwner {
+        uint64_t id;
+        Peer peer;
+        uint32_t space; /* RM_NONE: closed when the broker stopped */
+} RequestOwner;
+
+typedef struct Runner Runner;
+
 typedef struct Request {
-        RequestState state;
-        struct list link; /* scheduler->waiting or broker->paused */
-        Broker *broker;
-        Connection *connection; /* NULL: a chore */
-        RmChore chore;          /* without connection */
+        RequestState state;        /* written by request_set_state() alone */
+        struct list link;          /* scheduler->waiting or runner->paused */
+        Runner *runner;            /* for the timer */
+        const RequestOwner *owner; /* NULL: a chore */
+        RmChore chore;             /* without owner */
 
         const uint8_t *command; /* borrowed until the job has begun */
         size_t n_command;
         uint8_t locality; /* the client's, when it submitted */
         TPM2_CC code;
-        gint64 submitted; /* Broker.now */
+        gint64 submitted; /* Turn.now */
         uint64_t wait_us; /* until it ran for the first time */
         uint64_t busy_us; /* the TPM's time */
         uint32_t n_transmits;
 
-        RmJob *job;     /* NULL: not begun */
-        guint timer;    /* of a pause */
-        bool own_out;   /* what was transmitted last is the client's own command */
-        bool asked;     /* the back end was asked to cancel what is out */
-        bool cancelled; /* to be ended at the next step */
+        RmJob *job;       /* NULL: not begun */
+        guint timer;      /* of a pause */
+        bool own_out;     /* what was transmitted last is the client's own command */
+        bool cancel_sent; /* the back end was asked to cancel what is out */
+        bool cancel_due;  /* to be ended at the next step */
 } Request;
+
+void request_set_state(Request *request, RequestState state);
+
+/* A client may not submit another one, and its connection must not go away yet. */
+bool request_is_under_way(const Request *request);
+
+/* Its job awaits an answer of the TPM: it can only be ended by that, or by losing the TPM. */
+bool request_is_at_the_tpm(const Request *request);
 
 #endif

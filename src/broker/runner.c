@@ -1,406 +1,364 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "broker/tell.h"
+#include "broker/runner.h"
+
+#include "broker/losses.h"
 #include "tpm/protocol.h"
-#include "util/log.h"
 
-/*
- * The runner: moves the one job that has the TPM, decides what is next, and minds the back end
- */
-
-static void broker_lost(Broker *broker, const char *reason);
-static void broker_schedule_reopen(Broker *broker);
-
-static gboolean broker_tick(gpointer userdata) {
-        g_autofree char *reason = NULL;
-        Broker *broker = userdata;
-
-        if (broker->backend->state != BACKEND_BUSY) {
-                broker->tick_timer = 0;
-                return G_SOURCE_REMOVE;
-        }
-        if (g_get_monotonic_time() < broker->deadline)
-                return G_SOURCE_CONTINUE;
-
-        broker->tick_timer = 0;
-        reason = tell_why_late(broker);
-        broker_enter(broker);
-        backend_close(broker->backend);
-        broker_lost(broker, reason);
-        broker_leave(broker);
-        return G_SOURCE_REMOVE;
-}
-
-/* The limit is looked at by a slow tick that ends by itself: a timer for each command would cost more than the rest
- * here. */
-static void broker_watch(Broker *broker, const RmOutput *output) {
-        broker->code = output->code;
-        broker->limit_ms = output->takes_long ? broker->times.limit_long : broker->times.limit;
-        broker->sent = broker->now;
-        broker->deadline = broker->now + (gint64)broker->limit_ms * 1000;
-        if (!broker->tick_timer)
-                broker->tick_timer = g_timeout_add(broker->times.tick, broker_tick, broker);
-}
-
-/* The TPM cannot be used, or not yet. */
-static void broker_not_started(Broker *broker, TSS2_RC rc, const char *detail) {
-        backend_close(broker->backend);
-        if (!broker->wait) {
-                broker->phase = BROKER_NEW;
-        } else {
-                tell_absent(broker, detail);
-                broker_schedule_reopen(broker);
-        }
-        broker->started(broker->started_userdata, rc, detail);
-}
-
-static void broker_start_ended(Broker *broker, TSS2_RC rc) {
-        g_autofree char *reason = NULL;
-
-        if (rc != TSS2_RC_SUCCESS) {
-                reason = tell_why_unusable(rc);
-                broker_not_started(broker, rc, reason);
-                return;
-        }
-        broker->phase = BROKER_RUNNING;
-        tell_present(broker);
-        chores_wake(&broker->chores, true);
-        broker->started(broker->started_userdata, rc, NULL);
-}
+/* Ending */
 
 /* The job is over; what its client is told comes before all else. */
-static void broker_end(Broker *broker, Request *request, const RmOutput *output) {
+static void runner_end(Runner *runner, Request *request, const RmOutput *output) {
         request->job = NULL;
-        request->state = REQUEST_IDLE;
-        broker->slots_full = false;
-        if (broker->current == request)
-                broker->current = NULL;
+        request_set_state(request, REQUEST_IDLE);
+        if (runner->current == request)
+                runner->current = NULL;
 
-        if (request->connection) {
-                Connection *connection = request->connection;
-
-                chores_wake(&broker->chores, true);
-                tell_quota(connection, output->rc);
-                connection_answer(connection, output->bytes, output->n_bytes);
-                tell_losses(broker);
+        if (request->owner) {
+                chores_wake(&runner->chores, true);
+                runner->events->ended(runner->userdata, request, output);
+                losses_log(runner->rm, &runner->losses_logged);
                 return;
         }
-        tell_losses(broker);
-
-        chores_ended(&broker->chores, request->chore, output->rc);
-        if (request->chore == RM_CHORE_START && broker->phase == BROKER_STARTING)
-                broker_start_ended(broker, output->rc);
+        losses_log(runner->rm, &runner->losses_logged);
+        chores_ended(&runner->chores, request->chore, output->rc);
+        if (request->chore == RM_CHORE_START)
+                supervisor_start_ended(runner->supervisor, output->rc);
 }
 
+/* End a request that waits or pauses; it may not have the TPM working on it. */
+static void runner_end_early(Runner *runner, Request *request, TSS2_RC rc) {
+        RmOutput output = { .rc = rc };
+
+        g_clear_handle_id(&request->timer, g_source_remove);
+        list_unlink(&request->link);
+        if (request->job) {
+                rm_job_cancel(runner->rm, request->job, rc, &output);
+                runner_end(runner, request, &output);
+        } else {
+                request_set_state(request, REQUEST_IDLE);
+                runner->events->ended(runner->userdata, request, &output);
+        }
+}
+
+/* Stepping */
+
 /* The TPM has answered the command that was out; or will not: @response is NULL. */
-static void broker_count(Broker *broker, Request *request, const uint8_t *response, size_t n_response) {
-        Connection *connection = request->connection;
-        uint64_t took_us = (uint64_t)(broker->now - broker->sent);
+static void runner_count(Runner *runner, Request *request, const uint8_t *response, size_t n_response) {
+        const RequestOwner *owner = request->owner;
+        const Outgoing *outgoing = &runner->supervisor->outgoing;
+        uint64_t took_us = (uint64_t)(runner->turn->now - outgoing->sent);
         const BrokerRecord record = {
                 .tpm = true,
-                .client = connection ? connection->id : 0,
-                .peer = connection ? &connection->peer : NULL,
-                .locality = broker->out_locality,
+                .client = owner ? owner->id : 0,
+                .peer = owner ? &owner->peer : NULL,
+                .locality = outgoing->locality,
                 .took_us = took_us,
-                .answered_us = (uint64_t)broker->now,
-                .command = broker->out,
-                .n_command = broker->n_out,
+                .answered_us = (uint64_t)runner->turn->now,
+                .command = outgoing->bytes,
+                .n_command = outgoing->n_bytes,
                 .response = response,
                 .n_response = n_response,
         };
 
-        histogram_add(&broker->stats.tpm, took_us);
+        histogram_add(&runner->stats->tpm, took_us);
         request->busy_us += took_us;
-        if (broker->record)
-                broker->record(broker->record_userdata, &record);
+        if (watch_wants_records(runner->watch))
+                watch_tell_record(runner->watch, &record);
 }
 
-static void broker_transmit(Broker *broker, Request *request, const RmOutput *output) {
-        uint8_t locality = output->own_command ? request->locality : 0;
-        g_autoptr(GError) error = NULL;
+static void runner_transmit(Runner *runner, Request *request, const RmOutput *output) {
+        const Outgoing outgoing = {
+                .bytes = output->bytes,
+                .n_bytes = output->n_bytes,
+                .locality = output->own_command ? request->locality : 0,
+                .code = output->code,
+                .takes_long = output->takes_long,
+                .peer = output->own_command ? &request->owner->peer : NULL,
+        };
 
         request->own_out = output->own_command;
-        request->asked = false;
+        request->cancel_sent = false;
         request->n_transmits++;
-        broker->out = output->bytes;
-        broker->n_out = output->n_bytes;
-        broker->out_locality = locality;
-        broker_watch(broker, output);
-        if (!backend_transmit(broker->backend, output->bytes, output->n_bytes, locality, &error))
-                broker_lost(broker, error ? error->message : "the command could not be sent");
+        supervisor_transmit(runner->supervisor, &outgoing);
 }
 
-static void broker_step(Broker *broker, Request *request, const uint8_t *response, size_t n_response);
+static void runner_step(Runner *runner, Request *request, const uint8_t *response, size_t n_response);
 
-static gboolean broker_pause_over(gpointer userdata) {
+static gboolean runner_pause_over(gpointer userdata) {
         Request *request = userdata;
-        Broker *broker = request->broker;
+        Runner *runner = request->runner;
 
         request->timer = 0;
-        broker_enter(broker);
-        if (request == broker->current) {
-                broker_step(broker, request, NULL, 0);
+        turn_enter(runner->turn);
+        if (request == runner->current) {
+                runner_step(runner, request, NULL, 0);
         } else {
                 list_unlink(&request->link);
-                scheduler_add_first(&broker->scheduler, request);
+                scheduler_add_first(&runner->scheduler, request);
         }
-        broker_leave(broker);
+        turn_leave(runner->turn);
         return G_SOURCE_REMOVE;
 }
 
-static void broker_pause(Broker *broker, Request *request, const RmOutput *output) {
-        request->timer = g_timeout_add(output->pause_ms, broker_pause_over, request);
-        if (output->yielding && request->connection) {
-                request->state = REQUEST_PAUSED;
-                list_append(&broker->paused, &request->link);
-                broker->current = NULL;
+static void runner_pause(Runner *runner, Request *request, const RmOutput *output) {
+        request->timer = g_timeout_add(output->pause_ms, runner_pause_over, request);
+        if (output->yielding && request->owner) {
+                request_set_state(request, REQUEST_PAUSED);
+                list_append(&runner->paused, &request->link);
+                runner->current = NULL;
         }
 }
 
-static void broker_step(Broker *broker, Request *request, const uint8_t *response, size_t n_response) {
+static void runner_step(Runner *runner, Request *request, const uint8_t *response, size_t n_response) {
         RmOutput output = { 0 };
-        RmStep step = rm_job_step(broker->rm, request->job, response, n_response, &output);
+        RmStep step = rm_job_step(runner->rm, request->job, response, n_response, &output);
 
         /* Cancelled while repairs were under way: nothing was done for the client yet, and nothing shall be. */
-        if (step != RM_STEP_REPLY && request->cancelled) {
-                rm_job_cancel(broker->rm, request->job, TPM2_RC_CANCELED, &output);
+        if (step != RM_STEP_REPLY && request->cancel_due) {
+                rm_job_cancel(runner->rm, request->job, TPM2_RC_CANCELED, &output);
                 step = RM_STEP_REPLY;
         }
 
         switch (step) {
         case RM_STEP_TRANSMIT:
-                broker_transmit(broker, request, &output);
+                runner_transmit(runner, request, &output);
                 break;
         case RM_STEP_PAUSE:
-                broker_pause(broker, request, &output);
+                runner_pause(runner, request, &output);
                 break;
         case RM_STEP_REPLY:
-                broker_end(broker, request, &output);
+                runner_end(runner, request, &output);
                 break;
         }
 }
 
-void broker_end_request(Broker *broker, Request *request, TSS2_RC rc) {
-        RmOutput output = { 0 };
+/* Beginning */
 
-        g_clear_handle_id(&request->timer, g_source_remove);
-        list_unlink(&request->link);
-        if (request->job) {
-                rm_job_cancel(broker->rm, request->job, rc, &output);
-                broker_end(broker, request, &output);
-        } else {
-                request->state = REQUEST_IDLE;
-                connection_answer_rc(request->connection, rc);
-        }
+static void runner_run(Runner *runner, Request *request) {
+        request_set_state(request, REQUEST_RUNNING);
+        runner->current = request;
+        runner_step(runner, request, NULL, 0);
 }
 
-static void broker_run(Broker *broker, Request *request) {
-        request->state = REQUEST_RUNNING;
-        broker->current = request;
-        broker_step(broker, request, NULL, 0);
-}
-
-bool broker_run_chore(Broker *broker, RmJob *job, RmChore chore) {
+/* The TPM must be free. Return: false when @job is NULL. */
+static bool runner_run_chore(Runner *runner, RmJob *job, RmChore chore) {
         if (!job)
                 return false;
-        broker->chore = (Request){ .broker = broker, .chore = chore, .job = job };
-        list_init(&broker->chore.link);
-        broker_run(broker, &broker->chore);
+        runner->chore = (Request){ .runner = runner, .chore = chore, .job = job };
+        list_init(&runner->chore.link);
+        runner_run(runner, &runner->chore);
         return true;
 }
 
-static bool broker_run_request(Broker *broker) {
-        Request *request = scheduler_peek(&broker->scheduler);
+static bool runner_run_request(Runner *runner) {
+        Request *request = scheduler_peek(&runner->scheduler);
 
         if (!request)
                 return false;
         if (!request->job) {
+                request->job = rm_job_begin(runner->rm, request->owner->space, request->command, request->n_command);
                 /* All slots are held by paused jobs: it stays where it is until one of them has ended. */
-                if (!broker->slots_full)
-                        request->job = rm_job_begin(broker->rm, request->connection->space, request->command,
-                                                    request->n_command);
-                broker->slots_full = !request->job;
                 if (!request->job)
                         return false;
-                request->wait_us = (uint64_t)(broker->now - request->submitted);
+                request->wait_us = (uint64_t)(runner->turn->now - request->submitted);
         }
         scheduler_remove(request);
-        broker_run(broker, request);
+        runner_run(runner, request);
         return true;
 }
 
-bool broker_is_up(const Broker *broker) {
-        return broker->phase == BROKER_RUNNING && broker->backend->state >= BACKEND_READY;
+/* Whether commands can be taken. */
+static bool runner_is_up(const Runner *runner) {
+        return runner->phase == BROKER_SERVING && supervisor_is_up(runner->supervisor);
 }
 
 /* Return: whether anything was begun; it may be over already. */
-static bool broker_next(Broker *broker) {
+static bool runner_next(Runner *runner) {
         RmChore chore = RM_CHORE_DUE;
         RmJob *job;
 
-        broker_flush_all_due(broker);
-        if (broker->phase == BROKER_STOPPING && broker->backend->state >= BACKEND_READY)
-                return broker_run_chore(broker, chores_begin_cleanup(&broker->chores), RM_CHORE_CLEANUP);
-        if (!broker_is_up(broker))
+        runner->events->idle(runner->userdata);
+        if (runner->phase == BROKER_STOPPING && supervisor_is_open(runner->supervisor))
+                return runner_run_chore(runner, chores_begin_cleanup(&runner->chores), RM_CHORE_CLEANUP);
+        if (!runner_is_up(runner))
                 return false;
 
-        job = chores_begin_urgent(&broker->chores, &chore);
+        job = chores_begin_urgent(&runner->chores, &chore);
         if (job)
-                return broker_run_chore(broker, job, chore);
-        if (broker_run_request(broker))
+                return runner_run_chore(runner, job, chore);
+        if (runner_run_request(runner))
                 return true;
-        job = chores_begin_idle(&broker->chores, &chore);
-        return broker_run_chore(broker, job, chore);
+        job = chores_begin_idle(&runner->chores, &chore);
+        return runner_run_chore(runner, job, chore);
 }
 
-void broker_enter(Broker *broker) {
-        if (broker->depth++ > 0)
-                return;
-        broker->now = g_get_monotonic_time();
-        rm_set_time(broker->rm, (uint64_t)broker->now);
-}
+/* Turns */
 
 /* What is answered without the TPM goes round and round here; clients, timers and the bus must have their turn too. */
 #define ROUNDS_MAX 64
 
-static gboolean broker_go_on(gpointer userdata) {
-        Broker *broker = userdata;
+static gboolean runner_go_on(gpointer userdata) {
+        Runner *runner = userdata;
 
-        broker->more = 0;
-        broker_rested(broker);
+        runner->go_on_source = 0;
+        turn_enter(runner->turn);
+        turn_leave(runner->turn);
         return G_SOURCE_REMOVE;
 }
 
-void broker_leave(Broker *broker) {
+static bool runner_decide(void *userdata) {
+        Runner *runner = userdata;
         unsigned n = 0;
 
-        if (broker->depth > 1) {
-                broker->depth--;
-                return;
-        }
-        while (!broker->current && n < ROUNDS_MAX && broker_next(broker))
+        while (!runner->current && n < ROUNDS_MAX && runner_next(runner))
                 n++;
-        if (n == ROUNDS_MAX && !broker->current) {
-                if (!broker->more)
-                        broker->more = g_idle_add_full(G_PRIORITY_DEFAULT, broker_go_on, broker, NULL);
-                broker->depth = 0;
-                return;
+        if (n == ROUNDS_MAX && !runner->current) {
+                if (!runner->go_on_source)
+                        runner->go_on_source = g_idle_add_full(G_PRIORITY_DEFAULT, runner_go_on, runner, NULL);
+                return false;
         }
-        if (!broker->current && broker_is_up(broker))
-                chores_rest(&broker->chores);
-        broker->depth = 0;
-        if (!broker->current && broker->phase == BROKER_STOPPING)
-                broker_finish_stop(broker); /* the broker may be gone now */
+        if (!runner->current && runner_is_up(runner))
+                chores_rest(&runner->chores);
+        return !runner->current;
 }
 
-void broker_rested(void *userdata) {
-        Broker *broker = userdata;
+static void runner_settled(void *userdata) {
+        Runner *runner = userdata;
 
-        broker_enter(broker);
-        broker_leave(broker);
+        if (runner->phase == BROKER_STOPPING)
+                runner->events->finished(runner->userdata);
 }
 
-static void broker_response(void *userdata, const uint8_t *response, size_t n_response) {
-        Broker *broker = userdata;
-        Request *request = broker->current;
+const TurnOps runner_turn_ops = { .decide = runner_decide, .settled = runner_settled };
 
-        if (!request || request->timer)
-                return;
+/* What the supervisor says */
 
-        broker->reopen_ms = broker->times.reopen_min;
-        broker_enter(broker);
+static void runner_opened(void *userdata) {
+        Runner *runner = userdata;
+
+        if (!runner_run_chore(runner, chores_begin(&runner->chores, RM_CHORE_START), RM_CHORE_START))
+                supervisor_start_ended(runner->supervisor, TSS2_RC_SUCCESS);
+}
+
+static void runner_up(void *userdata, bool again) {
+        Runner *runner = userdata;
+
+        if (again)
+                rm_forget_residents(runner->rm);
+        chores_wake(&runner->chores, true);
+}
+
+static void runner_response(void *userdata, const uint8_t *response, size_t n_response) {
+        Runner *runner = userdata;
+        Request *request = runner->current;
+
         request->own_out = false;
-        broker_count(broker, request, response, n_response);
-        broker_step(broker, request, response, n_response);
-        broker_leave(broker);
-}
-
-void broker_open(Broker *broker) {
-        broker_enter(broker);
-        broker->opening = true;
-        backend_open(broker->backend);
-        broker_leave(broker);
-}
-
-static gboolean broker_reopen(gpointer userdata) {
-        Broker *broker = userdata;
-
-        broker->reopen_timer = 0;
-        broker_open(broker);
-        return G_SOURCE_REMOVE;
-}
-
-/* A TPM that opens and is lost again before it has answered anything is tried as seldom as one that does not open. */
-static void broker_schedule_reopen(Broker *broker) {
-        broker->reopen_timer = g_timeout_add(broker->reopen_ms, broker_reopen, broker);
-        broker->reopen_ms = MIN(broker->reopen_ms * 2, broker->times.reopen_max);
-}
-
-static void broker_opened_event(void *userdata) {
-        Broker *broker = userdata;
-
-        broker_enter(broker);
-        broker->opening = false;
-        if (broker->phase == BROKER_RUNNING) {
-                log_notice("the TPM is back");
-                tell_present(broker);
-                rm_forget_residents(broker->rm);
-                chores_wake(&broker->chores, true);
-        } else if (broker->phase == BROKER_STARTING &&
-                   !broker_run_chore(broker, chores_begin(&broker->chores, RM_CHORE_START), RM_CHORE_START)) {
-                broker_start_ended(broker, TSS2_RC_SUCCESS);
-        }
-        broker_leave(broker);
+        runner_count(runner, request, response, n_response);
+        runner_step(runner, request, response, n_response);
 }
 
 /* The answer to what is out does not come; the command may have been executed. */
-static void broker_lose_current(Broker *broker) {
-        Request *request = broker->current;
+static void runner_lose_current(Runner *runner) {
+        Request *request = runner->current;
         RmOutput output = { 0 };
 
-        if (request->timer) {
-                broker_end_request(broker, request, RM_RC(TPM2_RC_FAILURE));
+        if (!request_is_at_the_tpm(request)) {
+                runner_end_early(runner, request, RM_RC(TPM2_RC_FAILURE));
                 return;
         }
-        broker_count(broker, request, NULL, 0);
-        rm_job_lost(broker->rm, request->job, &output);
-        broker_end(broker, request, &output);
+        runner_count(runner, request, NULL, 0);
+        rm_job_lost(runner->rm, request->job, &output);
+        runner_end(runner, request, &output);
 }
 
-/* The back end is closed now, by itself or by us. */
-static void broker_lost(Broker *broker, const char *reason) {
-        bool starting = broker->phase == BROKER_STARTING;
+static void runner_lost(void *userdata) {
+        Runner *runner = userdata;
         struct list *link;
 
-        if (broker->phase == BROKER_RUNNING) {
-                broker->stats.n_lost += !broker->told;
-                tell_absent(broker, reason);
-                broker_schedule_reopen(broker);
-        }
-        broker->opening = false;
-        if (starting)
-                broker->phase = BROKER_NEW; /* the end of the chore is not yet that of starting */
-        if (broker->current)
-                broker_lose_current(broker);
-        while ((link = list_first(&broker->paused)))
-                broker_end_request(broker, list_entry(link, Request, link), RM_RC(TPM2_RC_FAILURE));
-        while ((link = list_first(&broker->scheduler.waiting)))
-                broker_end_request(broker, list_entry(link, Request, link), RM_RC(TPM2_RC_FAILURE));
-        if (starting) {
-                broker->phase = BROKER_STARTING;
-                broker_not_started(broker, RM_RC(TPM2_RC_FAILURE), reason);
-        }
+        if (runner->current)
+                runner_lose_current(runner);
+        while ((link = list_first(&runner->paused)))
+                runner_end_early(runner, list_entry(link, Request, link), RM_RC(TPM2_RC_FAILURE));
+        while ((link = list_first(&runner->scheduler.waiting)))
+                runner_end_early(runner, list_entry(link, Request, link), RM_RC(TPM2_RC_FAILURE));
 }
 
-static void broker_lost_event(void *userdata, const char *reason) {
-        Broker *broker = userdata;
-
-        broker_enter(broker);
-        broker_lost(broker, reason);
-        broker_leave(broker);
-}
-
-const BackendEvents broker_events = {
-        .opened = broker_opened_event,
-        .response = broker_response,
-        .lost = broker_lost_event,
+const SupervisorEvents runner_supervisor_events = {
+        .opened = runner_opened,
+        .up = runner_up,
+        .response = runner_response,
+        .lost = runner_lost,
 };
+
+/* What connections say */
+
+bool runner_submit(Runner *runner, Request *request) {
+        if (phase_is_over(runner->phase))
+                request_set_state(request, REQUEST_DROPPED);
+        else if (runner_is_up(runner))
+                scheduler_add(&runner->scheduler, request);
+        else
+                return false;
+        return true;
+}
+
+bool runner_withdraw(Runner *runner, Request *request) {
+        if (request->state == REQUEST_IDLE || request->state == REQUEST_DROPPED)
+                return true;
+        if (request->state != REQUEST_WAITING || request->job)
+                return false;
+        scheduler_remove(request);
+        request_set_state(request, REQUEST_IDLE);
+        return true;
+}
+
+static TSS2_RC runner_cancel_current(Runner *runner, Request *request) {
+        if (!request->own_out) {
+                request->cancel_due = true;
+                return TSS2_RC_SUCCESS;
+        }
+        if (!request->cancel_sent)
+                request->cancel_sent = supervisor_cancel(runner->supervisor);
+        return request->cancel_sent ? TSS2_RC_SUCCESS : RM_RC_NOT_IMPLEMENTED;
+}
+
+TSS2_RC runner_cancel(Runner *runner, Request *request) {
+        if (request_is_at_the_tpm(request))
+                return runner_cancel_current(runner, request);
+        if (request_is_under_way(request))
+                runner_end_early(runner, request, TPM2_RC_CANCELED);
+        return TSS2_RC_SUCCESS;
+}
+
+bool runner_drop(Runner *runner, Request *request) {
+        RmOutput output = { 0 };
+
+        if (request->state == REQUEST_RUNNING)
+                return false;
+        g_clear_handle_id(&request->timer, g_source_remove);
+        list_unlink(&request->link);
+        if (request->job)
+                rm_job_cancel(runner->rm, request->job, TPM2_RC_CANCELED, &output);
+        request->job = NULL;
+        if (request_is_under_way(request))
+                request_set_state(request, REQUEST_DROPPED);
+        return true;
+}
+
+void runner_wake(Runner *runner) {
+        chores_wake(&runner->chores, false);
+}
+
+/* Its own beginning and end */
+
+void runner_init(Runner *runner, unsigned idle_evict_ms) {
+        list_init(&runner->paused);
+        scheduler_init(&runner->scheduler);
+        runner->chores = (Chores){ .rm = runner->rm, .turn = runner->turn, .evict_ms = idle_evict_ms };
+}
+
+void runner_clear(Runner *runner) {
+        g_clear_handle_id(&runner->chore.timer, g_source_remove);
+        g_clear_handle_id(&runner->go_on_source, g_source_remove);
+        chores_clear(&runner->chores);
+}

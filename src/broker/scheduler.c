@@ -6,12 +6,12 @@ void scheduler_init(Scheduler *scheduler) {
 }
 
 void scheduler_add(Scheduler *scheduler, Request *request) {
-        request->state = REQUEST_WAITING;
+        request_set_state(request, REQUEST_WAITING);
         list_append(&scheduler->waiting, &request->link);
 }
 
 void scheduler_add_first(Scheduler *scheduler, Request *request) {
-        request->state = REQUEST_WAITING;
+        request_set_state(request, REQUEST_WAITING);
         list_prepend(&scheduler->waiting, &request->link);
 }
 

@@ -54,7 +54,7 @@ static void test_start(void **state) {
         fake_lose(&bench.fake);
         assert_int_equal(bench.n_started, 3);
         assert_int_equal(bench.started, RM_RC(TPM2_RC_FAILURE));
-        assert_int_equal(bench.broker->reopen_timer, 0);
+        assert_int_equal(bench.broker->supervisor.reopen_timer, 0);
 
         bench.fake.mute = false;
         bench.n_started = 0;
@@ -192,7 +192,7 @@ static void test_close_running(void **state) {
         assert_int_equal(bench.fake.tag, 2);
         assert_int_equal(clients[0].n_replies, 0);
         assert_int_equal(clients[1].n_replies, 0);
-        assert_int_equal(bench.broker->quota.n_connections, CLIENTS - 2);
+        assert_int_equal(bench.broker->connections.quota.n_connections, CLIENTS - 2);
 }
 
 static void test_close_paused(void **state) {
@@ -201,9 +201,9 @@ static void test_close_paused(void **state) {
         fake_answer(&bench.fake, TPM2_RC_RETRY);
         client_close(0);
         bench_until(fake_waits(&bench.fake));
-        assert_int_equal(bench.broker->quota.n_connections, CLIENTS);
+        assert_int_equal(bench.broker->connections.quota.n_connections, CLIENTS);
         fake_answer(&bench.fake, TSS2_RC_SUCCESS);
-        assert_int_equal(bench.broker->quota.n_connections, CLIENTS - 1);
+        assert_int_equal(bench.broker->connections.quota.n_connections, CLIENTS - 1);
         assert_int_equal(clients[0].n_replies, 0);
 }
 
@@ -230,20 +230,20 @@ static void test_idle(void **state) {
         bench_until(clients[0].n_replies == 1);
         assert_int_equal(fake_count(&bench.fake, TPM2_CC_ContextSave), 0);
         bench_until(fake_count(&bench.fake, TPM2_CC_ContextSave) == 1);
-        bench_until(!bench.broker->current && !bench.broker->chores.timer);
+        bench_until(!bench.broker->runner.current && !bench.broker->runner.chores.timer);
         n_log = bench.fake.n_log;
         bench_run_ms(200);
         assert_int_equal(bench.fake.n_log, n_log);
-        assert_int_equal(bench.broker->chores.timer, 0);
+        assert_int_equal(bench.broker->runner.chores.timer, 0);
         assert_int_equal(fake_count(&bench.fake, TPM2_CC_FlushContext), 0);
 }
 
 static void test_idle_evict(void **state) {
-        bench.broker->chores.evict_ms = 100;
+        bench.broker->runner.chores.evict_ms = 100;
         client_submit(0, TPM2_CC_CreatePrimary);
         bench_until(fake_count(&bench.fake, TPM2_CC_FlushContext) == 1);
         assert_int_equal(fake_count(&bench.fake, TPM2_CC_ContextSave), 1);
-        bench_until(!bench.broker->current && !bench.broker->chores.timer);
+        bench_until(!bench.broker->runner.current && !bench.broker->runner.chores.timer);
 }
 
 static void test_locality(void **state) {

@@ -2,7 +2,7 @@
 #ifndef BROKER_TEST_CLIENTS_H
 #define BROKER_TEST_CLIENTS_H
 
-#include "broker/broker-private.h"
+#include "broker/broker-internal.h"
 #include "broker/test-fake.h"
 
 /* A few clients of a broker on the fake: the fixture of the broker's own tests. */

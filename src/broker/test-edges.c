@@ -43,7 +43,7 @@ static void test_limits_out_of_range(void **state) {
         config.limits.objects++;
         expect_no_broker(&config, EINVAL, "limits");
         assert_null(broker_free(NULL));
-        assert_null(quota_release(&bench.broker->quota, NULL));
+        assert_null(quota_release(&bench.broker->connections.quota, NULL));
 }
 
 static rlim_t address_space(void) {
@@ -90,7 +90,7 @@ static void pause_repair(void) {
         bench_until(fake_waits(&bench.fake));
         assert_int_equal(bench.fake.log[bench.fake.n_log - 1], TPM2_CC_ContextSave);
         fake_answer(&bench.fake, TPM2_RC_RETRY);
-        assert_true(bench.broker->current->timer != 0);
+        assert_true(bench.broker->runner.current->timer != 0);
         bench.fake.n_log = 0;
 }
 
@@ -113,12 +113,12 @@ static void test_repair_pauses(void **state) {
 }
 
 static void test_lost_while_a_repair_pauses(void **state) {
-        bench.broker->times.reopen_min = 10;
+        bench.broker->supervisor.times.reopen_min = 10;
         pause_repair();
         fake_lose(&bench.fake);
         assert_int_equal(clients[1].n_replies, 1);
         assert_int_equal(clients[1].rc, RM_RC(TPM2_RC_FAILURE));
-        assert_null(bench.broker->current);
+        assert_null(bench.broker->runner.current);
         bench.fake.mute = false;
         bench_until(bench.fake.backend.state == BACKEND_READY);
         client_submit(2, FAKE_SLOW);
@@ -144,7 +144,7 @@ static void test_stop_twice(void **state) {
         broker_stop(bench.broker, stopped, &n_second);
         assert_null(connection_new(bench.broker, &peer, 1, &client_ops, NULL, &error));
         assert_non_null(error);
-        assert_int_equal(bench.broker->quota.n_connections, CLIENTS);
+        assert_int_equal(bench.broker->connections.quota.n_connections, CLIENTS);
         fake_answer(&bench.fake, TSS2_RC_SUCCESS);
         bench_until(n_first + n_second > 0);
         assert_int_equal(n_first, 1);
@@ -233,7 +233,7 @@ static unsigned lines_of(const char *text) {
 
 /* Somebody may miss what was flushed to make room: each kind has its line, once. */
 static void test_losses_are_logged(void **state) {
-        RmCounters *counters = (RmCounters *)rm_counters(bench.broker->rm);
+        RmCounters *counters = (RmCounters *)rm_counters(bench.broker->runner.rm);
         uint64_t *const COUNTS[] = { &counters->abandoned_flushed, &counters->left_over_flushed,
                                      &counters->client_saved_flushed, &counters->foreign_flushed };
         const char *const WORDS[] = { "of a client that is gone was flushed: 41 ", "before the start was flushed: 42 ",

@@ -5,7 +5,7 @@
 #include "util/log.h"
 
 static void test_lost(void **state) {
-        bench.broker->times.reopen_min = 10;
+        bench.broker->supervisor.times.reopen_min = 10;
         bench.fake.refuse_open = true;
         client_submit(0, FAKE_SLOW);
         client_submit(1, FAKE_SLOW);
@@ -50,11 +50,11 @@ static void test_lost_all(void **state) {
                 assert_int_equal(clients[i].n_replies, 1);
                 assert_int_equal(clients[i].rc, RM_RC(TPM2_RC_FAILURE));
         }
-        assert_int_equal(bench.broker->quota.n_connections, CLIENTS - 1);
+        assert_int_equal(bench.broker->connections.quota.n_connections, CLIENTS - 1);
 }
 
 static void test_transmit_fails(void **state) {
-        bench.broker->times.reopen_min = 10;
+        bench.broker->supervisor.times.reopen_min = 10;
         bench.fake.refuse_transmit = true;
         client_submit(0, FAKE_SLOW);
         bench_until(clients[0].n_replies == 1);
@@ -63,23 +63,23 @@ static void test_transmit_fails(void **state) {
         bench_run_ms(300);
         assert_in_range(bench.fake.n_opens, 2, 12); /* with back-off, though opening itself succeeds */
         bench.fake.refuse_transmit = false;
-        bench_until(bench.fake.backend.state == BACKEND_READY && !bench.broker->current);
+        bench_until(bench.fake.backend.state == BACKEND_READY && !bench.broker->runner.current);
 }
 
 static void test_time_limit(void **state) {
-        bench.broker->times.tick = 10;
-        bench.broker->times.limit = 30;
+        bench.broker->supervisor.times.tick = 10;
+        bench.broker->supervisor.times.limit = 30;
         client_submit(0, FAKE_SLOW);
         bench_until(clients[0].n_replies == 1);
         assert_int_equal(clients[0].rc, RM_RC(TPM2_RC_FAILURE));
-        bench_until(bench.fake.n_opens == 2 && !bench.broker->current);
+        bench_until(bench.fake.n_opens == 2 && !bench.broker->runner.current);
 
         client_submit(1, FAKE_LONG);
         bench_run_ms(200);
         assert_int_equal(clients[1].n_replies, 0);
         fake_answer(&bench.fake, TSS2_RC_SUCCESS);
         assert_int_equal(clients[1].n_replies, 1);
-        bench_until(!bench.broker->tick_timer);
+        bench_until(!bench.broker->supervisor.tick_timer);
 }
 
 /* It has been opened again before the client who had chosen a locality comes back. */
@@ -97,7 +97,7 @@ static void test_locality_gone(void **state) {
 
 /* Opening takes its time, and nobody waits for it. */
 static void test_slow_open(void **state) {
-        bench.broker->times.reopen_min = 10;
+        bench.broker->supervisor.times.reopen_min = 10;
         bench.fake.slow_open = true;
         fake_lose(&bench.fake);
         bench_until(bench.fake.n_opens == 2);
@@ -115,8 +115,9 @@ static void test_slow_open(void **state) {
 static void begin_waiting(void) {
         clients_teardown(NULL);
         bench_begin(&bench, CLIENTS * 2);
-        bench.broker->wait = true;
-        bench.broker->times.reopen_min = bench.broker->times.reopen_max = bench.broker->reopen_ms = 10;
+        bench.broker->supervisor.wait = true;
+        bench.broker->supervisor.times.reopen_min = bench.broker->supervisor.times.reopen_max =
+                bench.broker->supervisor.reopen_ms = 10;
         for (unsigned i = 0; i < CLIENTS; i++)
                 client_open(i, 1000);
 }
@@ -200,7 +201,7 @@ static void test_stop_paused(void **state) {
 }
 
 static void test_stop_hanging(void **state) {
-        bench.broker->times.stop = 50;
+        bench.broker->stop_ms = 50;
         client_submit(0, FAKE_SLOW);
         bench_until(fake_waits(&bench.fake));
         client_close(0);
@@ -266,7 +267,7 @@ static void test_random(void **state) {
 
                 clients_teardown(state);
                 clients_setup(state);
-                bench.broker->times.reopen_min = bench.broker->times.reopen_max = 1;
+                bench.broker->supervisor.times.reopen_min = bench.broker->supervisor.times.reopen_max = 1;
                 for (unsigned k = 0; k < 500; k++) {
                         random_step(g_rand_int(rand), n_submitted);
                         for (unsigned i = 0; i < CLIENTS; i++)
@@ -281,10 +282,10 @@ static void test_random(void **state) {
                                         fake_answer(&bench.fake, TSS2_RC_SUCCESS);
                         }
                 }
-                bench_until(!bench.broker->current && bench.fake.backend.state == BACKEND_READY);
-                assert_int_equal(bench.broker->quota.n_connections, CLIENTS);
-                assert_true(list_is_empty(&bench.broker->paused));
-                assert_null(scheduler_peek(&bench.broker->scheduler));
+                bench_until(!bench.broker->runner.current && bench.fake.backend.state == BACKEND_READY);
+                assert_int_equal(bench.broker->connections.quota.n_connections, CLIENTS);
+                assert_true(list_is_empty(&bench.broker->runner.paused));
+                assert_null(scheduler_peek(&bench.broker->runner.scheduler));
         }
 }
 

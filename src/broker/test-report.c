@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
 /* What is counted, and told of the broker. */
+#include "broker/report.h"
 #include "broker/test-clients.h"
 #include "tpm/protocol.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "frontend/frontend-dbus.h"
 
+#include "broker/policy.h"
 #include "frontend/callers.h"
 #include "frontend/peer.h"
 #include "frontend/stream.h"
@@ -24,10 +25,6 @@
 /* Calls of CreateConnection that wait for the bus to say whose they are, in all and of one sender. */
 #define REQUESTS_MAX 4096
 #define REQUESTS_PER_SENDER_MAX 8
-
-/* Bit masks of localities; 5 to 255 are extended ones, which no client may choose (Part 2, section 8.5). */
-#define LOCALITY_ZERO 0x01
-#define LOCALITIES_SELECTABLE 0x1f
 
 #define BUS_TIMEOUT_MS 5000
 #define CONNECT_TIMEOUT_SECONDS 30
@@ -109,7 +106,7 @@ static DbusClient *client_new(FrontendDbus *frontend, const char *sender, int fd
         StreamConfig config = {
                 .loop = frontend->config.loop,
                 .broker = frontend->config.broker,
-                .localities = peer->uid == 0 || frontend->config.allow_locality ? LOCALITIES_SELECTABLE : LOCALITY_ZERO,
+                .localities = policy_bus_localities(peer->uid, frontend->config.allow_locality),
                 .reserved_codes = false,
         };
         DbusClient *client;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "manager/private.h"
 
+#include "broker/policy.h"
 #include "frontend/peer.h"
 #include "util/fd.h"
 #include "util/log.h"
@@ -141,7 +142,7 @@ static gboolean on_silent(gpointer userdata) {
 static const char *refuse(const Door *door, const Peer *peer) {
         unsigned n = 0, n_silent = 0;
 
-        if (peer->uid != 0)
+        if (!policy_may_manage(peer->uid))
                 return "this socket is for uid 0 alone";
         list_for_each(link, &door->visitors) {
                 n++;

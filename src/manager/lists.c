@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "manager/private.h"
 
+#include "broker/policy.h"
+
 const char *manager_state_name(RmState state) {
         static const char *const NAMES[] = {
                 [RM_LIVE] = "owned",          [RM_CLIENT_SAVED] = "saved", [RM_ABANDONED] = "abandoned",
@@ -12,7 +14,7 @@ const char *manager_state_name(RmState state) {
 
 typedef struct List {
         Manager *manager;
-        uid_t uid; /* whose; 0: everybody's */
+        uid_t uid; /* who asks */
         gint64 now;
         GVariantBuilder builder;
         GHashTable *by_space; /* space -> Owner */
@@ -43,7 +45,7 @@ static void add_client(void *userdata, const ConnectionReport *client) {
         uint32_t n_objects = 0, n_sessions = 0;
         List *list = userdata;
 
-        if (list->uid != 0 && client->peer->uid != list->uid)
+        if (!policy_may_see(list->uid, client->peer->uid))
                 return;
         if (client->space != RM_NONE)
                 rm_report_space(broker_rm(list->manager->config.broker), client->space, &n_objects, &n_sessions);
@@ -125,6 +127,11 @@ static int by_handle(const void *a, const void *b) {
         return l < r ? -1 : l > r;
 }
 
+/* Nobody knows whose a session from before the start is. */
+static bool session_may_be_seen(uid_t uid, const RmSessionReport *session) {
+        return session->state == RM_LEFT_OVER ? policy_may_manage(uid) : policy_may_see(uid, session->uid);
+}
+
 GVariant *manager_list_sessions(Manager *manager, uid_t uid) {
         g_autoptr(GHashTable) by_space = g_hash_table_new_full(NULL, NULL, NULL, g_free);
         g_autoptr(GArray) sessions = g_array_new(FALSE, FALSE, sizeof(RmSessionReport));
@@ -143,7 +150,7 @@ GVariant *manager_list_sessions(Manager *manager, uid_t uid) {
         rm_report(rm, &report);
         broker_report_connections(manager->config.broker, note_owner, by_space);
         while (rm_report_session(rm, &at, &session))
-                if (uid == 0 || (session.uid == uid && session.state != RM_LEFT_OVER))
+                if (session_may_be_seen(uid, &session))
                         g_array_append_val(sessions, session);
         g_array_sort(sessions, by_handle);
         for (guint i = 0; i < sessions->len; i++)

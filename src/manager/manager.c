@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "manager/private.h"
 
+#include "broker/policy.h"
 #include "frontend/peer.h"
 #include "manager-interface.h"
 #include "util/fd.h"
@@ -279,7 +280,7 @@ static void answer(Manager *manager, const Peer *peer, GDBusMethodInvocation *in
         for (size_t i = 0; i < G_N_ELEMENTS(methods); i++) {
                 if (!g_str_equal(methods[i].name, name) || !g_str_equal(methods[i].interface, interface))
                         continue;
-                if (peer->uid != 0 && !methods[i].everybody)
+                if (!methods[i].everybody && !policy_may_manage(peer->uid))
                         return_error(invocation, G_DBUS_ERROR_ACCESS_DENIED, "this is for uid 0 alone");
                 else
                         methods[i].run(manager, peer, invocation);

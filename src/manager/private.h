@@ -47,7 +47,7 @@ GVariant *manager_property(Manager *manager, const char *name); /* floating; NUL
 GVariant *manager_all_properties(Manager *manager);             /* a{sv}, floating */
 GVariant *manager_signalled_properties(Manager *manager);       /* ... those whose changes are told */
 
-/* lists.c: aa{sv}, floating; @uid: whose, 0: everybody's */
+/* lists.c: aa{sv}, floating; @uid: who asks, and sees what policy_may_see() says */
 
 const char *manager_state_name(RmState state); /* of the state of a session */
 GVariant *manager_list_clients(Manager *manager, uid_t uid);

@@ -5,12 +5,12 @@
 
 #include <stdlib.h>
 
-static const uint8_t object_transitions[][2] = {
+const uint8_t rm_object_transitions[][2] = {
         { RM_FREE, RM_PENDING }, { RM_PENDING, RM_FREE }, { RM_PENDING, RM_LIVE },
         { RM_LIVE, RM_FREE },    { RM_LIVE, RM_DOOMED },  { RM_DOOMED, RM_FREE },
 };
 
-static const uint8_t session_transitions[][2] = {
+const uint8_t rm_session_transitions[][2] = {
         { RM_FREE, RM_PENDING },      { RM_FREE, RM_LEFT_OVER },      { RM_PENDING, RM_FREE },
         { RM_PENDING, RM_LIVE },      { RM_LIVE, RM_CLIENT_SAVED },   { RM_LIVE, RM_FREE },
         { RM_LIVE, RM_DOOMED },       { RM_CLIENT_SAVED, RM_LIVE },   { RM_CLIENT_SAVED, RM_ABANDONED },
@@ -22,8 +22,8 @@ static const uint8_t session_transitions[][2] = {
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 static bool may_become(RmKind kind, RmState from, RmState to) {
-        const uint8_t(*pairs)[2] = kind == RM_SESSION ? session_transitions : object_transitions;
-        size_t n = kind == RM_SESSION ? COUNT(session_transitions) : COUNT(object_transitions);
+        const uint8_t(*pairs)[2] = kind == RM_SESSION ? rm_session_transitions : rm_object_transitions;
+        size_t n = kind == RM_SESSION ? COUNT(rm_session_transitions) : COUNT(rm_object_transitions);
 
         while (n > 0 && (pairs[n - 1][0] != from || pairs[n - 1][1] != to))
                 n--;

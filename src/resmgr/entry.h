@@ -15,7 +15,10 @@
  *      LIVE    --flushed by its client, or gone without a context to load-->     FREE
  *      LIVE    --its client, its hierarchy or what is known of it is gone-->     DOOMED
  *      DOOMED  --flushed by us, or found gone-->                                 FREE
- *
+ */
+extern const uint8_t rm_object_transitions[][2];
+
+/*
  * The state of a session
  *
  *      FREE         --StartAuthSession or ContextLoad is about to go out-->      PENDING
@@ -36,9 +39,10 @@
  *      LEFT_OVER    --flushed by root; a reset; not listed any more-->           FREE
  *      LEFT_OVER    --room is needed; an administrator-->                        DOOMED
  *      DOOMED       --flushed by us, or found gone-->                            FREE
- *
- * RmResidency is where it is.
  */
+extern const uint8_t rm_session_transitions[][2];
+
+/* Where it is. */
 typedef enum RmResidency {
         RM_ABSENT,   /* not in the TPM as what it is; a saved context of it is what we have */
         RM_RESIDENT, /* in the TPM, under its handle */

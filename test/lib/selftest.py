@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What the tests stand on: a missing program or privilege skips a test with its reason, and all results are counted."""
+"""
+What the tests stand on: a missing program or privilege skips a test with its reason, all results are counted, and a
+table of states that differs from its list is found.
+"""
 
 import json
 import pathlib
@@ -137,6 +140,70 @@ class Counts(harness.TestCase):
             "failed: k: i: FAIL", "4 passed, 2 failed, 3 skipped"]))
         nested = self.count("log\ttap\t@results\t@none\tl", none="")
         self.assertEqual(nested[1][-1], "4 passed, 2 failed, 3 skipped", "its own results can be counted again")
+
+
+TABLE = """
+/*
+ * Lamp
+ *
+ *      OFF       --pressed-->                        ON
+ *      ON        --pressed, with --some option or
+ *                  other-->                          OFF, at once
+ *      ON, OFF   --struck-->                         BROKEN_OFF
+ */
+typedef enum Lamp {
+        LAMP_OFF,
+        LAMP_ON, /* DIM */
+        LAMP_BROKEN_OFF,
+} Lamp;
+"""
+LIST = """
+static const uint8_t lamp_transitions[][2] = {
+        { LAMP_OFF, LAMP_ON }, { LAMP_ON, LAMP_OFF },
+        { LAMP_OFF, LAMP_BROKEN_OFF }, { LAMP_ON, LAMP_BROKEN_OFF }, /* { LAMP_OFF, LAMP_OFF } */
+};
+"""
+SHORTER = LIST.replace("{ LAMP_OFF, LAMP_ON },", "")
+
+
+class Transitions(harness.TestCase):
+    def compare(self, table, source):
+        """-> exit status, what it prints"""
+        folder = self.folder / "src" / "house"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "lamp.h").write_text(table)
+        (folder / "lamp.c").write_text(source)
+        done = run(sys.executable, HERE / "transitions.py", self.folder, check=False)
+        return done.returncode, done.stdout
+
+    def expect(self, what, table=TABLE, source=LIST):
+        status, output = self.compare(table, source)
+        self.assertEqual(status, 1, output)
+        self.assertIn(what, output)
+
+    def test_the_same(self):
+        self.assertEqual(self.compare(TABLE, LIST),
+                         (0, "transitions: 1 tables, 4 pairs, 0 tables without a list, 0 differences\n"))
+
+    def test_above_a_declaration(self):
+        begin = TABLE.index("typedef")
+        table = TABLE[:begin] + "extern const uint8_t lamp_transitions[][2];\n" + TABLE[begin:]
+        self.assertEqual(self.compare(table, LIST)[0], 0)
+        self.expect("LAMP_OFF to LAMP_ON has a row, and is not listed", table, SHORTER)
+
+    def test_differences(self):
+        self.expect("LAMP_OFF to LAMP_ON has a row, and is not listed", source=SHORTER)
+        self.expect("LAMP_OFF to LAMP_ON has no row", TABLE.replace("> " + " " * 23 + "ON\n", ""))
+        self.expect("LAMP_OFF to LAMP_BROKEN_OFF has no row", TABLE.replace("ON, OFF  ", "ON"))
+        self.expect("no such state: DIM", TABLE.replace("BROKEN_OFF\n */", "DIM\n */"))
+        self.expect("no such state: any", TABLE.replace("ON, OFF", "any"))
+        self.expect("nothing leads to LAMP_NEW", TABLE.replace("LAMP_ON,", "LAMP_ON, LAMP_NEW,"))
+        self.expect("listed twice", source=LIST.replace("{ LAMP_ON, LAMP_OFF }", "{ LAMP_OFF, LAMP_ON }"))
+
+    def test_halves(self):
+        self.expect("is missing", source="")
+        self.expect("has no table", "int lamp;\n")
+        self.expect("0 tables", "int lamp;\n", "")
 
 
 if __name__ == "__main__":

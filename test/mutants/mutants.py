@@ -17,7 +17,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 SEEDS = "1000"
 UNIT = ["resmgr-objects", "resmgr-sessions", "resmgr-capability", "resmgr-faults", "resmgr-power", "resmgr-regressions",
         "resmgr-edges", "resmgr-edges-repair", "resmgr-edges-fake", "resmgr-report", "broker", "broker-outage",
-        "broker-edges", "broker-report", "manager-redact", "manager-trace"]
+        "broker-edges", "broker-report", "broker-states", "manager-redact", "manager-trace"]
 
 # name: what is forgotten; file; the text that is replaced; by what
 MUTANTS = [
@@ -73,7 +73,7 @@ MUTANTS = [
     ("alias-load", "... when a context is loaded", "resmgr/repair.c",
      "if (rm_object_find_resident(rm, phandle) != RM_NONE) {", "if (0) {"),
     ("disconnect", "that a client is gone", "broker/connection.c",
-     "rm_space_close(broker->rm, connection->space);", ";"),
+     "rm_space_close(runner->rm, connection->owner.space);", ";"),
     ("token-prefix", "to compare the whole of a session's context", "resmgr/command.c",
      "!rm_copy_equals(rm, &session->token, job->original + TPM_HEADER_SIZE,\n"
      "                                                   job->n_original - TPM_HEADER_SIZE)", "0"),
@@ -98,11 +98,11 @@ MUTANTS = [
      "return rc == TPM2_RC_RETRY || rc == TPM2_RC_YIELDED || rc == TPM2_RC_TESTING;",
      "return rc == TPM2_RC_RETRY || rc == TPM2_RC_TESTING;"),
     ("resume-first", "that who was put off comes first", "broker/runner.c",
-     "scheduler_add_first(&broker->scheduler, request);", ";"),
+     "scheduler_add_first(&runner->scheduler, request);", ";"),
     ("waiters", "those who wait when the TPM is lost", "broker/runner.c",
-     "while ((link = list_first(&broker->scheduler.waiting)))", "while (0 && (link = NULL))"),
+     "while ((link = list_first(&runner->scheduler.waiting)))", "while (0 && (link = NULL))"),
     ("forget-residents", "that a TPM that was reopened may be empty", "broker/runner.c",
-     "rm_forget_residents(broker->rm);", ";"),
+     "rm_forget_residents(runner->rm);", ";"),
     ("due", "what must be settled before the next command", "resmgr/command.c",
      "if (rm_push_due(rm, job)) {", "if (0) {"),
     ("half-list", "that half a list is none", "resmgr/reconcile.c",
@@ -110,10 +110,12 @@ MUTANTS = [
     ("reserve", "that others find slots free", "resmgr/residency.c", "if (rm->reserve == 0)", "if (1)"),
     ("reserve-between", "... between any two commands", "broker/chores.c",
      "chores_begin_if(chores, true, RM_CHORE_RESERVE, ret_chore)", "NULL"),
-    ("opening", "that a TPM may take its time to open", "broker/runner.c",
-     "broker->backend->state >= BACKEND_READY", "broker->backend->state != BACKEND_CLOSED"),
-    ("flush-waits", "that what is flushed on request may be at work", "broker/report.c",
-     "list_append(&broker->flushes, &flush->link);", "flush_now(broker, flush);"),
+    ("opening", "that a TPM may take its time to open", "broker/supervisor.c",
+     "return supervisor->state == SUPERVISOR_UP;",
+     "return supervisor->state == SUPERVISOR_UP ||\n"
+     "               (supervisor->was_started && supervisor->state == SUPERVISOR_OPENING);"),
+    ("flush-waits", "that what is flushed on request may be at work", "broker/flush.c",
+     "list_append(&flushes->waiting, &flush->link);", "flush_run(flush, flushes->connections);"),
     ("flush-whose", "whose sessions are flushed on request", "resmgr/space.c",
      "if (rm->sessions[s].space == i && rm->sessions[s].state > RM_SESSION_PENDING)",
      "if (rm->sessions[s].state > RM_SESSION_PENDING)"),

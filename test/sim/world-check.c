@@ -46,11 +46,11 @@ void world_check(void) {
 }
 
 void world_check_border(const uint8_t *bytes, size_t n_bytes) {
-        const Request *request = world.broker->current;
+        const Request *request = world.broker->runner.current;
         const char *broken = NULL;
 
-        if (request && request->connection && request->own_out && request->connection->space != RM_NONE)
-                broken = rm_border_broken(world.rm, request->connection->space, bytes, n_bytes);
+        if (request && request->owner && request->own_out && request->owner->space != RM_NONE)
+                broken = rm_border_broken(world.rm, request->owner->space, bytes, n_bytes);
         if (broken)
                 world_fail("%s", broken);
 }
@@ -75,7 +75,8 @@ void world_check_idle(void) {
         TPM2_HANDLE handles[64];
         unsigned limit = SLOTS - world.run->reserve;
 
-        if (world.wild || world.run->lone || world.broker->current || world.rm->due_start || world.rm->due_reconcile)
+        if (world.wild || world.run->lone || world.broker->runner.current || world.rm->due_start ||
+            world.rm->due_reconcile)
                 return;
         check_known();
         for (uint32_t k = 0; k < world.rm->n_residents[RM_OBJECT]; k++)
@@ -109,7 +110,7 @@ void world_check_end(void) {
                         world_fail("session %08x is left in the tables, in state %u", rm_entry(world.rm, i)->handle,
                                    state);
         }
-        if (!list_is_empty(&world.broker->connections) || !list_is_empty(&world.broker->paused) ||
-            !list_is_empty(&world.broker->scheduler.waiting) || world.broker->current)
+        if (!list_is_empty(&world.broker->connections.all) || !list_is_empty(&world.broker->runner.paused) ||
+            !list_is_empty(&world.broker->runner.scheduler.waiting) || world.broker->runner.current)
                 world_fail("the broker is not at rest");
 }

@@ -99,9 +99,9 @@ static Fault *due_fault(void) {
 }
 
 static Client *client_of_job(void) {
-        const Request *request = world.broker->current;
+        const Request *request = world.broker->runner.current;
 
-        return request && request->connection ? request->connection->userdata : NULL;
+        return request && request->owner ? list_entry(request, Connection, request)->userdata : NULL;
 }
 
 static TPM2_CC code_out(void) {
@@ -164,7 +164,7 @@ static bool make_answer(const Fault *fault, Message *answer) {
                 *answer = world_direct(world.command);
                 damage(answer, &random);
                 /* What is not for the resource manager to understand it hands on as it is. */
-                if (client && world.broker->current->own_out)
+                if (client && world.broker->runner.current->own_out)
                         client->garbled = true;
                 return true;
         case FAULT_WARNING:

@@ -277,7 +277,7 @@ static bool begin(void) {
                 world_fail("there is no broker");
                 return false;
         }
-        world.rm = world.broker->rm;
+        world.rm = world.broker->runner.rm;
         broker_start(world.broker, started, NULL);
         settle_for_us(0);
         for (unsigned i = 0; i < run->n_clients; i++) {

@@ -4,7 +4,7 @@
 
 #include "program.h"
 
-#include "broker/broker-private.h"
+#include "broker/broker-internal.h"
 #include "resmgr/job.h"
 
 /*

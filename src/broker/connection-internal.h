@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef BROKER_CONNECTION_INTERNAL_H
+#define BROKER_CONNECTION_INTERNAL_H
+
+#include "broker/connection.h"
+#include "broker/quota.h"
+#include "broker/runner.h"
+
+/*
+ * All connections of a broker, for those who keep and count them
+ */
+typedef struct Connections Connections;
+
+struct Connections {
+        Runner *runner;  /* borrowed */
+        struct list all; /* Connection.link, in the order in which they came */
+        Quota quota;
+        uint64_t last_id;
+};
+
+struct Connection {
+        Connections *connections;
+        struct list link; /* connections->all */
+        RequestOwner owner;
+        Request request;
+        uint32_t localities;
+        uint8_t locality;
+        const ConnectionOps *ops;
+        void *userdata;
+        QuotaUser *charge;
+        bool closed;             /* by its client; waits for its job */
+        uint8_t refusals_logged; /* see broker/refusal.h */
+        gint64 connected;        /* monotonic, in us */
+        uint64_t n_commands, n_failed, n_transmits;
+        uint64_t wait_us, busy_us, longest_wait_us;
+};
+
+void connections_init(Connections *connections, Runner *runner, uint32_t max_connections);
+void connections_clear(Connections *connections); /* frees those that were closed and waited for their job */
+
+/* See connection_new(). */
+Connection *connections_admit(Connections *connections, const Peer *peer, uint32_t localities, const ConnectionOps *ops,
+                              void *userdata, GError **error);
+
+/* Return: the one with that id, if its client is there and may have anything in the TPM; else NULL. */
+Connection *connections_find(const Connections *connections, uint64_t id);
+
+/* The broker stops: each request that is not with the TPM is dropped, and its connection's space closed. */
+void connections_drop(Connections *connections);
+
+/* For RunnerEvents: what the client hears, if it is still there. The connection may be gone afterwards. */
+void connection_ended(void *userdata, Request *request, const RmOutput *output);
+
+#endif

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef BROKER_CONNECTION_H
+#define BROKER_CONNECTION_H
+
+#include "broker/peer.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <tss2/tss2_tpm2_types.h>
+
+/*
+ * Connection: a client's line to the broker, with one command under way at a time
+ *
+ * broker/broker.h makes one.
+ */
+typedef struct Connection Connection;
+
+typedef struct ConnectionOps {
+        /* The answer to the command submitted last. @bytes are valid during the call only. */
+        void (*reply)(void *userdata, const uint8_t *bytes, size_t n_bytes);
+} ConnectionOps;
+
+const Peer *connection_peer(const Connection *connection);
+
+/*
+ * The client is gone. A waiting command is dropped; a running one is carried to its end, and what it made is flushed.
+ * No callback comes any more. Takes NULL, returns NULL.
+ */
+Connection *connection_close(Connection *connection);
+
+/*
+ * Submit a command: a whole one whose header says @n_command, at most broker_max_command(). @command must stay as it is
+ * until ops->reply() or connection_close(). The reply may come before this returns. One at a time: false when one is
+ * under way.
+ */
+bool connection_submit(Connection *connection, const uint8_t *command, size_t n_command);
+
+/*
+ * Cancel the command under way, if any. A waiting one is answered TPM_RC_CANCELED at once; a running one is cancelled
+ * where the back end can. Return: TSS2_RC_SUCCESS, or RM_RC_NOT_IMPLEMENTED: it runs, and cannot be stopped.
+ */
+TSS2_RC connection_cancel(Connection *connection);
+
+/* Return: TSS2_RC_SUCCESS; RM_RC(TPM2_RC_LOCALITY): not allowed for this client; RM_RC_NOT_IMPLEMENTED: no such back
+ * end. */
+TSS2_RC connection_set_locality(Connection *connection, uint8_t locality);
+
+#endif

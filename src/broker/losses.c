@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "broker/losses.h"
+
+#include "util/log.h"
+
+#include <inttypes.h>
+
+void losses_log(const Rm *rm, RmCounters *logged) {
+        const RmCounters *now = rm_counters(rm);
+
+        if (now->abandoned_flushed != logged->abandoned_flushed)
+                log_limited(LOG_NOTICE,
+                            "to make room, a saved session of a client that is gone was flushed: %" PRIu64 " so far",
+                            now->abandoned_flushed);
+        if (now->left_over_flushed != logged->left_over_flushed)
+                log_limited(LOG_NOTICE,
+                            "to make room, a saved session from before the start was flushed: %" PRIu64 " so far",
+                            now->left_over_flushed);
+        if (now->client_saved_flushed != logged->client_saved_flushed)
+                log_limited(LOG_WARNING, "to make room, a saved session of a client was flushed: %" PRIu64 " so far",
+                            now->client_saved_flushed);
+        if (now->foreign_flushed != logged->foreign_flushed)
+                log_limited(LOG_NOTICE,
+                            "something that belongs to no client was flushed from the TPM: %" PRIu64 " so far",
+                            now->foreign_flushed);
+        *logged = *now;
+}

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "broker/supervisor.h"
+
+#include "broker/transition.h"
+#include "tpm/protocol.h"
+#include "util/log.h"
+
+#define CODE_1_2_LAST 0x7f /* a TPM 2.0 has none of these but BAD_TAG, which it has for what nobody sends */
+
+static const uint8_t supervisor_transitions[][2] = {
+        { SUPERVISOR_CLOSED, SUPERVISOR_OPENING },   { SUPERVISOR_OPENING, SUPERVISOR_STARTING },
+        { SUPERVISOR_OPENING, SUPERVISOR_UP },       { SUPERVISOR_OPENING, SUPERVISOR_ABSENT },
+        { SUPERVISOR_OPENING, SUPERVISOR_CLOSED },   { SUPERVISOR_STARTING, SUPERVISOR_ABSENT },
+        { SUPERVISOR_STARTING, SUPERVISOR_CLOSED },  { SUPERVISOR_STARTING, SUPERVISOR_UP },
+        { SUPERVISOR_STARTING, SUPERVISOR_LEAVING }, { SUPERVISOR_UP, SUPERVISOR_ABSENT },
+        { SUPERVISOR_UP, SUPERVISOR_LEAVING },       { SUPERVISOR_ABSENT, SUPERVISOR_OPENING },
+        { SUPERVISOR_ABSENT, SUPERVISOR_CLOSED },    { SUPERVISOR_LEAVING, SUPERVISOR_CLOSED },
+};
+
+static void supervisor_set_state(Supervisor *supervisor, SupervisorState state) {
+        transition_check("the supervisor", supervisor_transitions, G_N_ELEMENTS(supervisor_transitions),
+                         supervisor->state, state);
+        supervisor->state = state;
+}
+
+bool supervisor_is_up(const Supervisor *supervisor) {
+        return supervisor->state == SUPERVISOR_UP;
+}
+
+bool supervisor_is_open(const Supervisor *supervisor) {
+        return supervisor->state == SUPERVISOR_STARTING || supervisor->state == SUPERVISOR_UP ||
+               supervisor->state == SUPERVISOR_LEAVING;
+}
+
+bool supervisor_has_localities(const Supervisor *supervisor) {
+        return supervisor->backend->localities;
+}
+
+/* Why there is a TPM, and why there is none */
+
+static void supervisor_log_absent(Supervisor *supervisor, const char *reason) {
+        /* Who has a busy device is said at the first try only; what comes then is the first part of that. */
+        if (supervisor->reason && g_str_has_prefix(supervisor->reason, reason))
+                return;
+        if (!supervisor->was_started)
+                log_limited(LOG_NOTICE, "waiting for a TPM: %s", reason);
+        else if (!supervisor->reason)
+                log_error("the TPM is lost: %s; until it is back commands are answered 0x%x", reason,
+                          RM_RC(TPM2_RC_INITIALIZE));
+        else
+                log_limited(LOG_NOTICE, "the TPM is not back: %s", reason);
+        g_free(supervisor->reason);
+        supervisor->reason = g_strdup(reason);
+        watch_tell_change(supervisor->watch);
+}
+
+static void supervisor_forget_reason(Supervisor *supervisor) {
+        g_clear_pointer(&supervisor->reason, g_free);
+        watch_tell_change(supervisor->watch);
+}
+
+static char *reason_late(const Outgoing *outgoing, const SupervisorTimes *times) {
+        const Peer *peer = outgoing->peer;
+        g_autofree char *whose =
+                peer ? g_strdup_printf(PEER_FORMAT, PEER_ARGUMENTS(peer)) : g_strdup("the daemon's own");
+
+        return g_strdup_printf("no answer to command 0x%x of %s within %g s (%s)", outgoing->code, whose,
+                               outgoing->limit_ms / 1000.0,
+                               outgoing->limit_ms == times->limit ? "--time-limit" : "--time-limit-long");
+}
+
+static char *reason_unusable(TSS2_RC rc) {
+        if (rc == TPM2_RC_FAILURE)
+                return g_strdup("it is in failure mode (0x101), which ends when the machine is switched off and on");
+        if (rc <= CODE_1_2_LAST)
+                return g_strdup_printf("it is a TPM 1.2 (0x%x), and a TPM 2.0 is needed", rc);
+        return g_strdup_printf("it answers 0x%x", rc);
+}
+
+/* Opening */
+
+static void supervisor_open(Supervisor *supervisor) {
+        turn_enter(supervisor->turn);
+        supervisor_set_state(supervisor, SUPERVISOR_OPENING);
+        backend_open(supervisor->backend);
+        turn_leave(supervisor->turn);
+}
+
+static gboolean supervisor_reopen(gpointer userdata) {
+        Supervisor *supervisor = userdata;
+
+        supervisor->reopen_timer = 0;
+        supervisor_open(supervisor);
+        return G_SOURCE_REMOVE;
+}
+
+/* A TPM that opens and is lost again before it has answered anything is tried as seldom as one that does not open. */
+static void supervisor_schedule_reopen(Supervisor *supervisor) {
+        supervisor->reopen_timer = g_timeout_add(supervisor->reopen_ms, supervisor_reopen, supervisor);
+        supervisor->reopen_ms = MIN(supervisor->reopen_ms * 2, supervisor->times.reopen_max);
+}
+
+static void supervisor_up(Supervisor *supervisor, bool again) {
+        supervisor_set_state(supervisor, SUPERVISOR_UP);
+        supervisor->was_started = true;
+        supervisor_forget_reason(supervisor);
+        supervisor->events->up(supervisor->userdata, again);
+}
+
+static void supervisor_opened(void *userdata) {
+        Supervisor *supervisor = userdata;
+
+        turn_enter(supervisor->turn);
+        if (supervisor->was_started) {
+                log_notice("the TPM is back");
+                supervisor_up(supervisor, true);
+        } else {
+                supervisor_set_state(supervisor, SUPERVISOR_STARTING);
+                supervisor->events->opened(supervisor->userdata);
+        }
+        turn_leave(supervisor->turn);
+}
+
+/* Losing */
+
+/* The TPM cannot be used, or not yet. */
+static void supervisor_not_started(Supervisor *supervisor, TSS2_RC rc, const char *detail) {
+        if (supervisor->wait) {
+                supervisor_log_absent(supervisor, detail);
+                supervisor_schedule_reopen(supervisor);
+        }
+        supervisor->started(supervisor->started_userdata, rc, detail);
+}
+
+/* The back end is closed now, by itself or by us. */
+static void supervisor_lose(Supervisor *supervisor, const char *reason) {
+        bool is_leaving = supervisor->state == SUPERVISOR_LEAVING;
+
+        supervisor->is_out = false;
+        if (is_leaving) {
+                supervisor_set_state(supervisor, SUPERVISOR_CLOSED);
+        } else if (supervisor->was_started) {
+                supervisor_set_state(supervisor, SUPERVISOR_ABSENT);
+                supervisor->stats->n_lost += !supervisor->reason;
+                supervisor_log_absent(supervisor, reason);
+                supervisor_schedule_reopen(supervisor);
+        } else {
+                supervisor_set_state(supervisor, supervisor->wait ? SUPERVISOR_ABSENT : SUPERVISOR_CLOSED);
+        }
+        supervisor->events->lost(supervisor->userdata);
+        if (!is_leaving && !supervisor->was_started)
+                supervisor_not_started(supervisor, RM_RC(TPM2_RC_FAILURE), reason);
+}
+
+static void supervisor_lost(void *userdata, const char *reason) {
+        Supervisor *supervisor = userdata;
+
+        turn_enter(supervisor->turn);
+        supervisor_lose(supervisor, reason);
+        turn_leave(supervisor->turn);
+}
+
+void supervisor_start_ended(Supervisor *supervisor, TSS2_RC rc) {
+        g_autofree char *reason = NULL;
+
+        if (supervisor->state != SUPERVISOR_STARTING)
+                return;
+        if (rc == TSS2_RC_SUCCESS) {
+                supervisor_up(supervisor, false);
+                supervisor->started(supervisor->started_userdata, rc, NULL);
+                return;
+        }
+        reason = reason_unusable(rc);
+        backend_close(supervisor->backend);
+        supervisor_set_state(supervisor, supervisor->wait ? SUPERVISOR_ABSENT : SUPERVISOR_CLOSED);
+        supervisor_not_started(supervisor, rc, reason);
+}
+
+/* Commands */
+
+static gboolean supervisor_tick(gpointer userdata) {
+        g_autofree char *reason = NULL;
+        Supervisor *supervisor = userdata;
+        const Outgoing *outgoing = &supervisor->outgoing;
+
+        if (supervisor->is_out && g_get_monotonic_time() < outgoing->sent + (gint64)outgoing->limit_ms * 1000)
+                return G_SOURCE_CONTINUE;
+
+        supervisor->tick_timer = 0;
+        if (!supervisor->is_out)
+                return G_SOURCE_REMOVE;
+        reason = reason_late(outgoing, &supervisor->times);
+        backend_close(supervisor->backend);
+        supervisor_lost(supervisor, reason);
+        return G_SOURCE_REMOVE;
+}
+
+void supervisor_transmit(Supervisor *supervisor, const Outgoing *outgoing) {
+        g_autoptr(GError) error = NULL;
+
+        supervisor->outgoing = *outgoing;
+        supervisor->outgoing.sent = supervisor->turn->now;
+        supervisor->outgoing.limit_ms = outgoing->takes_long ? supervisor->times.limit_long : supervisor->times.limit;
+        supervisor->is_out = true;
+        /* The limit is looked at by a slow tick that ends by itself: a timer for each command would cost more than the
+         * rest here. */
+        if (!supervisor->tick_timer)
+                supervisor->tick_timer = g_timeout_add(supervisor->times.tick, supervisor_tick, supervisor);
+        if (!backend_transmit(supervisor->backend, outgoing->bytes, outgoing->n_bytes, outgoing->locality, &error))
+                supervisor_lose(supervisor, error ? error->message : "the command could not be sent");
+}
+
+bool supervisor_cancel(Supervisor *supervisor) {
+        return backend_cancel(supervisor->backend);
+}
+
+/* What comes while nothing is out answers no question of ours. */
+static void supervisor_response(void *userdata, const uint8_t *response, size_t n_response) {
+        Supervisor *supervisor = userdata;
+
+        if (!supervisor->is_out)
+                return;
+        supervisor->reopen_ms = supervisor->times.reopen_min;
+        turn_enter(supervisor->turn);
+        supervisor->is_out = false;
+        supervisor->events->response(supervisor->userdata, response, n_response);
+        turn_leave(supervisor->turn);
+}
+
+/* Its own beginning and end */
+
+static const BackendEvents supervisor_backend_events = {
+        .opened = supervisor_opened,
+        .response = supervisor_response,
+        .lost = supervisor_lost,
+};
+
+void supervisor_init(Supervisor *supervisor) {
+        supervisor->reopen_ms = supervisor->times.reopen_min;
+        backend_listen(supervisor->backend, &supervisor_backend_events, supervisor);
+}
+
+void supervisor_clear(Supervisor *supervisor) {
+        backend_close(supervisor->backend);
+        g_clear_handle_id(&supervisor->tick_timer, g_source_remove);
+        g_clear_handle_id(&supervisor->reopen_timer, g_source_remove);
+        g_clear_pointer(&supervisor->reason, g_free);
+}
+
+void supervisor_start(Supervisor *supervisor, void (*started)(void *userdata, TSS2_RC rc, const char *detail),
+                      void *userdata) {
+        supervisor->started = started;
+        supervisor->started_userdata = userdata;
+        supervisor_open(supervisor);
+}
+
+void supervisor_stop(Supervisor *supervisor) {
+        g_clear_handle_id(&supervisor->reopen_timer, g_source_remove);
+        if (supervisor_is_open(supervisor)) {
+                supervisor_set_state(supervisor, SUPERVISOR_LEAVING);
+        } else if (supervisor->state == SUPERVISOR_OPENING || supervisor->state == SUPERVISOR_ABSENT) {
+                backend_close(supervisor->backend);
+                supervisor_set_state(supervisor, SUPERVISOR_CLOSED);
+        }
+}
