@@ -27,6 +27,21 @@ static void test_neighbour_flushes_a_session_in_use(void **state) {
         assert_int_equal(n_sessions(), 0);
 }
 
+/* F10: under the upper byte of the other kind a TPM finds no session; it is there all the same. */
+static void test_f10_upper_byte_of_the_other_kind(void **state) {
+        TPM2_HANDLE session = handle_of(0, cmd_start_session(TPM2_SE_HMAC));
+        const TestAuth right = { session, TPMA_SESSION_CONTINUESESSION | TPMA_SESSION_AUDIT };
+        const TestAuth wrong = { session ^ 0x01000000, TPMA_SESSION_CONTINUESESSION | TPMA_SESSION_AUDIT };
+
+        /* libtpms has other codes for it. */
+        arm(TPM2_CC_PolicyGetDigest, RC_REFERENCE_H0, 1);
+        assert_int_equal(rc_of_use(0, wrong.session), RC_REFERENCE_H0);
+        succeed(0, cmd_get_random_auth(4, &right, 1));
+        arm(TPM2_CC_GetRandom, RC_REFERENCE_S0, 1);
+        assert_int_equal(rc_of(0, cmd_get_random_auth(4, &wrong, 1)), RC_REFERENCE_S0);
+        succeed(0, cmd_get_random_auth(4, &right, 1));
+}
+
 static void test_neighbour_flushes_a_session_that_is_saved(void **state) {
         TPM2_HANDLE session = new_session(0);
         Message saved;
@@ -385,6 +400,7 @@ static void test_who_may_flush_what_is_left(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 RM_TEST(test_neighbour_flushes_a_session_in_use),
+                RM_TEST(test_f10_upper_byte_of_the_other_kind),
                 RM_TEST(test_neighbour_flushes_a_session_that_is_saved),
                 RM_TEST(test_session_handle_that_is_given_again),
                 RM_TEST(test_neighbour_flushes_an_object),

@@ -58,6 +58,31 @@ static void test_s6_f8_continue_session_of_a_failed_command(void **state) {
         }
 }
 
+/* Whether the TPM did it or not: nobody knows what became of the session, so nobody has it any more. */
+static void test_s5_lost_answer_ends_a_session_that_was_to_end(void **state) {
+        TPM2_HANDLE sessions[2];
+
+        for (unsigned i = 0; i < 2; i++)
+                sessions[i] = handle_of(i, cmd_start_session(TPM2_SE_HMAC));
+        for (unsigned done = 0; done < 2; done++) {
+                const TestAuth auth = { sessions[done], TPMA_SESSION_AUDIT };
+                const Message command = cmd_get_random_auth(4, &auth, 1);
+                RmJob *job = rm_job_begin(rm, spaces[done], command.bytes, command.n);
+                RmOutput output;
+
+                assert_int_equal(rm_job_step(rm, job, NULL, 0, &output), RM_STEP_TRANSMIT);
+                if (done)
+                        direct(command);
+                rm_job_lost(rm, job, &output);
+                chores(RM_CHORE_DUE);
+                assert_int_equal(report().n_sessions[RM_KIND_OWNED], 1 - done);
+                assert_int_equal(rc_of(done, command), 0xB0918);
+        }
+        chores(RM_CHORE_CLEANUP);
+        assert_int_equal(n_sessions(), 0);
+        assert_int_equal(tpm_count(TPM2_HT_LOADED_SESSION), 0);
+}
+
 static void test_s5_continue_session_clear_ends_it(void **state) {
         TPM2_HANDLE session = handle_of(0, cmd_start_session(TPM2_SE_HMAC));
         TestAuth auth = { session, TPMA_SESSION_AUDIT };
@@ -293,6 +318,7 @@ int main(void) {
                 RM_TEST(test_s14_more_sessions_than_slots),
                 RM_TEST(test_policy_run_costs_four),
                 RM_TEST(test_s6_f8_continue_session_of_a_failed_command),
+                RM_TEST(test_s5_lost_answer_ends_a_session_that_was_to_end),
                 RM_TEST(test_s5_continue_session_clear_ends_it),
                 RM_TEST(test_s7_s8_s9_s12_f11_f19_tokens),
                 RM_TEST(test_s11_f13_abandoned_sessions_load_once_each),
