@@ -187,23 +187,6 @@ static void test_close_of_a_session_that_cannot_be_saved(void **state) {
         rm_space_open(rm, 1000, &spaces[0]);
 }
 
-static void test_hopeless_is_for_once(void **state) {
-        TPM2_HANDLE foreign[3];
-
-        for (unsigned i = 0; i < 3; i++) {
-                Message response = direct(cmd_create_primary(TPM2_RH_NULL, 100 + i));
-
-                foreign[i] = message_handle(&response);
-        }
-        assert_int_equal(rc_of(0, cmd_create_primary(TPM2_RH_OWNER, 1)), TPM2_RC_OBJECT_MEMORY);
-        for (unsigned i = 0; i < 3; i++)
-                direct(cmd_with_handle(TPM2_CC_FlushContext, foreign[i]));
-        for (unsigned i = 0; i < 3; i++)
-                handle_of(1, cmd_create_primary(TPM2_RH_OWNER, i));
-        call(0, cmd_create_primary(TPM2_RH_OWNER, 1));
-        handle_of(0, cmd_create_primary(TPM2_RH_OWNER, 1));
-}
-
 /* A neighbour makes a command seem to need more slots than it does; in time, that is doubted. */
 static void test_extra_slots_are_unlearned(void **state) {
         const TpmCommandInfo *info = tpm_command_table_find(&rm->table, TPM2_CC_CreatePrimary);
@@ -479,7 +462,6 @@ int main(void) {
                 RM_TEST(test_renewal_ends_though_the_tpm_lies),
                 RM_TEST(test_renewal_that_stopped_halfway),
                 RM_TEST(test_close_of_a_session_that_cannot_be_saved),
-                RM_TEST(test_hopeless_is_for_once),
                 RM_TEST(test_extra_slots_are_unlearned),
                 RM_TEST(test_no_secret_stays_in_a_job),
                 RM_TEST(test_not_started_while_repairing),
