@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "world-private.h"
 
+#include "resmgr/report.h"
 #include "test/lib/invariants.h"
 
 /* libtpms has three of each. */
@@ -55,10 +56,21 @@ void world_check_border(const uint8_t *bytes, size_t n_bytes) {
                 world_fail("%s", broken);
 }
 
+/* Return: whether the tables have it; the upper byte of a handle does not tell sessions apart. */
+static bool find_session(TPM2_HANDLE handle, RmSessionReport *ret_session) {
+        uint32_t at = 0;
+
+        while (rm_report_session(world.rm, &at, ret_session))
+                if ((ret_session->handle ^ handle) << 8 == 0)
+                        return true;
+        return false;
+}
+
 /* Everything in the TPM is in the tables. */
 static void check_known(void) {
         TPM2_HANDLE handles[64];
         unsigned n = world_list(TPM2_HT_TRANSIENT, handles, 64);
+        RmSessionReport session;
 
         for (unsigned i = 0; i < n; i++)
                 if (rm_object_find_resident(world.rm, handles[i]) == RM_NONE)
@@ -66,49 +78,70 @@ static void check_known(void) {
         for (TPM2_HT type = TPM2_HT_LOADED_SESSION; type <= TPM2_HT_SAVED_SESSION; type++) {
                 n = world_list(type, handles, 64);
                 for (unsigned i = 0; i < n; i++)
-                        if (rm_session_find(world.rm, handles[i]) == RM_NONE)
+                        if (!find_session(handles[i], &session))
                                 world_fail("session %08x in the TPM is nobody's", handles[i]);
         }
 }
 
-void world_check_idle(void) {
+/* Handles of a type that the TPM lists, but for those that it refused to save or flush. */
+static unsigned count_listed(TPM2_HT type) {
         TPM2_HANDLE handles[64];
+
+        return refusals_count_others(&world.refusals, handles, world_list(type, handles, 64));
+}
+
+void world_check_idle(void) {
         unsigned limit = SLOTS - world.run->reserve;
 
         if (world.wild || world.run->lone || world.broker->current || world.rm->due_start || world.rm->due_reconcile)
                 return;
         check_known();
-        for (uint32_t k = 0; k < world.rm->n_residents; k++)
-                limit += rm_object(world.rm, world.rm->residents[k])->unsaveable;
-        for (uint32_t i = 0; i < world.rm->n_sessions_used; i++)
-                limit += world.rm->sessions[i].unsaveable;
-        if (!world.misled && (world_list(TPM2_HT_TRANSIENT, handles, 64) > limit ||
-                              world_list(TPM2_HT_LOADED_SESSION, handles, 64) > limit))
+        if (!world.misled && (count_listed(TPM2_HT_TRANSIENT) > limit || count_listed(TPM2_HT_LOADED_SESSION) > limit))
                 world_fail("more is loaded than the reserve leaves");
         for (uint32_t k = 0; k < world.rm->n_residents; k++)
                 if (rm_object(world.rm, world.rm->residents[k])->residency == RM_UNKNOWN)
                         world_fail("nothing is out, and where an object is is unknown");
 }
 
-void world_check_end(void) {
+/* Nobody is there any more. What the TPM refused to flush is left over, and counted. */
+static void check_end_of_objects(void) {
         TPM2_HANDLE handles[64];
+        unsigned n = world_list(TPM2_HT_TRANSIENT, handles, 64);
+        RmReport report;
 
-        if (world_list(TPM2_HT_TRANSIENT, handles, 64) > 0)
-                world_fail("object %08x is left in the TPM", handles[0]);
-        if (world_list(TPM2_HT_LOADED_SESSION, handles, 64) > 0 &&
-            (rm_session_find(world.rm, handles[0]) == RM_NONE ||
-             world.rm->sessions[rm_session_find(world.rm, handles[0])].state != RM_SESSION_ABANDONED))
-                world_fail("session %08x is left in the TPM", handles[0]);
-        for (uint32_t i = 0; i < world.rm->n_objects_used; i++)
-                if (rm_object(world.rm, i)->state != RM_OBJECT_FREE)
-                        world_fail("object %08x is left in the tables", rm_object(world.rm, i)->vhandle);
-        for (uint32_t i = 0; i < world.rm->n_sessions_used; i++) {
-                RmSessionState state = world.rm->sessions[i].state;
+        for (unsigned i = 0; i < n; i++)
+                if (!refusals_include(&world.refusals, handles[i]))
+                        world_fail("object %08x is left in the TPM", handles[i]);
+        rm_report(world.rm, &report);
+        if (report.n_objects != n)
+                world_fail("%u objects are left in the tables, and %u in the TPM", report.n_objects, n);
+        world.outcome->n_refused += n;
+}
 
-                if (state != RM_SESSION_FREE && state != RM_SESSION_ABANDONED && state != RM_SESSION_LEFTOVER)
-                        world_fail("session %08x is left in the tables, in state %u", world.rm->sessions[i].handle,
-                                   state);
+static void check_end_of_sessions(void) {
+        TPM2_HANDLE handles[64];
+        unsigned n = world_list(TPM2_HT_LOADED_SESSION, handles, 64);
+        RmSessionReport session;
+        uint32_t at = 0;
+
+        for (unsigned i = 0; i < n; i++) {
+                if (!find_session(handles[i], &session))
+                        world_fail("session %08x is left in the TPM", handles[i]);
+                else if (session.kind != RM_KIND_ABANDONED && session.kind != RM_KIND_DOOMED)
+                        world_fail("session %08x is left in the TPM, of kind %u", handles[i], session.kind);
         }
+        while (rm_report_session(world.rm, &at, &session)) {
+                bool refused = session.kind == RM_KIND_DOOMED && refusals_include(&world.refusals, session.handle);
+
+                world.outcome->n_refused += refused;
+                if (!refused && session.kind != RM_KIND_ABANDONED && session.kind != RM_KIND_LEFT_OVER)
+                        world_fail("session %08x is left in the tables, of kind %u", session.handle, session.kind);
+        }
+}
+
+void world_check_end(void) {
+        check_end_of_objects();
+        check_end_of_sessions();
         if (!list_is_empty(&world.broker->connections) || !list_is_empty(&world.broker->paused) ||
             !list_is_empty(&world.broker->scheduler.waiting) || world.broker->current)
                 world_fail("the broker is not at rest");

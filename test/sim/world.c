@@ -287,20 +287,11 @@ static bool begin(void) {
         return true;
 }
 
-/* What could not be saved or flushed is tried again only when something like it went well. */
-static void forgive(void) {
-        for (uint32_t i = 0; i < world.rm->n_objects_used; i++)
-                rm_object(world.rm, i)->unsaveable = false;
-        for (uint32_t i = 0; i < world.rm->n_sessions_used; i++)
-                world.rm->sessions[i].unsaveable = false;
-}
-
 /* No more faults: the TPM is started, everything is answered, and all go home. */
 static void finish(void) {
         memset(world.faults, 0, sizeof(world.faults));
         world_neighbour_leaves();
         settle_for_us(30000000);
-        forgive();
         if (world.wild) {
                 world_direct(cmd_startup(TPM2_SU_CLEAR));
                 world.rm->due_reconcile = true;
@@ -318,7 +309,7 @@ void world_run(const Run *run, Outcome *outcome, bool verbose) {
         world.outcome = outcome;
         world.verbose = verbose;
         outcome->failure[0] = '\0';
-        outcome->n_commands = outcome->n_transmits = 0;
+        outcome->n_commands = outcome->n_transmits = outcome->n_refused = 0;
         outcome->digest = HASH_BEGIN;
         for (unsigned i = 0; i < run->n_clients; i++) {
                 outcome->transcripts[i].n_lines = 0;
