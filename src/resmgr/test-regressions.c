@@ -1,37 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
-/* Faults that were found in the resource manager, each with the conversation that showed it; see test-rm.h. */
-#include "resmgr/test-rm.h"
-
-/* Answers of the TPM that are replaced: @n of them to commands of that code, after @skip that are not. */
-static struct {
-        TPM2_CC code;
-        uint32_t rc;
-        unsigned skip, n;
-} injection;
-
-static bool inject(const Message *command, Message *ret_response) {
-        TpmWriter writer = TPM_WRITER(ret_response->bytes, sizeof(ret_response->bytes));
-
-        if (message_rc(command) != injection.code || injection.n == 0)
-                return false;
-        if (injection.skip > 0) {
-                injection.skip--;
-                return false;
-        }
-        injection.n--;
-        tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, injection.rc);
-        ret_response->n = tpm_write_end(&writer);
-        return true;
-}
-
-static void arm(TPM2_CC code, uint32_t rc, unsigned n) {
-        injection.code = code;
-        injection.rc = rc;
-        injection.skip = 0;
-        injection.n = n;
-        intercept = inject;
-}
+/* Faults that were found in the resource manager, each with the conversation that showed it; see test-edges.h. */
+#include "resmgr/test-edges.h"
 
 static void disarm(void) {
         intercept = NULL;
@@ -438,7 +408,7 @@ static bool gap_then_busy(const Message *command, Message *ret_response) {
         step++;
         arm(code, rc, 1);
         intercept = gap_then_busy;
-        return inject(command, ret_response);
+        return answer_armed(command, ret_response);
 }
 
 static void test_renewal_that_cannot_save_keeps_the_session(void **state) {
