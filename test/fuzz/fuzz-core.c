@@ -336,16 +336,11 @@ static void check_left_over(void) {
 
 /* An honest TPM, and nobody who wants anything. */
 static void finish(void) {
-        Message startup = cmd_startup(TPM2_SU_CLEAR);
-        Message ignored;
-
         honest = true;
         for (unsigned k = 0; k < PARKED; k++)
                 run_parked(k, false);
         for (unsigned i = 0; i < SPACES; i++)
                 close_space(i);
-        fake_tpm_run(tpm, startup.bytes, startup.n, ignored.bytes, sizeof(ignored.bytes));
-        rm->due_reconcile = true;
         run_chore(RM_CHORE_START, 1); /* what it believes of the TPM may be a lie, too */
         run_chore(RM_CHORE_DUE, 64);
         run_chore(RM_CHORE_CLEANUP, 256);
