@@ -243,3 +243,37 @@ const char *rm_border_broken(Rm *rm, uint32_t space, const uint8_t *bytes, size_
                 return check_flush(rm, space, bytes);
         return NULL;
 }
+
+const char *rm_claim_broken(Rm *rm, bool (*lists)(TPM2_HANDLE handle)) {
+        for (uint32_t k = 0; k < rm->n_residents; k++) {
+                const RmObject *object = rm_object(rm, rm->residents[k]);
+
+                DEMAND(object->residency != RM_RESIDENT || object->probe || lists(object->phandle),
+                       "an object claims to be in the TPM");
+        }
+        for (uint32_t i = 0; i < rm->n_sessions_used; i++) {
+                const RmSession *session = &rm->sessions[i];
+
+                DEMAND(session->state <= RM_SESSION_PENDING || session->state == RM_SESSION_DOOMED ||
+                               session->residency != RM_RESIDENT || lists(session->handle),
+                       "a session claims to be loaded");
+        }
+        return NULL;
+}
+
+const char *rm_rest_broken(Rm *rm) {
+        for (uint32_t k = 0; k < rm->n_residents; k++)
+                DEMAND(rm_object(rm, rm->residents[k])->residency != RM_UNKNOWN,
+                       "nothing is out, and where an object is is unknown");
+        return NULL;
+}
+
+bool rm_is_in_doubt(const Rm *rm) {
+        return rm->due_start || rm->due_reconcile;
+}
+
+bool rm_has_handle(Rm *rm, TPM2_HANDLE handle) {
+        if (tpm_handle_is_session(handle))
+                return rm_session_find(rm, handle) != RM_NONE;
+        return rm_object_find_resident(rm, handle) != RM_NONE;
+}

@@ -4,6 +4,7 @@
 #include "backend/backend-internal.h"
 #include "clock.h"
 #include "test/lib/inprocess.h"
+#include "test/lib/invariants.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -261,7 +262,7 @@ static void welcome(Message answer) {
         if (message_rc(&answer) != TPM2_RC_SUCCESS)
                 return;
         handle = message_handle(&answer);
-        if (rm_object_find_resident(world.rm, handle) != RM_NONE || rm_session_find(world.rm, handle) != RM_NONE)
+        if (rm_has_handle(world.rm, handle))
                 flush(handle);
         else
                 world.guests[world.n_guests++] = handle;
