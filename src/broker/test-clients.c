@@ -3,6 +3,8 @@
 
 #include "tpm/header.h"
 
+#include <string.h>
+
 Bench bench;
 Client clients[CLIENTS];
 
@@ -11,6 +13,7 @@ static void client_reply(void *userdata, const uint8_t *bytes, size_t n_bytes) {
         TpmReader reader = TPM_READER(bytes, n_bytes);
 
         client->rc = tpm_read_header(&reader).code;
+        client->handle = tpm_read_u32(&reader);
         client->tag = bytes[n_bytes - 1];
         client->n_replies++;
         if (client->again) {
@@ -29,9 +32,21 @@ void client_open(unsigned i, uid_t uid) {
         assert_non_null(clients[i].connection);
 }
 
-void client_submit(unsigned i, TPM2_CC code) {
-        clients[i].n_command = fake_command(clients[i].command, code, (uint8_t)i);
+void client_send(unsigned i, const Message *command) {
+        assert_in_range(command->n, TPM_HEADER_SIZE, sizeof(clients[i].command));
+        memcpy(clients[i].command, command->bytes, command->n);
+        clients[i].n_command = command->n;
         assert_true(connection_submit(clients[i].connection, clients[i].command, clients[i].n_command));
+}
+
+void client_submit(unsigned i, TPM2_CC code) {
+        Message command;
+
+        if (code == TPM2_CC_CreatePrimary)
+                command = cmd_create_primary(TPM2_RH_OWNER, (uint8_t)i);
+        else
+                command.n = fake_command(command.bytes, code, (uint8_t)i);
+        client_send(i, &command);
 }
 
 void client_close(unsigned i) {

@@ -112,6 +112,18 @@ static void test_repair_pauses(void **state) {
         assert_int_equal(bench.fake.tag, 2);
 }
 
+/* A locality is lent to its client's command, not to what is done to make room for it. */
+static void test_repair_has_no_locality(void **state) {
+        assert_int_equal(connection_set_locality(clients[1].connection, 3), TSS2_RC_SUCCESS);
+        pause_repair();
+        assert_int_equal(bench.fake.locality, 0);
+        bench.fake.mute = false;
+        bench_until(clients[1].n_replies == 1);
+        assert_int_equal(clients[1].rc, TSS2_RC_SUCCESS);
+        assert_int_equal(bench.fake.log[bench.fake.n_log - 1], TPM2_CC_CreatePrimary);
+        assert_int_equal(bench.fake.locality, 3);
+}
+
 static void test_lost_while_a_repair_pauses(void **state) {
         bench.broker->supervisor.times.reopen_min = 10;
         pause_repair();
@@ -257,6 +269,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_limits_out_of_range, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_no_memory_for_the_state, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_repair_pauses, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_repair_has_no_locality, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_lost_while_a_repair_pauses, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_stop_twice, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_answers_from_a_copy_leave_time_for_others, clients_setup,

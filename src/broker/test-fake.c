@@ -42,67 +42,30 @@ static TPM2_CC fake_code(const Fake *fake) {
         return tpm_read_header(&reader).code;
 }
 
-static void write_capability(const Fake *fake, TpmWriter *writer) {
-        static const uint32_t commands[] = { 0x12000131, 0x143,      0x144, 0x10000161, 0x02000162,
-                                             0x165,      0x14000176, 0x17A, 0x17B };
-        static const uint32_t properties[][2] = { { TPM2_PT_HR_TRANSIENT_MIN, 3 }, { TPM2_PT_HR_LOADED_MIN, 3 } };
-        TpmReader reader = TPM_READER(fake->command, fake->n_command);
-        uint32_t capability;
+/* What belongs to the test: a code, and the tag of the command if it succeeds. */
+static size_t answer_plainly(const Fake *fake, TSS2_RC rc, uint8_t *bytes, size_t size) {
+        TpmWriter writer = TPM_WRITER(bytes, size);
 
-        tpm_read_header(&reader);
-        capability = tpm_read_u32(&reader);
-        tpm_write_u8(writer, 0);
-        tpm_write_u32(writer, capability);
-        if (capability == TPM2_CAP_COMMANDS) {
-                tpm_write_u32(writer, G_N_ELEMENTS(commands));
-                for (size_t i = 0; i < G_N_ELEMENTS(commands); i++)
-                        tpm_write_u32(writer, commands[i]);
-        } else if (capability == TPM2_CAP_TPM_PROPERTIES) {
-                tpm_write_u32(writer, G_N_ELEMENTS(properties));
-                for (size_t i = 0; i < G_N_ELEMENTS(properties); i++) {
-                        tpm_write_u32(writer, properties[i][0]);
-                        tpm_write_u32(writer, properties[i][1]);
-                }
-        } else {
-                tpm_write_u32(writer, 0);
-        }
+        tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, rc);
+        if (rc == TSS2_RC_SUCCESS)
+                tpm_write_u8(&writer, fake->tag);
+        return tpm_write_end(&writer);
 }
 
-static void write_context(const Fake *fake, TpmWriter *writer) {
-        TpmReader reader = TPM_READER(fake->command, fake->n_command);
-        TPM2_HANDLE handle;
-
-        tpm_read_header(&reader);
-        handle = tpm_read_u32(&reader);
-        tpm_write_u64(writer, 1);
-        tpm_write_u32(writer, handle >> TPM2_HR_SHIFT == TPM2_HT_TRANSIENT ? TPM2_TRANSIENT_FIRST : handle);
-        tpm_write_u32(writer, TPM2_RH_OWNER);
-        tpm_write_u16(writer, 4);
-        tpm_write_u32(writer, 0xdecade);
+static bool is_the_tests(TPM2_CC code) {
+        return code == FAKE_SLOW || code == FAKE_LONG;
 }
 
 void fake_answer(Fake *fake, TSS2_RC rc) {
-        uint8_t bytes[256];
-        TpmWriter writer = TPM_WRITER(bytes, sizeof(bytes));
-        TPM2_CC code = fake_code(fake);
+        static uint8_t bytes[TPM_MESSAGE_MAX];
+        size_t n;
 
-        tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, rc);
-        if (rc == TSS2_RC_SUCCESS && code == TPM2_CC_GetCapability) {
-                write_capability(fake, &writer);
-        } else if (rc == TSS2_RC_SUCCESS && code == TPM2_CC_CreatePrimary) {
-                tpm_write_u32(&writer, 0x80000000 + fake->n_created++);
-        } else if (rc == TSS2_RC_SUCCESS && code == TPM2_CC_ContextLoad) {
-                tpm_write_u32(&writer, 0x80000000 + fake->n_created++);
-        } else if (rc == TSS2_RC_SUCCESS && code == TPM2_CC_StartAuthSession) {
-                tpm_write_u32(&writer, TPM2_POLICY_SESSION_FIRST + fake->n_started++);
-                tpm_write_u16(&writer, 0);
-        } else if (rc == TSS2_RC_SUCCESS && code == TPM2_CC_ContextSave) {
-                write_context(fake, &writer);
-        } else if (rc == TSS2_RC_SUCCESS && code == FAKE_SLOW) {
-                tpm_write_u8(&writer, fake->tag);
-        }
+        if (rc != TSS2_RC_SUCCESS || is_the_tests(fake_code(fake)))
+                n = answer_plainly(fake, rc, bytes, sizeof(bytes));
+        else
+                n = fake_tpm_run(fake->tpm, fake->command, fake->n_command, bytes, sizeof(bytes));
         fake->n_command = 0;
-        backend_answered(&fake->backend, bytes, tpm_write_end(&writer));
+        backend_answered(&fake->backend, bytes, n);
 }
 
 void fake_lose(Fake *fake) {
@@ -126,14 +89,15 @@ static bool fake_transmit(Backend *backend, const uint8_t *command, size_t n_com
                 g_set_error_literal(error, BACKEND_ERROR, BACKEND_ERROR_LOST, "broken");
                 return false;
         }
-        fake->n_command = MIN(n_command, sizeof(fake->command));
-        memcpy(fake->command, command, fake->n_command);
+        assert_in_range(n_command, TPM_HEADER_SIZE, sizeof(fake->command));
+        fake->n_command = n_command;
+        memcpy(fake->command, command, n_command);
         fake->tag = command[n_command - 1];
         fake->locality = locality;
         code = fake_code(fake);
         if (fake->n_log < FAKE_LOG_MAX)
                 fake->log[fake->n_log++] = code;
-        if (!fake->mute && code != FAKE_SLOW && code != FAKE_LONG)
+        if (!fake->mute && !is_the_tests(code))
                 fake->idle = g_idle_add(fake_idle, fake);
         return true;
 }
@@ -162,8 +126,6 @@ size_t fake_command(uint8_t *bytes, TPM2_CC code, uint8_t tag) {
         TpmWriter writer = TPM_WRITER(bytes, 64);
 
         tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, code);
-        if (code == TPM2_CC_CreatePrimary)
-                tpm_write_u32(&writer, TPM2_RH_OWNER);
         tpm_write_u16(&writer, tag);
         return tpm_write_end(&writer);
 }
@@ -203,8 +165,12 @@ void bench_begin(Bench *bench, uint32_t max_connections) {
                 },
                 .max_connections = max_connections,
         };
+        FakeTpmConfig tpm_config = FAKE_TPM_CONFIG;
 
+        tpm_config.vendor_commands = 0;
         *bench = (Bench){ 0 };
+        bench->fake.tpm = fake_tpm_new(&tpm_config);
+        assert_non_null(bench->fake.tpm);
         bench->loop = loop_new(NULL);
         assert_non_null(bench->loop);
         bench->fake.backend.ops = &fake_ops;
@@ -225,4 +191,5 @@ void bench_end(Bench *bench) {
         bench->broker = broker_free(bench->broker);
         bench->loop = loop_free(bench->loop);
         g_clear_handle_id(&bench->fake.idle, g_source_remove);
+        bench->fake.tpm = fake_tpm_free(bench->fake.tpm);
 }

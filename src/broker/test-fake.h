@@ -3,6 +3,8 @@
 #define BROKER_TEST_FAKE_H
 
 #include "broker/broker.h"
+#include "test/lib/fake-tpm.h"
+#include "tpm/protocol.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,8 +13,8 @@
 #include <cmocka.h>
 
 /*
- * A back end with a TPM that knows a handful of commands. What belongs to the resource manager's housekeeping it
- * answers by itself in the next turn of the loop; a client's FAKE_SLOW and FAKE_LONG wait until the test answers them.
+ * A back end with the fake TPM of test/lib, which answers in the next turn of the loop. A client's FAKE_SLOW and
+ * FAKE_LONG never reach it: they wait until the test answers them.
  */
 #define FAKE_SLOW TPM2_CC_GetRandom
 #define FAKE_LONG TPM2_CC_SelfTest
@@ -21,6 +23,7 @@
 
 typedef struct Fake {
         Backend backend;
+        FakeTpm *tpm;
         bool refuse_open;
         bool slow_open; /* neither opens nor refuses by itself */
         bool refuse_transmit;
@@ -33,10 +36,8 @@ typedef struct Fake {
         TPM2_CC log[FAKE_LOG_MAX]; /* command codes as they came */
         uint8_t tag;               /* last byte of the command that came last */
         uint8_t locality;
-        uint32_t n_created; /* objects made so far */
-        uint32_t n_started; /* ... and sessions */
         guint idle;
-        uint8_t command[64];
+        uint8_t command[TPM_MESSAGE_DEFAULT];
         size_t n_command;
 } Fake;
 
@@ -74,7 +75,7 @@ bool fake_waits(const Fake *fake); /* a command waits for the test's answer */
 void fake_answer(Fake *fake, TSS2_RC rc);
 void fake_lose(Fake *fake); /* the connection to the TPM breaks */
 
-/* A command of 12 bytes, or more, whose last byte tells it from others. */
+/* A command of 12 bytes, whose last byte tells it from others. */
 size_t fake_command(uint8_t *bytes, TPM2_CC code, uint8_t tag);
 
 #endif

@@ -187,6 +187,19 @@ static void test_stop(void **state) {
         assert_int_equal(clients[3].n_replies, 0);
 }
 
+/* What the command that runs leaves in the TPM is flushed, too, though its client is still connected. */
+static void test_stop_running(void **state) {
+        bench.fake.mute = true;
+        client_submit(0, TPM2_CC_CreatePrimary);
+        bench_until(fake_waits(&bench.fake));
+        broker_stop(bench.broker, stopped, NULL);
+        bench.fake.mute = false;
+        fake_answer(&bench.fake, TSS2_RC_SUCCESS);
+        assert_int_equal(clients[0].n_replies, 1);
+        bench_until(bench.n_stopped == 1);
+        assert_int_equal(fake_count(&bench.fake, TPM2_CC_FlushContext), 1);
+}
+
 static void test_stop_paused(void **state) {
         client_submit(0, FAKE_SLOW);
         client_submit(1, FAKE_SLOW);
@@ -300,6 +313,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_wait, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_stop_while_opening, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_stop, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_stop_running, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_stop_paused, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_stop_hanging, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_stop_closed, clients_setup, clients_teardown),

@@ -110,35 +110,27 @@ static void run_command(unsigned client, TPM2_CC code) {
         assert_int_equal(clients[client].n_replies, n + 1);
 }
 
-/* One whose area of handles is @handles. */
-static void run_with_handles(unsigned client, TPM2_CC code, const uint32_t *handles, size_t n_handles) {
-        TpmWriter writer = TPM_WRITER(clients[client].command, sizeof(clients[client].command));
+/* Return: a handle that it returns. */
+static TPM2_HANDLE run_well(unsigned client, Message command) {
         unsigned n = clients[client].n_replies;
 
-        tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, code);
-        for (size_t i = 0; i < n_handles; i++)
-                tpm_write_u32(&writer, handles[i]);
-        clients[client].n_command = tpm_write_end(&writer);
-        assert_true(connection_submit(clients[client].connection, clients[client].command, clients[client].n_command));
+        client_send(client, &command);
         bench_until(clients[client].n_replies > n);
         assert_int_equal(clients[client].rc, TSS2_RC_SUCCESS);
+        return clients[client].handle;
 }
 
-static void start_session(unsigned client) {
-        const uint32_t handles[] = { TPM2_RH_NULL, TPM2_RH_NULL };
-
-        run_with_handles(client, TPM2_CC_StartAuthSession, handles, 2);
+static TPM2_HANDLE start_session(unsigned client) {
+        return run_well(client, cmd_start_session(TPM2_SE_POLICY));
 }
 
 static void test_keys(void **state) {
-        const uint32_t second = TPM2_POLICY_SESSION_FIRST + 1;
         g_autoptr(GDBusConnection) visitor = visitor_new();
 
         run_command(0, FAKE_SLOW);
         run_command(0, 0x20000123);
         start_session(0);
-        start_session(1);
-        run_with_handles(1, TPM2_CC_ContextSave, &second, 1);
+        run_well(1, cmd_with_handle(TPM2_CC_ContextSave, start_session(1)));
         check_rows(visitor, "ListClients", NULL);
         check_rows(visitor, "ListSessions", " handle state client loaded age ");
         check_rows(visitor, "ListCommands", NULL);
@@ -250,10 +242,8 @@ static void assert_flushes(GDBusConnection *visitor, const char *method, GVarian
 
 static void test_flush(void **state) {
         g_autoptr(GDBusConnection) visitor = visitor_new();
-        const uint32_t handle = TPM2_POLICY_SESSION_FIRST;
 
-        start_session(1);
-        run_with_handles(1, TPM2_CC_ContextSave, &handle, 1);
+        run_well(1, cmd_with_handle(TPM2_CC_ContextSave, start_session(1)));
         client_close(1);
         run_command(0, TPM2_CC_CreatePrimary);
         start_session(0);

@@ -34,7 +34,7 @@ static void test_more_slots_than_are_kept_track_of(void **state) {
         assert_int_equal(rm_test_setup_with(&limits), 0);
         for (unsigned i = 0; i <= RM_RESIDENTS_MAX; i++)
                 new_key(0, i);
-        assert_int_equal(rm->n_residents[RM_OBJECT], RM_RESIDENTS_MAX);
+        assert_int_equal(report().n_objects_loaded, RM_RESIDENTS_MAX);
         assert_true(fake_tpm_inject(tpm, &refusal));
         /* Nothing can leave. The TPM would have room, but nobody could say for what. */
         assert_int_equal(rc_of(1, cmd_create_primary(TPM2_RH_OWNER, 1)), RM_RC(TPM2_RC_FAILURE));
@@ -58,8 +58,8 @@ static void test_more_sessions_than_are_kept_track_of(void **state) {
         for (unsigned i = 0; i < N; i++)
                 direct(cmd_with_handle(TPM2_CC_ContextSave, (direct(cmd_start_session(TPM2_SE_HMAC)), 0x02000000 + i)));
         assert_int_equal(rm_test_setup_with(&LIMITS), 0);
-        assert_int_equal(rm->n_sessions_used, RM_SESSIONS);
-        assert_int_equal(rm->counters.foreign_flushed, N - RM_SESSIONS);
+        assert_int_equal(n_sessions(), RM_SESSIONS);
+        assert_int_equal(rm_counters(rm)->foreign_flushed, N - RM_SESSIONS);
         n_sent = 0;
         assert_int_equal(rc_of(0, cmd_start_session(TPM2_SE_HMAC)), RM_RC(TPM2_RC_SESSION_HANDLES));
         assert_int_equal(n_sent, 0);
@@ -102,8 +102,8 @@ static void test_gap_that_is_a_neighbours(void **state) {
                 check_claims = false; /* its questions would get the answers */
                 save(0, TPM2_HR_POLICY_SESSION | 1);
                 assert_int_equal(n_pauses, noticed ? 0 : 2);
-                assert_int_equal(rm->counters.foreign_flushed, !noticed);
-                assert_int_equal(rm->counters.left_over_flushed, noticed);
+                assert_int_equal(rm_counters(rm)->foreign_flushed, !noticed);
+                assert_int_equal(rm_counters(rm)->left_over_flushed, noticed);
                 direct(cmd_with_handle(TPM2_CC_FlushContext, 0x02000002));
                 stop();
         }

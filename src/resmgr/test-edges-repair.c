@@ -18,13 +18,28 @@ static void test_neighbour_flushes_a_session_in_use(void **state) {
         assert_int_equal(rc_of(0, cmd_get_random_auth(4, &auth, 1)), RC_REFERENCE_S0);
         assert_int_equal(rc_of(0, cmd_get_random_auth(4, &auth, 1)), RM_RC(RC_REFERENCE_S0));
         chores(RM_CHORE_CLEANUP);
-        assert_int_equal(rm->n_sessions_used, 0);
+        assert_int_equal(n_sessions(), 0);
 
         session = new_session(0);
         neighbour_flushes(session);
         assert_int_equal(rc_of_flush(0, session), RC_HANDLE_P1);
         assert_int_equal(rc_of_flush(0, session), RM_RC(RC_HANDLE_P1));
-        assert_int_equal(rm->n_sessions_used, 0);
+        assert_int_equal(n_sessions(), 0);
+}
+
+/* F10: under the upper byte of the other kind a TPM finds no session; it is there all the same. */
+static void test_f10_upper_byte_of_the_other_kind(void **state) {
+        TPM2_HANDLE session = handle_of(0, cmd_start_session(TPM2_SE_HMAC));
+        const TestAuth right = { session, TPMA_SESSION_CONTINUESESSION | TPMA_SESSION_AUDIT };
+        const TestAuth wrong = { session ^ 0x01000000, TPMA_SESSION_CONTINUESESSION | TPMA_SESSION_AUDIT };
+
+        /* libtpms has other codes for it. */
+        arm(TPM2_CC_PolicyGetDigest, RC_REFERENCE_H0, 1);
+        assert_int_equal(rc_of_use(0, wrong.session), RC_REFERENCE_H0);
+        succeed(0, cmd_get_random_auth(4, &right, 1));
+        arm(TPM2_CC_GetRandom, RC_REFERENCE_S0, 1);
+        assert_int_equal(rc_of(0, cmd_get_random_auth(4, &wrong, 1)), RC_REFERENCE_S0);
+        succeed(0, cmd_get_random_auth(4, &right, 1));
 }
 
 static void test_neighbour_flushes_a_session_that_is_saved(void **state) {
@@ -47,7 +62,7 @@ static void test_neighbour_flushes_a_session_that_is_saved(void **state) {
         assert_int_equal(rc_of(0, load_context(&saved)), RC_HANDLE_P1);
         assert_int_equal(rc_of(0, load_context(&saved)), RM_RC(RC_HANDLE_P1));
         chores(RM_CHORE_CLEANUP);
-        assert_int_equal(rm->n_sessions_used, 0);
+        assert_int_equal(n_sessions(), 0);
 }
 
 /* The handle of a session that is gone is given to another client: it is that client's alone. */
@@ -56,7 +71,7 @@ static void test_session_handle_that_is_given_again(void **state) {
 
         neighbour_flushes(session);
         assert_int_equal(new_session(1), session);
-        assert_true(rm->due_reconcile);
+        assert_true(is_due());
         assert_int_equal(rc_of_use(0, session), RC_GONE);
         use(1, session);
 }
@@ -67,7 +82,7 @@ static void test_neighbour_flushes_an_object(void **state) {
         chores(RM_CHORE_SAVE);
         neighbour_flushes(TRANSIENT(0));
         assert_int_equal(rc_of_flush(0, key), TPM2_RC_SUCCESS);
-        assert_int_equal(rm_space(rm, spaces[0])->n_objects, 0);
+        assert_int_equal(n_objects_of(0), 0);
 }
 
 /* What the TPM does not know though it was loaded again just now, it will not know the next time either. */
@@ -98,7 +113,7 @@ static void test_alias_of_what_is_loaded(void **state) {
         use_key(2, TRANSIENT(0));
         neighbour_flushes(TRANSIENT(0));
         use_key(1, TRANSIENT(0));
-        assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), rm->n_residents[RM_OBJECT]);
+        assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), report().n_objects_loaded);
         after = succeed(0, ask);
         assert_int_equal(after.n, before.n);
         assert_memory_equal(after.bytes, before.bytes, before.n);
@@ -111,12 +126,12 @@ static void test_slots_are_more_than_learned(void **state) {
         direct(cmd_hash_start());
         new_key(0, 0);
         new_key(1, 1);
-        assert_int_equal(rm->slots[RM_OBJECT], 1);
+        assert_int_equal(report().object_slots, 1);
         neighbour_flushes(TRANSIENT(0));
         neighbour_flushes(TRANSIENT(1));
         arm(TPM2_CC_ContextSave, TPM2_RC_NV_RATE, 1000);
         new_key(2, 2);
-        assert_int_equal(rm->slots[RM_OBJECT], 2);
+        assert_int_equal(report().object_slots, 2);
         intercept = NULL;
         for (unsigned i = 0; i < 3; i++)
                 use_key(i, TRANSIENT(0));
@@ -128,13 +143,13 @@ static void test_session_slots_are_fewer_than_learned(void **state) {
 
         for (unsigned i = 0; i < 4; i++)
                 sessions[i] = new_session(0);
-        assert_int_equal(rm->slots[RM_SESSION], 3);
+        assert_int_equal(report().session_slots, 3);
         chores(RM_CHORE_EVICT);
         started = direct(cmd_start_session(TPM2_SE_HMAC));
         foreign = message_handle(&started);
         for (unsigned i = 0; i < 3; i++)
                 use(0, sessions[i]);
-        assert_int_equal(rm->slots[RM_SESSION], RM_SLOTS_UNKNOWN);
+        assert_int_equal(report().session_slots, 0); /* not known */
         neighbour_flushes(foreign);
         for (unsigned i = 0; i < 4; i++)
                 use(0, sessions[i]);
@@ -227,7 +242,7 @@ static void test_flush_as_a_probe_is_refused(void **state) {
         after = succeed(0, ask);
         assert_int_equal(after.n, before.n);
         assert_memory_equal(after.bytes, before.bytes, before.n);
-        assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), rm->n_residents[RM_OBJECT]);
+        assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), report().n_objects_loaded);
 }
 
 /* The context gap, as if it were full, while room is made */
@@ -252,7 +267,7 @@ static TPM2_HANDLE fill_session_slots(TPM2_HANDLE sessions[3]) {
 
         for (unsigned i = 0; i < 3; i++)
                 sessions[i] = new_session(1);
-        assert_int_equal(rm->slots[RM_SESSION], 3);
+        assert_int_equal(report().session_slots, 3);
         intercept = answer_gap;
         n_rates = 0;
         return oldest;
@@ -309,8 +324,7 @@ static void test_gap_that_a_neighbour_made(void **state) {
         assert_int_equal(n_sent, 4); /* no room yet, its load, its flush, room */
         for (unsigned i = 0; i < 3; i++)
                 use(1, sessions[i]);
-        assert_int_equal(rm->n_sessions_used, 4); /* with a free one in front */
-        assert_int_equal(rm_entry(rm, 0)->state, RM_FREE);
+        assert_int_equal(n_sessions(), 3);
 }
 
 /* Who makes room */
@@ -344,15 +358,15 @@ static void test_whose_session_handles_make_room(void **state) {
                 saved[i > 0] = save(0, new_session(0));
         for (unsigned i = 0; i < 9; i++) /* one too many */
                 new_session(1);
-        assert_int_equal(rm->counters.client_saved_flushed, 1);
+        assert_int_equal(rm_counters(rm)->client_saved_flushed, 1);
         assert_int_equal(rc_of(0, load_context(&saved[0])), RM_RC(RC_HANDLE_P1)); /* its handle is another's now */
         succeed(0, load_context(&saved[1]));
 
         rm_space_close(rm, spaces[1]); /* nine that are not flushed yet */
         for (unsigned i = 0; i < 9; i++)
                 new_session(2);
-        assert_int_equal(rm->counters.client_saved_flushed, 1);
-        assert_int_equal(rm->counters.abandoned_flushed, 0);
+        assert_int_equal(rm_counters(rm)->client_saved_flushed, 1);
+        assert_int_equal(rm_counters(rm)->abandoned_flushed, 0);
         rm_space_open(rm, 1001, &spaces[1]);
 }
 
@@ -386,6 +400,7 @@ static void test_who_may_flush_what_is_left(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 RM_TEST(test_neighbour_flushes_a_session_in_use),
+                RM_TEST(test_f10_upper_byte_of_the_other_kind),
                 RM_TEST(test_neighbour_flushes_a_session_that_is_saved),
                 RM_TEST(test_session_handle_that_is_given_again),
                 RM_TEST(test_neighbour_flushes_an_object),

@@ -72,7 +72,7 @@ static inline void neighbour_flushes(TPM2_HANDLE handle) {
 }
 
 static inline void reconcile(void) {
-        rm->due_reconcile = true;
+        doubt_tables();
         chores(RM_CHORE_DUE);
 }
 

@@ -152,8 +152,8 @@ static void test_two_to_seven_slots(void **state) {
                                 assert_memory_equal(name.bytes, names[i].bytes, name.n);
                                 succeed(i % 4, cmd_with_handle(TPM2_CC_PolicyGetDigest, TPM2_HR_POLICY_SESSION | i));
                         }
-                assert_int_equal(rm->slots[RM_OBJECT], n_slots);
-                assert_int_equal(rm->slots[RM_SESSION], n_slots);
+                assert_int_equal(report().object_slots, n_slots);
+                assert_int_equal(report().session_slots, n_slots);
                 stop();
         }
 }

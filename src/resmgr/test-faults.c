@@ -2,6 +2,7 @@
 
 /* Warnings, stale tables, resets, lost and malformed answers; see test-rm.h. */
 #include "resmgr/test-rm.h"
+#include "test/lib/invariants.h"
 
 /* Resends */
 
@@ -57,7 +58,7 @@ static void test_retry_on_our_own_commands(void **state) {
                 for (unsigned k = 0; k < 8; k++) {
                         retried.n = 0;
                         n_retries = 2;
-                        if (i == 0 && rm_space(rm, spaces[k])->n_objects == 0)
+                        if (i == 0 && n_objects_of(k) == 0)
                                 handle_of(k, cmd_create_primary(TPM2_RH_OWNER, k));
                         retried.n = 0;
                         if (i > 0)
@@ -134,7 +135,7 @@ static void test_h14_neighbour_fills_the_slots(void **state) {
                                 handle_of(k, cmd_create_primary(TPM2_RH_OWNER, k));
                         succeed(k, cmd_hmac(0x80000000, "x"));
                 }
-        assert_int_equal(rm->n_residents[RM_OBJECT], 3);
+        assert_int_equal(report().n_objects_loaded, 3);
 }
 
 /* Stale tables and the alias rule */
@@ -224,7 +225,7 @@ static void test_reset_that_was_noticed(void **state) {
         rm_forget_residents(rm);
         assert_int_equal(rc_of(0, cmd_hmac(key, "gone")), 0xB0910);
         assert_int_equal(rc_of(0, cmd_with_handle(TPM2_CC_FlushContext, session)), RM_RC(RC_HANDLE_P1));
-        assert_int_equal(rm->n_sessions_used, 0);
+        assert_int_equal(n_sessions(), 0);
         handle_of(0, cmd_create_primary(TPM2_RH_OWNER, 1));
 }
 
@@ -351,10 +352,9 @@ static void test_cancelled_before_it_was_sent(void **state) {
                 }
                 rm_job_cancel(rm, job, TPM2_RC_CANCELED, &output);
                 assert_int_equal(output.rc, TPM2_RC_CANCELED);
-                assert_false(rm->due_reconcile);
+                assert_false(is_due());
                 assert_no_false_claim();
-                for (uint32_t k = 0; k < rm->n_residents[RM_OBJECT]; k++)
-                        assert_int_equal(rm_entry(rm, rm->residents[RM_OBJECT][k])->residency, RM_RESIDENT);
+                assert_null(rm_rest_broken(rm));
         }
         succeed(0, command);
 }

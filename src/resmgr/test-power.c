@@ -51,6 +51,22 @@ static void test_p4_shutdown_state_then_resume(void **state) {
         succeed(0, cmd_with_handle(TPM2_CC_PolicyGetDigest, session));
 }
 
+/* Renewing a session would save it, which undoes the Shutdown: it waits until a client's command has done so. */
+static void test_p4_renewal_waits_after_a_shutdown(void **state) {
+        TPM2_HANDLE oldest = handle_of(0, cmd_start_session(TPM2_SE_POLICY));
+        TPM2_HANDLE newest = handle_of(0, cmd_start_session(TPM2_SE_POLICY));
+
+        succeed(1, cmd_shutdown(TPM2_SU_STATE));
+        pretend_sequence(newest, 0xC000 + 9);
+        n_sent = 0;
+        chores(RM_CHORE_RENEW);
+        assert_int_equal(n_sent, 0);
+        succeed(1, cmd_get_random(4));
+        chores(RM_CHORE_RENEW);
+        assert_true(n_sent > 1);
+        succeed(0, cmd_policy_pcr(oldest));
+}
+
 static void test_p3_restart_keeps_what_was_saved(void **state) {
         TPM2_HANDLE session = handle_of(0, cmd_start_session(TPM2_SE_POLICY));
 
@@ -133,6 +149,12 @@ static void test_p8_change_pps(void **state) {
         hierarchies(cmd_change(TPM2_CC_ChangePPS), false, false, true);
 }
 
+/* One that was enabled all the time: nothing of it was flushed. */
+static void test_p6_enabling_takes_nothing_away(void **state) {
+        hierarchies(cmd_hierarchy_control(TPM2_RH_OWNER, TPM2_YES), false, false, false);
+        hierarchies(cmd_hierarchy_control(TPM2_RH_ENDORSEMENT, TPM2_YES), false, false, false);
+}
+
 static void test_p7_sessions_survive_clear(void **state) {
         TPM2_HANDLE session = handle_of(0, cmd_start_session(TPM2_SE_POLICY));
 
@@ -158,9 +180,10 @@ static void test_p6_saved_context_loads_when_it_is_on_again(void **state) {
 /* Whoever starts it after that, and whatever they load first: it is not what was there before. */
 static void test_started_by_somebody_else(void **state) {
         TPM2_HANDLE key = handle_of(0, cmd_create_primary(TPM2_RH_OWNER, 1));
-        TPM2_HANDLE phandle = rm_entry(rm, rm->residents[RM_OBJECT][0])->handle;
+        TPM2_HANDLE phandle = 0x80000000;
         Message theirs;
 
+        assert_true(tpm_lists(phandle));
         power_cycle();
         assert_int_equal(rc_of(1, cmd_get_random(4)), TPM2_RC_INITIALIZE);
         direct(cmd_startup(TPM2_SU_CLEAR));
@@ -171,19 +194,42 @@ static void test_started_by_somebody_else(void **state) {
         direct(cmd_with_handle(TPM2_CC_FlushContext, phandle));
 }
 
+/* The same, by a Startup whose answer is lost: a session of theirs under the same handle is not its client's. */
+static void test_started_by_a_startup_that_is_lost(void **state) {
+        TPM2_HANDLE session = handle_of(0, cmd_start_session(TPM2_SE_POLICY));
+        const Message startup = cmd_startup(TPM2_SU_CLEAR);
+        Message theirs;
+        RmOutput output;
+        RmJob *job;
+
+        power_cycle();
+        job = rm_job_begin(rm, spaces[1], startup.bytes, startup.n);
+        assert_int_equal(rm_job_step(rm, job, NULL, 0, &output), RM_STEP_TRANSMIT);
+        direct(startup);
+        rm_job_lost(rm, job, &output);
+        theirs = direct(cmd_start_session(TPM2_SE_POLICY));
+        assert_int_equal(message_handle(&theirs), session);
+        chores(RM_CHORE_DUE);
+        check_claims = true;
+        assert_int_equal(rc_of(0, cmd_policy_pcr(session)), RM_RC(TPM2_RC_REFERENCE_H0));
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 RM_TEST(test_x9_startup_is_done_already),
                 RM_TEST(test_p4_shutdown_state_then_resume),
+                RM_TEST(test_p4_renewal_waits_after_a_shutdown),
                 RM_TEST(test_p3_restart_keeps_what_was_saved),
                 RM_TEST(test_p2_reset_kills_all_contexts),
                 RM_TEST(test_not_started_is_passed_on),
                 RM_TEST(test_p7_clear),
                 RM_TEST(test_p8_change_eps),
                 RM_TEST(test_p8_change_pps),
+                RM_TEST(test_p6_enabling_takes_nothing_away),
                 RM_TEST(test_p7_sessions_survive_clear),
                 RM_TEST(test_p6_saved_context_loads_when_it_is_on_again),
                 RM_TEST(test_started_by_somebody_else),
+                RM_TEST(test_started_by_a_startup_that_is_lost),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,37 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
-/* Faults that were found in the resource manager, each with the conversation that showed it; see test-rm.h. */
-#include "resmgr/test-rm.h"
-
-/* Answers of the TPM that are replaced: @n of them to commands of that code, after @skip that are not. */
-static struct {
-        TPM2_CC code;
-        uint32_t rc;
-        unsigned skip, n;
-} injection;
-
-static bool inject(const Message *command, Message *ret_response) {
-        TpmWriter writer = TPM_WRITER(ret_response->bytes, sizeof(ret_response->bytes));
-
-        if (message_rc(command) != injection.code || injection.n == 0)
-                return false;
-        if (injection.skip > 0) {
-                injection.skip--;
-                return false;
-        }
-        injection.n--;
-        tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, injection.rc);
-        ret_response->n = tpm_write_end(&writer);
-        return true;
-}
-
-static void arm(TPM2_CC code, uint32_t rc, unsigned n) {
-        injection.code = code;
-        injection.rc = rc;
-        injection.skip = 0;
-        injection.n = n;
-        intercept = inject;
-}
+/* Faults that were found in the resource manager, each with the conversation that showed it; see test-edges.h. */
+#include "resmgr/test-edges.h"
 
 static void disarm(void) {
         intercept = NULL;
@@ -93,7 +63,7 @@ static void test_reconcile_that_failed_is_still_due(void **state) {
                 run_once(RM_CHORE_DUE);
                 disarm();
                 chores(RM_CHORE_DUE);
-                assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), rm->n_residents[RM_OBJECT]);
+                assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), report().n_objects_loaded);
         }
 }
 
@@ -153,8 +123,9 @@ static void test_renewal_ends_though_the_tpm_lies(void **state) {
 static void test_renewal_that_stopped_halfway(void **state) {
         TPM2_HANDLE session = handle_of(0, cmd_start_session(TPM2_SE_HMAC));
         Message saved = succeed(0, cmd_with_handle(TPM2_CC_ContextSave, session));
+        TPM2_HANDLE other;
 
-        handle_of(1, cmd_start_session(TPM2_SE_HMAC));
+        other = handle_of(1, cmd_start_session(TPM2_SE_HMAC));
         arm(TPM2_CC_ContextSave, TPM2_RC_CONTEXT_GAP,
             2); /* the eviction, and the renewal that is to make room for it */
         run_once(RM_CHORE_EVICT);
@@ -162,7 +133,7 @@ static void test_renewal_that_stopped_halfway(void **state) {
         assert_int_equal(handle_of(0, load_context(&saved)), session);
 
         saved = succeed(0, cmd_with_handle(TPM2_CC_ContextSave, session));
-        rm_entry(rm, 1)->number = 1u << 20;
+        pretend_sequence(other, 1u << 20);
         arm(TPM2_CC_ContextSave, TPM2_RC_RETRY, 1000);
         run_once(RM_CHORE_RENEW);
         disarm();
@@ -174,8 +145,7 @@ static void test_close_of_a_session_that_cannot_be_saved(void **state) {
 
         rm->limits.abandoned = 0;
         succeed(0, cmd_with_handle(TPM2_CC_ContextSave, session));
-        handle_of(1, cmd_start_session(TPM2_SE_HMAC));
-        rm_entry(rm, 1)->number = 1u << 20;
+        pretend_sequence(handle_of(1, cmd_start_session(TPM2_SE_HMAC)), 1u << 20);
         arm(TPM2_CC_ContextSave, TPM2_RC_RETRY, 1000);
         run_once(RM_CHORE_RENEW);
         arm(TPM2_CC_ContextSave, TPM2_RC_NV_RATE, 2);
@@ -185,23 +155,6 @@ static void test_close_of_a_session_that_cannot_be_saved(void **state) {
         rm_space_close(rm, spaces[0]);
         chores(RM_CHORE_CLEANUP);
         rm_space_open(rm, 1000, &spaces[0]);
-}
-
-static void test_hopeless_is_for_once(void **state) {
-        TPM2_HANDLE foreign[3];
-
-        for (unsigned i = 0; i < 3; i++) {
-                Message response = direct(cmd_create_primary(TPM2_RH_NULL, 100 + i));
-
-                foreign[i] = message_handle(&response);
-        }
-        assert_int_equal(rc_of(0, cmd_create_primary(TPM2_RH_OWNER, 1)), TPM2_RC_OBJECT_MEMORY);
-        for (unsigned i = 0; i < 3; i++)
-                direct(cmd_with_handle(TPM2_CC_FlushContext, foreign[i]));
-        for (unsigned i = 0; i < 3; i++)
-                handle_of(1, cmd_create_primary(TPM2_RH_OWNER, i));
-        call(0, cmd_create_primary(TPM2_RH_OWNER, 1));
-        handle_of(0, cmd_create_primary(TPM2_RH_OWNER, 1));
 }
 
 /* A neighbour makes a command seem to need more slots than it does; in time, that is doubted. */
@@ -264,7 +217,7 @@ static void test_not_started_while_repairing(void **state) {
         check_claims = false;
         inprocess_reset();
         assert_int_equal(rc_of(0, cmd_with_handle(TPM2_CC_ReadPublic, key)), TPM2_RC_INITIALIZE);
-        assert_int_equal(rm->n_residents[RM_OBJECT], 0);
+        assert_int_equal(report().n_objects_loaded, 0);
         succeed(0, cmd_startup(TPM2_SU_CLEAR));
 }
 
@@ -283,7 +236,7 @@ static void test_refused_probe_proves_nothing(void **state) {
 
 static void test_refused_flush_of_a_stranger_is_repeated(void **state) {
         direct(cmd_create_primary(TPM2_RH_NULL, 1));
-        rm->due_reconcile = true;
+        doubt_tables();
         arm(TPM2_CC_FlushContext, TPM2_RC_NV_RATE, 1);
         run_once(RM_CHORE_DUE);
         disarm();
@@ -297,7 +250,7 @@ static void test_flush_of_what_a_neighbour_flushed(void **state) {
         check_claims = false;
         direct(cmd_with_handle(TPM2_CC_FlushContext, 0x80000000));
         assert_int_equal(rc_of(0, cmd_with_handle(TPM2_CC_FlushContext, key)), RC_HANDLE_P1);
-        assert_int_equal(rm_space(rm, spaces[0])->n_objects, 0);
+        assert_int_equal(n_objects_of(0), 0);
 }
 
 static void test_lost_update_makes_the_copy_stale(void **state) {
@@ -306,13 +259,13 @@ static void test_lost_update_makes_the_copy_stale(void **state) {
         chores(RM_CHORE_SAVE);
         lose(0, cmd_sequence_update(sequence, "abc"));
         chores(RM_CHORE_DUE);
-        for (uint32_t k = 0; k < rm->n_residents[RM_OBJECT]; k++)
-                assert_false(rm_entry(rm, rm->residents[RM_OBJECT][k])->clean);
-        /* whereas one that failed leaves it as it was */
+        n_saves = 0;
         chores(RM_CHORE_SAVE);
+        assert_int_equal(n_saves, 1);
+        /* whereas one that failed leaves it as it was */
         assert_int_equal(rc_of(0, cmd_sequence_complete(sequence, 0x40000101)), 0x2C4);
-        for (uint32_t k = 0; k < rm->n_residents[RM_OBJECT]; k++)
-                assert_true(rm_entry(rm, rm->residents[RM_OBJECT][k])->clean);
+        chores(RM_CHORE_SAVE);
+        assert_int_equal(n_saves, 1);
 }
 
 /* Two users with many sessions in use do not push out what a third one saved. */
@@ -347,7 +300,7 @@ static void test_auth_that_is_no_session(void **state) {
         intercept = hide_session;
         assert_int_equal(rc_of(0, cmd_get_random_auth(4, auths, 2)), message_rc(&bare));
         intercept = NULL;
-        assert_int_equal(rm_entry(rm, 0)->residency, RM_RESIDENT);
+        assert_true(session_report(session).loaded);
 }
 
 /* What stands for a handle that is nobody's must be of its kind, or the TPM says something else. */
@@ -401,13 +354,13 @@ static void test_half_a_list_of_handles(void **state) {
         TPM2_HANDLE first = handle_of(0, cmd_create_primary(TPM2_RH_OWNER, 1));
         TPM2_HANDLE second = handle_of(1, cmd_create_primary(TPM2_RH_OWNER, 2));
 
-        rm->due_reconcile = true;
+        doubt_tables();
         halved = TPM2_CAP_HANDLES;
         n_halves = 1;
         intercept = halve;
         run_once(RM_CHORE_DUE);
         assert_int_equal(n_halves, 0);
-        assert_true(rm->due_reconcile);
+        assert_true(is_due());
         succeed(0, cmd_hmac(first, "still there"));
         succeed(1, cmd_hmac(second, "so is this"));
 }
@@ -416,13 +369,13 @@ static void test_half_a_list_of_commands(void **state) {
         TPM2_HANDLE key = handle_of(0, cmd_create_primary(TPM2_RH_OWNER, 1));
 
         chores(RM_CHORE_SAVE);
-        rm->due_start = true;
+        rm_forget_residents(rm);
         halved = TPM2_CAP_COMMANDS;
         n_halves = 1;
         intercept = halve;
         run_once(RM_CHORE_DUE);
         assert_int_equal(n_halves, 0);
-        assert_true(rm->due_start);
+        assert_true(is_due());
         succeed(0, cmd_hmac(key, "known again"));
 }
 
@@ -455,7 +408,7 @@ static bool gap_then_busy(const Message *command, Message *ret_response) {
         step++;
         arm(code, rc, 1);
         intercept = gap_then_busy;
-        return inject(command, ret_response);
+        return answer_armed(command, ret_response);
 }
 
 static void test_renewal_that_cannot_save_keeps_the_session(void **state) {
@@ -479,7 +432,6 @@ int main(void) {
                 RM_TEST(test_renewal_ends_though_the_tpm_lies),
                 RM_TEST(test_renewal_that_stopped_halfway),
                 RM_TEST(test_close_of_a_session_that_cannot_be_saved),
-                RM_TEST(test_hopeless_is_for_once),
                 RM_TEST(test_extra_slots_are_unlearned),
                 RM_TEST(test_no_secret_stays_in_a_job),
                 RM_TEST(test_not_started_while_repairing),

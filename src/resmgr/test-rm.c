@@ -44,15 +44,7 @@ unsigned tpm_count(TPM2_HT type) {
 }
 
 void assert_no_false_claim(void) {
-        for (uint32_t k = 0; k < rm->n_residents[RM_OBJECT]; k++) {
-                const RmEntry *object = rm_entry(rm, rm->residents[RM_OBJECT][k]);
-
-                if (object->residency == RM_RESIDENT)
-                        assert_true(tpm_lists(object->handle));
-        }
-        for (uint32_t i = 0; i < rm->n_sessions_used; i++)
-                if (rm_exists(rm_entry(rm, i)) && rm_entry(rm, i)->residency == RM_RESIDENT)
-                        assert_true(tpm_lists(rm_entry(rm, i)->handle));
+        assert_null(rm_claim_broken(rm, tpm_lists));
 }
 
 Message run(RmJob *job) {
@@ -118,8 +110,73 @@ TPM2_HANDLE handle_of(unsigned client, Message command) {
         return message_handle(&response);
 }
 
+RmReport report(void) {
+        RmReport now;
+
+        rm_report(rm, &now);
+        return now;
+}
+
+unsigned n_sessions(void) {
+        const RmReport now = report();
+        unsigned n = 0;
+
+        for (unsigned kind = 0; kind < RM_STATES; kind++)
+                n += now.n_sessions[kind];
+        return n;
+}
+
+RmSessionReport session_report(TPM2_HANDLE handle) {
+        RmSessionReport found = { .handle = 0 }, session;
+        uint32_t at = 0;
+
+        while (rm_report_session(rm, &at, &session))
+                if (session.handle == handle)
+                        found = session;
+        assert_int_equal(found.handle, handle);
+        return found;
+}
+
+unsigned n_objects_of(unsigned client) {
+        uint32_t n, n_of_sessions;
+
+        rm_report_space(rm, spaces[client], &n, &n_of_sessions);
+        return n;
+}
+
+bool is_due(void) {
+        RmJob *job = rm_job_begin_chore(rm, RM_CHORE_DUE);
+        RmOutput output;
+
+        if (job)
+                rm_job_cancel(rm, job, TPM2_RC_CANCELED, &output);
+        return job != NULL;
+}
+
+void doubt_tables(void) {
+        const Message command = cmd_get_random(4);
+        RmJob *job = rm_job_begin(rm, spaces[7], command.bytes, command.n);
+        RmOutput output;
+
+        assert_int_equal(rm_job_step(rm, job, NULL, 0, &output), RM_STEP_TRANSMIT);
+        rm_job_lost(rm, job, &output);
+        assert_true(is_due());
+}
+
+void pretend_sequence(TPM2_HANDLE session, uint64_t sequence) {
+        rm_entry(rm, rm_session_find(rm, session))->number = sequence;
+}
+
 Message load_context(const Message *saved) {
         return cmd_context_load(saved->bytes + TPM_HEADER_SIZE, saved->n - TPM_HEADER_SIZE);
+}
+
+static void start(const RmLimits *limits) {
+        memset(block, 0, n_block);
+        rm = rm_init(block, limits);
+        run(rm_job_begin_chore(rm, RM_CHORE_START));
+        for (unsigned i = 0; i < 8; i++)
+                rm_space_open(rm, 1000 + i, &spaces[i]);
 }
 
 int rm_test_setup_with(const RmLimits *limits) {
@@ -127,15 +184,15 @@ int rm_test_setup_with(const RmLimits *limits) {
         block = aligned_alloc(4096, n_block);
         if (!block)
                 return -1;
-        memset(block, 0, n_block);
-        rm = rm_init(block, limits);
         intercept = NULL;
         check_claims = true;
-        run(rm_job_begin_chore(rm, RM_CHORE_START));
-        for (unsigned i = 0; i < 8; i++)
-                rm_space_open(rm, 1000 + i, &spaces[i]);
+        start(limits);
         n_sent = n_saves = n_pauses = 0;
         return 0;
+}
+
+void rm_test_restart(void) {
+        start(&LIMITS);
 }
 
 int rm_test_setup(void **state) {
@@ -153,7 +210,7 @@ void rm_test_close(void) {
         /* Whatever a test did: nothing of it is left loaded. */
         assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), 0);
         assert_int_equal(tpm_count(TPM2_HT_LOADED_SESSION), 0);
-        assert_int_equal(rm->n_residents[RM_OBJECT], 0);
+        assert_int_equal(report().n_objects_loaded, 0);
         free(block);
 }
 

@@ -9,6 +9,7 @@
  * Every command of every test is stopped between TPM and settlement, and it is checked that whatever claims to be
  * resident really is in the TPM; and what was transmitted is scribbled over before the job goes on.
  */
+#include "resmgr/report.h"
 #include "resmgr/capability.h"
 #include "test/lib/inprocess.h"
 #include "test/lib/tpm-commands.h"
@@ -51,9 +52,22 @@ TPM2_HANDLE handle_of(unsigned client, Message command);
 Message load_context(const Message *saved);
 unsigned count_handles(const Message *list, uint8_t *ret_more);
 
+/* What it reports, see report.h. */
+RmReport report(void);
+unsigned n_sessions(void);                          /* of all kinds */
+RmSessionReport session_report(TPM2_HANDLE handle); /* fails the test when there is no such session */
+unsigned n_objects_of(unsigned client);
+
+bool is_due(void);       /* whether RM_CHORE_DUE has work */
+void doubt_tables(void); /* an answer is lost: the tables are to be compared with the TPM before the next command */
+
+/* As if the context of that session had this sequence number: the context gap is too wide to be filled each time. */
+void pretend_sequence(TPM2_HANDLE session, uint64_t sequence);
+
 int rm_test_setup(void **state);
 int rm_test_teardown(void **state);
 int rm_test_setup_with(const RmLimits *limits); /* on rm_test_tpm, which is powered on */
+void rm_test_restart(void);                     /* in the same block, as after a restart of the daemon */
 void rm_test_close(void);
 
 #define RM_TEST(f) cmocka_unit_test_setup_teardown(f, rm_test_setup, rm_test_teardown)

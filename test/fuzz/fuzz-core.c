@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "fuzz.h"
 
-#include "resmgr/job.h"
+#include "resmgr/capability.h"
+#include "resmgr/report.h"
 #include "test/lib/fake-tpm.h"
 #include "test/lib/invariants.h"
+#include "test/lib/refusals.h"
 #include "test/lib/tpm-commands.h"
 
 /*
@@ -31,6 +33,7 @@ static uint32_t spaces[SPACES]; /* RM_NONE: closed */
 static RmJob *parked[PARKED];
 static unsigned owner[PARKED];
 static Message pool[POOL]; /* answers that held something worth presenting again */
+static Refusals refusals;
 
 static void check(void) {
         const char *broken = rm_invariant_broken(rm);
@@ -58,9 +61,7 @@ static Message ask(const RmOutput *output) {
 }
 
 /* Return: false when no answer comes. */
-static bool make_answer(const RmOutput *output, Message *answer) {
-        uint8_t how = honest ? 0 : input_u8(&input);
-
+static bool tell(uint8_t how, const RmOutput *output, Message *answer) {
         if (how >= 252)
                 return false; /* not executed, either */
         if (how >= 228 && how < 236) {
@@ -81,6 +82,18 @@ static bool make_answer(const RmOutput *output, Message *answer) {
         }
         tpm_put_u32(answer->bytes + 2, answer->n);
         return true;
+}
+
+/* Return: false when no answer comes. */
+static bool make_answer(const RmOutput *output, Message *answer) {
+        uint8_t how = honest ? 0 : input_u8(&input);
+        bool comes = tell(how, output, answer);
+
+        if (comes && how < 228)
+                refusals_note_answer(&refusals, rm, output->bytes, output->n_bytes, answer);
+        else if (comes)
+                refusals_note_lie(&refusals, output->bytes, output->n_bytes, answer);
+        return comes;
 }
 
 static void keep(const Message *reply) {
@@ -286,42 +299,53 @@ static void operate(void) {
         check();
 }
 
-static unsigned n_listed(TPM2_HT type, TPM2_HANDLE *ret_first) {
-        Message command = cmd_get_capability(TPM2_CAP_HANDLES, (uint32_t)type << 24, 1);
-        Message answer;
+static unsigned list(TPM2_HT type, TPM2_HANDLE *ret_handles, unsigned size) {
+        unsigned n = 0, n_more;
 
-        answer.n = fake_tpm_run(tpm, command.bytes, command.n, answer.bytes, sizeof(answer.bytes));
-        return message_handles(&answer, ret_first, 1);
+        do {
+                TPM2_HANDLE first = n > 0 ? (ret_handles[n - 1] & TPM2_HR_HANDLE_MASK) + 1 : 0;
+                Message command = cmd_get_capability(TPM2_CAP_HANDLES, (uint32_t)type << 24 | first, size - n);
+                Message answer;
+
+                answer.n = fake_tpm_run(tpm, command.bytes, command.n, answer.bytes, sizeof(answer.bytes));
+                n_more = message_handles(&answer, ret_handles + n, size - n);
+                n += n_more;
+        } while (n_more > 0 && n < size);
+        return n;
+}
+
+/* Nothing is left over but what the TPM refused to flush, and sessions that were saved by clients that are gone. */
+static void check_left_over(void) {
+        TPM2_HANDLE handles[16];
+        unsigned n = list(TPM2_HT_TRANSIENT, handles, 16);
+        RmSessionReport session;
+        RmReport report;
+        uint32_t at = 0;
+
+        rm_report(rm, &report);
+        DEMAND(refusals_count_others(&refusals, handles, n) == 0);
+        DEMAND(report.n_objects == n && report.n_objects_loaded == n);
+        DEMAND(report.n_sessions[RM_LIVE] + report.n_sessions[RM_CLIENT_SAVED] == 0);
+        n = list(TPM2_HT_LOADED_SESSION, handles, 16);
+        while (rm_report_session(rm, &at, &session)) {
+                DEMAND(session.state != RM_DOOMED || refusals_include(&refusals, session.handle));
+                n -= session.loaded;
+        }
+        DEMAND(n == 0);
 }
 
 /* An honest TPM, and nobody who wants anything. */
 static void finish(void) {
-        Message startup = cmd_startup(TPM2_SU_CLEAR);
-        TPM2_HANDLE first = 0;
-        Message ignored;
-
         honest = true;
         for (unsigned k = 0; k < PARKED; k++)
                 run_parked(k, false);
         for (unsigned i = 0; i < SPACES; i++)
                 close_space(i);
-        fake_tpm_run(tpm, startup.bytes, startup.n, ignored.bytes, sizeof(ignored.bytes));
-        /* Lies are believed until something tells otherwise: that is what is told here. */
-        for (uint32_t i = 0; i < rm->n_sessions_used; i++)
-                rm_entry(rm, i)->unsaveable = false;
-        for (uint32_t i = rm_first(RM_OBJECT); i < rm_end(rm, RM_OBJECT); i++)
-                rm_entry(rm, i)->unsaveable = false;
-        rm->due_reconcile = true;
         run_chore(RM_CHORE_START, 1); /* what it believes of the TPM may be a lie, too */
         run_chore(RM_CHORE_DUE, 64);
         run_chore(RM_CHORE_CLEANUP, 256);
         DEMAND(!rm_job_begin_chore(rm, RM_CHORE_DUE) && !rm_job_begin_chore(rm, RM_CHORE_CLEANUP));
-        DEMAND(n_listed(TPM2_HT_TRANSIENT, &first) == 0 && rm->n_residents[RM_OBJECT] == 0);
-        if (n_listed(TPM2_HT_LOADED_SESSION, &first) > 0) {
-                uint32_t i = rm_session_find(rm, first);
-
-                DEMAND(i != RM_NONE && rm_entry(rm, i)->state == RM_ABANDONED);
-        }
+        check_left_over();
 }
 
 static FakeTpmConfig config_of(uint8_t sizes) {
@@ -350,6 +374,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n_bytes) {
         DEMAND(rm);
         memset(parked, 0, sizeof(parked));
         memset(pool, 0, sizeof(pool));
+        refusals.n = 0;
         honest = true;
         run_chore(RM_CHORE_START, 1);
         honest = false;

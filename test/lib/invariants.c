@@ -243,3 +243,34 @@ const char *rm_border_broken(Rm *rm, uint32_t space, const uint8_t *bytes, size_
                 return check_flush(rm, space, bytes);
         return NULL;
 }
+
+const char *rm_claim_broken(Rm *rm, bool (*lists)(TPM2_HANDLE handle)) {
+        for (RmKind kind = 0; kind < RM_KINDS; kind++)
+                for (uint32_t k = 0; k < rm->n_residents[kind]; k++) {
+                        const RmEntry *entry = rm_entry(rm, rm->residents[kind][k]);
+
+                        /* Of a session that is to be flushed it does not matter where it is. */
+                        DEMAND(entry->residency != RM_RESIDENT || entry->probe || lists(entry->handle) ||
+                                       (kind == RM_SESSION && entry->state == RM_DOOMED),
+                               "an object or session claims to be in the TPM");
+                }
+        return NULL;
+}
+
+const char *rm_rest_broken(Rm *rm) {
+        for (RmKind kind = 0; kind < RM_KINDS; kind++)
+                for (uint32_t k = 0; k < rm->n_residents[kind]; k++)
+                        DEMAND(rm_entry(rm, rm->residents[kind][k])->residency != RM_UNKNOWN,
+                               "nothing is out, and where something is is unknown");
+        return NULL;
+}
+
+bool rm_is_in_doubt(const Rm *rm) {
+        return rm->due_start || rm->due_reconcile;
+}
+
+bool rm_has_handle(Rm *rm, TPM2_HANDLE handle) {
+        if (tpm_handle_is_session(handle))
+                return rm_session_find(rm, handle) != RM_NONE;
+        return rm_object_find_resident(rm, handle) != RM_NONE;
+}

@@ -20,4 +20,17 @@ const char *rm_invariant_broken(Rm *rm);
  */
 const char *rm_border_broken(Rm *rm, uint32_t space, const uint8_t *bytes, size_t n_bytes);
 
+/*
+ * Whatever claims to be in the TPM is there. What is to be flushed, or to be asked for, claims nothing.
+ *
+ * Return: NULL, or what is claimed wrongly. @lists says what the TPM lists.
+ */
+const char *rm_claim_broken(Rm *rm, bool (*lists)(TPM2_HANDLE handle));
+
+/* While no command is out, it is known where each object is. Return: NULL, or what is not. */
+const char *rm_rest_broken(Rm *rm);
+
+bool rm_is_in_doubt(const Rm *rm);              /* the tables may be wrong, and are to be compared with the TPM */
+bool rm_has_handle(Rm *rm, TPM2_HANDLE handle); /* of a session, or of an object that is in the TPM */
+
 #endif

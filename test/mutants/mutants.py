@@ -16,8 +16,8 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SEEDS = "1000"
 UNIT = ["resmgr-objects", "resmgr-sessions", "resmgr-capability", "resmgr-faults", "resmgr-power", "resmgr-regressions",
-        "resmgr-edges", "resmgr-edges-repair", "resmgr-edges-fake", "resmgr-report", "broker", "broker-outage",
-        "broker-edges", "broker-report", "broker-states", "manager-redact", "manager-trace"]
+        "resmgr-edges", "resmgr-edges-repair", "resmgr-edges-fake", "resmgr-report", "resmgr-room", "broker",
+        "broker-outage", "broker-edges", "broker-report", "broker-states", "manager-redact", "manager-trace"]
 
 # name: what is forgotten; file; the text that is replaced; by what
 MUTANTS = [
@@ -131,6 +131,31 @@ MUTANTS = [
     ("trace-lost", "to say what a listener has lost", "manager/trace.c", "listener->n_lost++;", ";"),
     ("locality-gone", "that a TPM may have lost its localities", "backend/backend.c",
      "if (locality != 0 && !backend->localities)", "if (0)"),
+    ("hierarchy-state", "that a hierarchy that is enabled loses nothing", "resmgr/commit.c",
+     "hierarchy == enable && tpm_read_u8(&reader) == TPM2_NO;", "hierarchy == enable;"),
+    ("reconcile-unknown", "a session of which nobody knows what a lost command did to it", "resmgr/reconcile.c",
+     "(!session->seen || session->residency == RM_UNKNOWN))", "!session->seen)"),
+    ("repair-locality", "that a locality is lent to its client's command alone", "resmgr/job.c",
+     ".own_command = rm_top(job)->op == RM_OP_COMMAND,", ".own_command = job->client,"),
+    ("repair-locality-broker", "... in the broker", "broker/runner.c",
+     "output->own_command ? request->locality : 0;", "request->locality;"),
+    ("job-for-chores", "to keep a job for chores", "resmgr/job.c",
+     "if (!job && (i < RM_JOBS - 1 || !client))", "if (!job)"),
+    ("startup-sessions", "that a Startup whose answer is lost may have ended sessions", "resmgr/command.c",
+     "command->info.kind == TPM_COMMAND_STARTUP && i < rm->n_sessions_used", "0 && i < rm->n_sessions_used"),
+    ("shut-down", "that a Shutdown is undone by whatever is saved after it", "resmgr/commit.c",
+     "rm->shut_down = true;", ";"),
+    ("other-kind", "that a session is not found under the upper byte of the other kind", "resmgr/commit.c",
+     "if (at != RM_NONE && rm->sessions[at].handle == handle)", "if (at != RM_NONE)"),
+    ("other-kind-auth", "... in the authorization area", "resmgr/commit.c",
+     "if (i != RM_NONE && rm->sessions[i].handle == job->command.auths[rc - TPM2_RC_REFERENCE_S0].session)",
+     "if (i != RM_NONE)"),
+    ("stop-running", "to flush what the command leaves that runs when the daemon ends", "broker/connection.c",
+     "if (connection->broker->phase >= BROKER_STOPPING)\n                connection_close_space(connection);", ""),
+    ("hopeless-which", "which command it was for which there is no room", "resmgr/commit.c",
+     "hopeless == hash_of(job)", "hopeless != 0"),
+    ("hopeless-over", "that there was room since", "resmgr/commit.c",
+     "rm_space(rm, job->space)->hopeless = 0;", ";"),
 ]
 
 

@@ -1,115 +1,129 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "world-private.h"
 
+#include "resmgr/report.h"
 #include "test/lib/invariants.h"
 
 /* libtpms has three of each. */
 #define SLOTS 3
 
-static bool listed(const TPM2_HANDLE *handles, unsigned n, TPM2_HANDLE handle) {
-        for (unsigned i = 0; i < n; i++)
-                if (handles[i] == handle)
+static void fail_if(const char *broken) {
+        if (broken)
+                world_fail("%s", broken);
+}
+
+/* What the TPM lists, asked once. */
+static TPM2_HANDLE listed[128];
+static unsigned n_listed;
+
+static bool is_listed(TPM2_HANDLE handle) {
+        for (unsigned i = 0; i < n_listed; i++)
+                if (listed[i] == handle)
                         return true;
         return false;
 }
 
-/* Whatever claims to be in the TPM is there. */
 static void check_claims(void) {
-        TPM2_HANDLE handles[64];
-        unsigned n = world_list(TPM2_HT_TRANSIENT, handles, 64);
-
-        for (uint32_t k = 0; k < world.rm->n_residents[RM_OBJECT]; k++) {
-                const RmEntry *object = rm_entry(world.rm, world.rm->residents[RM_OBJECT][k]);
-
-                if (object->residency == RM_RESIDENT && !object->probe && !listed(handles, n, object->handle))
-                        world_fail("object %08x claims to be in the TPM, at %08x", object->vhandle, object->handle);
-        }
-        n = world_list(TPM2_HT_LOADED_SESSION, handles, 64);
-        for (uint32_t i = 0; i < world.rm->n_sessions_used; i++) {
-                const RmEntry *session = rm_entry(world.rm, i);
-
-                /* Of one that is to be flushed it does not matter where it is. */
-                if (rm_exists(session) && session->state != RM_DOOMED && session->residency == RM_RESIDENT &&
-                    !listed(handles, n, session->handle))
-                        world_fail("session %08x claims to be loaded", session->handle);
-        }
+        n_listed = world_list(TPM2_HT_TRANSIENT, listed, 64);
+        n_listed += world_list(TPM2_HT_LOADED_SESSION, listed + n_listed, 64);
+        fail_if(rm_claim_broken(world.rm, is_listed));
 }
 
 void world_check(void) {
-        const char *broken = rm_invariant_broken(world.rm);
-
-        if (broken)
-                world_fail("%s", broken);
+        fail_if(rm_invariant_broken(world.rm));
         /* To ask the TPM would end the exclusivity of an audit session, which a lone client would notice. */
-        if (!world.wild && !world.run->lone && !world.rm->due_start && !world.rm->due_reconcile)
+        if (!world.wild && !world.run->lone && !rm_is_in_doubt(world.rm))
                 check_claims();
 }
 
 void world_check_border(const uint8_t *bytes, size_t n_bytes) {
         const Request *request = world.broker->runner.current;
-        const char *broken = NULL;
 
         if (request && request->owner && request->own_out && request->owner->space != RM_NONE)
-                broken = rm_border_broken(world.rm, request->owner->space, bytes, n_bytes);
-        if (broken)
-                world_fail("%s", broken);
+                fail_if(rm_border_broken(world.rm, request->owner->space, bytes, n_bytes));
 }
 
 /* Everything in the TPM is in the tables. */
 static void check_known(void) {
+        static const TPM2_HT types[] = { TPM2_HT_TRANSIENT, TPM2_HT_LOADED_SESSION, TPM2_HT_SAVED_SESSION };
         TPM2_HANDLE handles[64];
-        unsigned n = world_list(TPM2_HT_TRANSIENT, handles, 64);
 
-        for (unsigned i = 0; i < n; i++)
-                if (rm_object_find_resident(world.rm, handles[i]) == RM_NONE)
-                        world_fail("object %08x in the TPM is nobody's", handles[i]);
-        for (TPM2_HT type = TPM2_HT_LOADED_SESSION; type <= TPM2_HT_SAVED_SESSION; type++) {
-                n = world_list(type, handles, 64);
+        for (unsigned k = 0; k < 3; k++) {
+                unsigned n = world_list(types[k], handles, 64);
+
                 for (unsigned i = 0; i < n; i++)
-                        if (rm_session_find(world.rm, handles[i]) == RM_NONE)
-                                world_fail("session %08x in the TPM is nobody's", handles[i]);
+                        if (!rm_has_handle(world.rm, handles[i]))
+                                world_fail("%08x in the TPM is nobody's", handles[i]);
         }
+}
+
+/* Handles of a type that the TPM lists, but for those that it refused to save or flush. */
+static unsigned count_listed(TPM2_HT type) {
+        TPM2_HANDLE handles[64];
+
+        return refusals_count_others(&world.refusals, handles, world_list(type, handles, 64));
 }
 
 void world_check_idle(void) {
-        TPM2_HANDLE handles[64];
         unsigned limit = SLOTS - world.run->reserve;
 
-        if (world.wild || world.run->lone || world.broker->runner.current || world.rm->due_start ||
-            world.rm->due_reconcile)
+        if (world.wild || world.run->lone || world.broker->runner.current || rm_is_in_doubt(world.rm))
                 return;
         check_known();
-        for (uint32_t k = 0; k < world.rm->n_residents[RM_OBJECT]; k++)
-                limit += rm_entry(world.rm, world.rm->residents[RM_OBJECT][k])->unsaveable;
-        for (uint32_t i = 0; i < world.rm->n_sessions_used; i++)
-                limit += rm_entry(world.rm, i)->unsaveable;
-        if (!world.misled && (world_list(TPM2_HT_TRANSIENT, handles, 64) > limit ||
-                              world_list(TPM2_HT_LOADED_SESSION, handles, 64) > limit))
+        if (!world.misled && (count_listed(TPM2_HT_TRANSIENT) > limit || count_listed(TPM2_HT_LOADED_SESSION) > limit))
                 world_fail("more is loaded than the reserve leaves");
-        for (uint32_t k = 0; k < world.rm->n_residents[RM_OBJECT]; k++)
-                if (rm_entry(world.rm, world.rm->residents[RM_OBJECT][k])->residency == RM_UNKNOWN)
-                        world_fail("nothing is out, and where an object is is unknown");
+        fail_if(rm_rest_broken(world.rm));
+}
+
+/* Nobody is there any more. What the TPM refused to flush is left over, and counted. */
+static void check_end_of_objects(void) {
+        TPM2_HANDLE handles[64];
+        unsigned n = world_list(TPM2_HT_TRANSIENT, handles, 64);
+        RmReport report;
+
+        for (unsigned i = 0; i < n; i++)
+                if (!refusals_include(&world.refusals, handles[i]))
+                        world_fail("object %08x is left in the TPM", handles[i]);
+        rm_report(world.rm, &report);
+        if (report.n_objects != n)
+                world_fail("%u objects are left in the tables, and %u in the TPM", report.n_objects, n);
+        world.outcome->n_refused += n;
+}
+
+/* Return: whether the tables have it; the upper byte of a handle does not tell sessions apart. */
+static bool find_session(TPM2_HANDLE handle, RmSessionReport *ret_session) {
+        uint32_t at = 0;
+
+        while (rm_report_session(world.rm, &at, ret_session))
+                if ((ret_session->handle ^ handle) << 8 == 0)
+                        return true;
+        return false;
+}
+
+static void check_end_of_sessions(void) {
+        TPM2_HANDLE handles[64];
+        unsigned n = world_list(TPM2_HT_LOADED_SESSION, handles, 64);
+        RmSessionReport session;
+        uint32_t at = 0;
+
+        for (unsigned i = 0; i < n; i++) {
+                if (!find_session(handles[i], &session))
+                        world_fail("session %08x is left in the TPM", handles[i]);
+                else if (session.state != RM_ABANDONED && session.state != RM_DOOMED)
+                        world_fail("session %08x is left in the TPM, in state %u", handles[i], session.state);
+        }
+        while (rm_report_session(world.rm, &at, &session)) {
+                bool refused = session.state == RM_DOOMED && refusals_include(&world.refusals, session.handle);
+
+                world.outcome->n_refused += refused;
+                if (!refused && session.state != RM_ABANDONED && session.state != RM_LEFT_OVER)
+                        world_fail("session %08x is left in the tables, in state %u", session.handle, session.state);
+        }
 }
 
 void world_check_end(void) {
-        TPM2_HANDLE handles[64];
-
-        if (world_list(TPM2_HT_TRANSIENT, handles, 64) > 0)
-                world_fail("object %08x is left in the TPM", handles[0]);
-        if (world_list(TPM2_HT_LOADED_SESSION, handles, 64) > 0 &&
-            (rm_session_find(world.rm, handles[0]) == RM_NONE ||
-             rm_entry(world.rm, rm_session_find(world.rm, handles[0]))->state != RM_ABANDONED))
-                world_fail("session %08x is left in the TPM", handles[0]);
-        for (uint32_t i = rm_first(RM_OBJECT); i < rm_end(world.rm, RM_OBJECT); i++)
-                if (rm_entry(world.rm, i)->state != RM_FREE)
-                        world_fail("object %08x is left in the tables", rm_entry(world.rm, i)->vhandle);
-        for (uint32_t i = 0; i < world.rm->n_sessions_used; i++) {
-                RmState state = rm_entry(world.rm, i)->state;
-
-                if (state != RM_FREE && state != RM_ABANDONED && state != RM_LEFT_OVER)
-                        world_fail("session %08x is left in the tables, in state %u", rm_entry(world.rm, i)->handle,
-                                   state);
-        }
+        check_end_of_objects();
+        check_end_of_sessions();
         if (!list_is_empty(&world.broker->connections.all) || !list_is_empty(&world.broker->runner.paused) ||
             !list_is_empty(&world.broker->runner.scheduler.waiting) || world.broker->runner.current)
                 world_fail("the broker is not at rest");

@@ -4,6 +4,8 @@
 
 #include "world.h"
 
+#include "test/lib/refusals.h"
+
 #define FAULTS_MAX 8
 
 typedef enum FaultKind {
@@ -55,6 +57,7 @@ typedef struct World {
 
         bool wild;   /* what is in the TPM may not be what the tables say */
         bool misled; /* the TPM said that it was full when it was not: how full it gets is learned from that */
+        Refusals refusals;
         TPM2_HANDLE guests[4]; /* of a neighbour */
         unsigned n_guests;
 } World;

@@ -4,6 +4,7 @@
 #include "backend/backend-internal.h"
 #include "clock.h"
 #include "test/lib/inprocess.h"
+#include "test/lib/invariants.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -139,6 +140,22 @@ static void damage(Message *answer, Random *random) {
         tpm_put_u32(answer->bytes + 2, answer->n);
 }
 
+/* It is done, and nobody lies about it. */
+static Message execute(void) {
+        Message answer = world_direct(world.command);
+
+        refusals_note_answer(&world.refusals, world.rm, world.command.bytes, world.command.n, &answer);
+        return answer;
+}
+
+/* Nothing is done, and this is the answer. */
+static Message lie(TPM2_RC rc) {
+        Message answer = cmd_simple(rc);
+
+        refusals_note_lie(&world.refusals, world.command.bytes, world.command.n, &answer);
+        return answer;
+}
+
 /* Return: false when no answer comes of it. */
 static bool make_answer(const Fault *fault, Message *answer) {
         Random random = { fault->seed };
@@ -152,7 +169,7 @@ static bool make_answer(const Fault *fault, Message *answer) {
                 return true;
         case FAULT_MEMORY:
                 rc = plausible(&random);
-                *answer = rc ? cmd_simple(rc) : world_direct(world.command);
+                *answer = rc ? lie(rc) : execute();
                 if (rc && client)
                         client->warning = rc;
                 /* To make room, it is somebody's saved session that goes. */
@@ -163,6 +180,7 @@ static bool make_answer(const Fault *fault, Message *answer) {
                 world_taint_all();
                 *answer = world_direct(world.command);
                 damage(answer, &random);
+                refusals_note_lie(&world.refusals, world.command.bytes, world.command.n, answer);
                 /* What is not for the resource manager to understand it hands on as it is. */
                 if (client && world.broker->runner.current->own_out)
                         client->garbled = true;
@@ -171,7 +189,7 @@ static bool make_answer(const Fault *fault, Message *answer) {
                 world_taint_all();
                 /* REFERENCE_H0 to S6 say what is or is not there, and are believed. */
                 rc = TPM2_RC_WARN + random_below(&random, 0x14);
-                *answer = cmd_simple(rc < TPM2_RC_REFERENCE_H0 ? rc : rc + 0x10);
+                *answer = lie(rc < TPM2_RC_REFERENCE_H0 ? rc : rc + 0x10);
                 return true;
         case FAULT_LOST:
                 world_taint_all();
@@ -202,7 +220,7 @@ bool world_tpm_answer(void) {
         if (world.cancelled)
                 answer = cmd_simple(TPM2_RC_CANCELED);
         else if (!fault)
-                answer = world_direct(world.command);
+                answer = execute();
         else if (!make_answer(fault, &answer))
                 return true;
         world.pending = false;
@@ -223,14 +241,17 @@ static void go_wild(void) {
 
 void world_reset(bool startup) {
         go_wild();
-        world.n_guests = 0;
+        world.n_guests = world.refusals.n = 0;
         inprocess_reset();
         if (startup)
                 world_direct(cmd_startup(TPM2_SU_CLEAR));
 }
 
 static void flush(TPM2_HANDLE handle) {
-        world_direct(cmd_with_handle(TPM2_CC_FlushContext, handle));
+        const Message command = cmd_with_handle(TPM2_CC_FlushContext, handle);
+        const Message answer = world_direct(command);
+
+        refusals_note_answer(&world.refusals, world.rm, command.bytes, command.n, &answer);
 }
 
 /* Handles that it was given, as long as they are not believed to be somebody else's: what follows from that nobody can
@@ -241,7 +262,7 @@ static void welcome(Message answer) {
         if (message_rc(&answer) != TPM2_RC_SUCCESS)
                 return;
         handle = message_handle(&answer);
-        if (rm_object_find_resident(world.rm, handle) != RM_NONE || rm_session_find(world.rm, handle) != RM_NONE)
+        if (rm_has_handle(world.rm, handle))
                 flush(handle);
         else
                 world.guests[world.n_guests++] = handle;

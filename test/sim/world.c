@@ -287,12 +287,16 @@ static bool begin(void) {
         return true;
 }
 
-/* What could not be saved or flushed is tried again only when something like it went well. */
-static void forgive(void) {
-        for (uint32_t i = rm_first(RM_OBJECT); i < rm_end(world.rm, RM_OBJECT); i++)
-                rm_entry(world.rm, i)->unsaveable = false;
-        for (uint32_t i = 0; i < world.rm->n_sessions_used; i++)
-                rm_entry(world.rm, i)->unsaveable = false;
+/* Whatever happened behind the daemon's back, it will find out: the TPM is to be started and compared with the tables.
+ */
+static void start_again(void) {
+        RmJob *job = rm_job_begin_chore(world.rm, RM_CHORE_START);
+        RmOutput output;
+
+        if (!job)
+                world_fail("there is no job for a chore");
+        else
+                rm_job_cancel(world.rm, job, TPM2_RC_CANCELED, &output); /* the broker will begin it */
 }
 
 /* No more faults: the TPM is started, everything is answered, and all go home. */
@@ -300,11 +304,8 @@ static void finish(void) {
         memset(world.faults, 0, sizeof(world.faults));
         world_neighbour_leaves();
         settle_for_us(30000000);
-        forgive();
-        if (world.wild) {
-                world_direct(cmd_startup(TPM2_SU_CLEAR));
-                world.rm->due_reconcile = true;
-        }
+        if (world.wild)
+                start_again();
         for (unsigned i = 0; i < world.run->n_clients && !world_failed(); i++)
                 world.clients[i].connection = connection_close(world.clients[i].connection);
         settle_for_us(30000000);
@@ -318,7 +319,7 @@ void world_run(const Run *run, Outcome *outcome, bool verbose) {
         world.outcome = outcome;
         world.verbose = verbose;
         outcome->failure[0] = '\0';
-        outcome->n_commands = outcome->n_transmits = 0;
+        outcome->n_commands = outcome->n_transmits = outcome->n_refused = 0;
         outcome->digest = HASH_BEGIN;
         for (unsigned i = 0; i < run->n_clients; i++) {
                 outcome->transcripts[i].n_lines = 0;
