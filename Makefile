@@ -58,6 +58,8 @@ format:
 lint:
 	@clang-format --dry-run -Werror $(SOURCES)
 	$(PYTHON) test/lib/layers.py
+	$(PYTHON) test/lib/floors.py
+	$(PYTHON) test/lib/repairs.py
 	$(PYTHON) test/lib/transitions.py
 	$(PYTHON) test/lib/coverage.py
 	test/lib/lint-scripts.sh

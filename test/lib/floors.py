@@ -3,9 +3,9 @@
 """
 Fails on an #include or a call that goes up the floors of a folder, which docs/ARCHITECTURE.md lists: floors.py [ROOT]
 
-A module is X.c with X.h and X-internal.h; "a+b" is one of several files. It may use what stands before it in the list. A header that the
-folder shows to others is no module: its functions count where they are defined. Only a module of its own writes the
-fields in OWNERS.
+A module is X.c with X.h and X-internal.h; "a+b" is one of several files. It may use what stands before it in the list.
+A header that the folder shows to others is no module: its functions count where they are defined. Only a module of its
+own writes the fields in OWNERS.
 """
 
 import pathlib
@@ -19,7 +19,7 @@ COMMENT = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\])*"', re.DOTALL)
 DEFINITION = re.compile(r"(?m)^(?!static (?!inline)|typedef|#|extern)[A-Za-z_][\w *]*?[ *](\w+)\([^;{}]*\)\s*\{")
 PROTOTYPE = re.compile(r"(?m)^[A-Za-z_][\w *]*?[ *]\w+\([^;{}]*\);")
 # file that may: field that is written
-OWNERS = {"src/resmgr/entry.c": r"(?:->|\.)(?:residency|was_resident)\s*=(?!=)|\b(?:entry|object|session)->state\s*=(?!=)"}
+OWNERS = {"src/resmgr/entry.c": r"(->|\.)(residency|was_resident)\s*=(?!=)|\b(entry|object|session)->state\s*=(?!=)"}
 
 
 def read_table(root):

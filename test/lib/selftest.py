@@ -6,6 +6,7 @@ table of states that differs from its list is found.
 
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ import harness
 from process import ALL_TOOLS, clean_env, refusal, run
 
 HERE = pathlib.Path(__file__).parent
+ROOT = HERE.parents[1]
 
 MODULE = """
 import subprocess, unittest
@@ -204,6 +206,46 @@ class Transitions(harness.TestCase):
         self.expect("is missing", source="")
         self.expect("has no table", "int lamp;\n")
         self.expect("0 tables", "int lamp;\n", "")
+
+
+class Structure(harness.TestCase):
+    """The checks of the structure pass on the tree as it is, and fail on a fault that is planted in a copy of it."""
+
+    def setUp(self):
+        super().setUp()
+        for name in ("src", "docs"):
+            shutil.copytree(ROOT / name, self.folder / name, ignore=shutil.ignore_patterns("test-*"))
+
+    def check(self, script):
+        """-> exit status, what it prints"""
+        done = run(sys.executable, HERE / script, self.folder, check=False)
+        return done.returncode, done.stdout
+
+    def expect(self, what, script, path, old, new):
+        text = (self.folder / path).read_text()
+        self.assertIn(old, text)
+        (self.folder / path).write_text(text.replace(old, new, 1))
+        status, output = self.check(script)
+        (self.folder / path).write_text(text)
+        self.assertEqual(status, 1, output)
+        self.assertIn(what, output)
+
+    def test_floors(self):
+        self.assertEqual(self.check("floors.py")[0], 0)
+        self.expect("cell.c includes repair.h", "floors.py", "src/resmgr/cell.c", "#include",
+                    '#include "resmgr/repair.h"\n#include')
+        self.expect("cell.c uses rm_repair() of repair.c", "floors.py", "src/resmgr/cell.c", "\n}\n",
+                    "\n        rm_repair(rm, NULL, 0);\n}\n")
+        self.expect("only src/resmgr/entry.c writes this", "floors.py", "src/resmgr/step.c", "\n}\n",
+                    "\n        entry->state = RM_FREE;\n}\n")
+        self.expect("has no floor", "floors.py", "docs/ARCHITECTURE.md", "block, cell, entry", "block, entry")
+
+    def test_repairs(self):
+        self.assertEqual(self.check("repairs.py")[0], 0)
+        self.expect("YIELDED: pause_job, says the document alone", "repairs.py", "src/resmgr/repair.c",
+                    "        { TPM2_RC_YIELDED, 1, UINT32_MAX, 0, pause_job },\n", "")
+        self.expect("MEMORY: OBJECT, says the code alone", "repairs.py", "src/resmgr/repair.c",
+                    "OBJECT | SESSION, NULL", "OBJECT, NULL")
 
 
 if __name__ == "__main__":
