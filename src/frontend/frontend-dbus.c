@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "frontend/frontend-dbus.h"
 
-#include "frontend/callers.h"
-#include "frontend/peer.h"
+#include "door/callers.h"
+#include "door/peer.h"
 #include "frontend/stream.h"
 #include "tpm/protocol.h"
 #include "util/fd.h"

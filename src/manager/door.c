@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "manager/private.h"
 
-#include "frontend/peer.h"
+#include "door/peer.h"
 #include "util/fd.h"
 #include "util/log.h"
 #include "util/platform.h"

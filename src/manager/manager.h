@@ -3,7 +3,7 @@
 #define MANAGER_MANAGER_H
 
 #include "broker/broker.h"
-#include "frontend/listener.h"
+#include "door/listener.h"
 
 #include <gio/gio.h>
 

@@ -3,7 +3,7 @@
 #define MANAGER_PRIVATE_H
 
 #include "broker/report.h"
-#include "frontend/callers.h"
+#include "door/callers.h"
 #include "manager/manager.h"
 #include "manager/names.h"
 #include "manager/trace.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "frontend/listener.h"
+#include "door/listener.h"
 
 #include "util/fd.h"
 #include "util/list.h"
