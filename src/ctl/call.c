@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "ctl/ctl.h"
 
-#include "manager/names.h"
+#include "util/names.h"
 
 #include <sysexits.h>
 

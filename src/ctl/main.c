@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "ctl/ctl.h"
 
-#include "manager/names.h"
-#include "tpm/protocol.h"
+#include "util/names.h"
 
 #include <locale.h>
 #include <stdlib.h>

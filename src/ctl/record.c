@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "ctl/record.h"
 
-#include "manager/names.h"
+#include "manager/record.h"
 
 #include <tss2/tss2_rc.h>
 

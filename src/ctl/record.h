@@ -7,7 +7,7 @@
 
 #include <glib.h>
 
-/* A record of a trace (manager/names.h), taken apart, and what it looks like. */
+/* A record of a trace (manager/record.h), taken apart, and what it looks like. */
 typedef struct Record {
         GVariant *variant; /* the bytes are its */
         bool tpm;          /* a command of the TPM, not of a client */

@@ -4,7 +4,7 @@
 #include "ctl/names.h"
 #include "ctl/pcapng.h"
 #include "ctl/record.h"
-#include "manager/names.h"
+#include "manager/record.h"
 #include "util/fd.h"
 
 #include <errno.h>

@@ -7,7 +7,7 @@
 #include "daemon/sockets.h"
 #include "frontend/frontend-dbus.h"
 #include "manager/manager.h"
-#include "manager/names.h"
+#include "util/names.h"
 
 #include <errno.h>
 #include <glib-unix.h>

@@ -2,7 +2,7 @@
 #include "daemon/options.h"
 
 #include "broker/broker.h"
-#include "tpm/protocol.h"
+#include "util/names.h"
 
 #include <gio/gio.h>
 

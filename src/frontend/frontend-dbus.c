@@ -7,6 +7,7 @@
 #include "tpm/protocol.h"
 #include "util/fd.h"
 #include "util/log.h"
+#include "util/names.h"
 
 #include <errno.h>
 #include <gio/gunixfdlist.h>

@@ -4,6 +4,7 @@
 #include "door/peer.h"
 #include "util/fd.h"
 #include "util/log.h"
+#include "util/names.h"
 #include "util/platform.h"
 
 /*

@@ -5,6 +5,7 @@
 #include "manager-interface.h"
 #include "util/fd.h"
 #include "util/log.h"
+#include "util/names.h"
 
 #include <gio/gunixfdlist.h>
 

@@ -5,7 +5,6 @@
 #include "broker/report.h"
 #include "door/callers.h"
 #include "manager/manager.h"
-#include "manager/names.h"
 #include "manager/trace.h"
 #include "resmgr/report.h"
 

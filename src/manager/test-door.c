@@ -4,6 +4,7 @@
 #include "manager/test-visitors.h"
 #include "util/fd.h"
 #include "util/log.h"
+#include "util/names.h"
 
 #include <string.h>
 #include <sys/socket.h>

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "manager/names.h"
+#include "manager/record.h"
 #include "manager/trace.h"
 #include "resmgr/report.h"
-#include "tpm/protocol.h"
 #include "tpm/writer.h"
 #include "util/fd.h"
 

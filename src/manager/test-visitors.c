@@ -2,6 +2,7 @@
 #include "manager/test-visitors.h"
 
 #include "util/fd.h"
+#include "util/names.h"
 #include "util/platform.h"
 
 #include <errno.h>

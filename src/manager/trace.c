@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "manager/trace.h"
 
-#include "manager/names.h"
+#include "manager/record.h"
 #include "resmgr/report.h"
 #include "tpm/protocol.h"
 #include "tpm/redact.h"

@@ -7,7 +7,7 @@
 /*
  * Traces: commands, for those who watch
  *
- * Each listener has a socket of its own, from which it reads records (manager/names.h). Nobody waits for it: what its
+ * Each listener has a socket of its own, from which it reads records (manager/record.h). Nobody waits for it: what its
  * socket has no room for is lost, and counted. While nobody listens, the broker is not asked for anything.
  */
 typedef struct Traces Traces;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "tcti/conf.h"
 
-#include "tpm/protocol.h"
+#include "util/names.h"
 
 #include <string.h>
 

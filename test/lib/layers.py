@@ -24,8 +24,8 @@ LAYERS = {
     "frontend": ["frontend", "door", "broker", "tpm", "util"],
     "manager": ["manager", GENERATED, "door", "broker", "resmgr", "tpm", "util"],
     "daemon": ["daemon", "manager", "frontend", "door", "broker", "backend", "resmgr", "tpm", "util"],
-    "ctl": ["ctl", "manager/names.h", "tpm", "util/fd.h"],
-    "tcti": ["tcti", "tpm", "util/fd.h"],
+    "ctl": ["ctl", "manager/record.h", "tpm", "util/fd.h", "util/names.h"],
+    "tcti": ["tcti", "tpm", "util/fd.h", "util/names.h"],
 }
 
 # folder: what its files may not include, of others
