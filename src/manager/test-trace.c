@@ -231,7 +231,7 @@ static void test_places(void **state) {
         fds[1] = fd_close(fds[1]);
         until((fds[1] = open_trace((TraceOptions){ 0 })) >= 0);
         assert_int_equal(open_trace((TraceOptions){ 0 }), -1);
-        /* what a listener says is not heard */
+        /* what a subscriber says is not heard */
         assert_int_equal(send(fds[2], "x", 1, MSG_NOSIGNAL), 1);
         while (g_main_context_iteration(NULL, FALSE))
                 continue;
