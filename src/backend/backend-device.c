@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include "backend/backend-device.h"
+
 #include "backend/backend-internal.h"
 #include "tpm/header.h"
 #include "tpm/protocol.h"
@@ -77,7 +79,7 @@ static void device_close(Backend *backend) {
         loop_remove(&device->source);
         if (fd < 0)
                 return;
-        if (backend->state == BACKEND_BUSY)
+        if (backend_is_busy(backend))
                 thread = g_thread_try_new("close", close_in_thread, GINT_TO_POINTER(fd), NULL);
         if (thread)
                 g_thread_unref(thread);
@@ -98,7 +100,7 @@ static void device_on_answer(LoopFd *source, uint32_t events) {
                 backend_lose(&device->backend, "%s: %s", device->path, g_strerror(errno));
         else if (n == 0)
                 backend_lose(&device->backend, "%s: it has no answer", device->path);
-        else if (device->backend.state != BACKEND_BUSY)
+        else if (!backend_is_busy(&device->backend))
                 backend_lose(&device->backend, "%s: it answered what nobody asked", device->path);
         else if (reader.bad || header.size != (size_t)n)
                 backend_lose(&device->backend, "%s: it sent an answer of impossible size", device->path);

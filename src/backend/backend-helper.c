@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include "backend/backend-helper.h"
+
 #include "backend/channel.h"
 #include "backend/helper-protocol.h"
 #include "tpm/header.h"
@@ -112,7 +114,7 @@ static void helper_answered(Helper *helper, size_t n) {
 static void helper_ready(Helper *helper, uint32_t events) {
         ssize_t n = channel_ready(&helper->channel, events, true);
 
-        if (n > 0 && helper->backend.state == BACKEND_OPENING) {
+        if (n > 0 && backend_is_opening(&helper->backend)) {
                 helper_greeted(helper, (size_t)n);
         } else if (n > 0) {
                 helper_answered(helper, (size_t)n);

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include "backend/backend-swtpm.h"
+
 #include "backend/channel.h"
 #include "util/fd.h"
 #include "util/log.h"
@@ -63,7 +65,7 @@ static void swtpm_opened(Swtpm *swtpm, bool localities) {
 
 static void ctrl_failed(Swtpm *swtpm, int error) {
         ctrl_close(swtpm);
-        if (swtpm->backend.state == BACKEND_OPENING && (error == -ECONNREFUSED || error == -ENOENT))
+        if (backend_is_opening(&swtpm->backend) && (error == -ECONNREFUSED || error == -ENOENT))
                 swtpm_opened(swtpm, false);
         else
                 backend_lose(&swtpm->backend, "swtpm at %s, control channel: %s", swtpm->name, channel_reason(error));
@@ -74,7 +76,7 @@ static void ctrl_answered(Swtpm *swtpm) {
         int r;
 
         ctrl_close(swtpm);
-        if (swtpm->backend.state == BACKEND_OPENING) {
+        if (backend_is_opening(&swtpm->backend)) {
                 swtpm_opened(swtpm, done);
         } else if (!done) {
                 channel_drop(&swtpm->channel);
@@ -133,7 +135,7 @@ static void swtpm_on_data(LoopFd *source, uint32_t events) {
         Channel *channel = &swtpm->channel;
         ssize_t n;
 
-        n = channel_ready(channel, events, swtpm->backend.state == BACKEND_BUSY && channel->n_held == 0);
+        n = channel_ready(channel, events, backend_is_busy(&swtpm->backend) && channel->n_held == 0);
         if (n < 0)
                 backend_lose(&swtpm->backend, "swtpm at %s: %s", swtpm->name, channel_reason(n));
         else if (n > 0)

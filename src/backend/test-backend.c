@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include "backend/backend-conf.h"
 #include "backend/channel.h"
 #include "backend/test-subject.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "daemon/daemon.h"
 
-#include "backend/backend.h"
+#include "backend/backend-conf.h"
 #include "broker/broker.h"
 #include "daemon/notify.h"
 #include "daemon/sockets.h"
