@@ -15,7 +15,7 @@ static const char *const SORT_KEYS[] = { "id",       "uid",    "pid",  "objects"
                                          "commands", "failed", "wait", "busy",    NULL };
 
 /* The largest first, but for what tells clients apart. */
-static gint compare(gconstpointer a, gconstpointer b, gpointer userdata) {
+static gint clients_compare(gconstpointer a, gconstpointer b, gpointer userdata) {
         const char *key = userdata;
         uint64_t left = dict_number(*(GVariant *const *)a, key), right = dict_number(*(GVariant *const *)b, key);
         bool ascending = g_str_equal(key, "id") || g_str_equal(key, "uid") || g_str_equal(key, "pid");
@@ -41,7 +41,7 @@ static bool find_user(const char *text, uint32_t *ret_uid) {
 }
 
 /* The rows that are asked for, sorted; each with its unit, which the daemon does not know. */
-static GPtrArray *collect(GVariant *clients, const char *user, uint32_t uid, const char *key) {
+static GPtrArray *clients_collect(GVariant *clients, const char *user, uint32_t uid, const char *key) {
         GPtrArray *rows = g_ptr_array_new_with_free_func((GDestroyNotify)g_variant_unref);
 
         for (gsize i = 0; i < g_variant_n_children(clients); i++) {
@@ -56,21 +56,21 @@ static GPtrArray *collect(GVariant *clients, const char *user, uint32_t uid, con
                 g_variant_dict_insert(&dict, "unit", "s", unit);
                 g_ptr_array_add(rows, g_variant_ref_sink(g_variant_dict_end(&dict)));
         }
-        g_ptr_array_sort_with_data(rows, compare, (gpointer)key);
+        g_ptr_array_sort_with_data(rows, clients_compare, (gpointer)key);
         return rows;
 }
 
-static char *number(GVariant *client, const char *key) {
+static char *client_number(GVariant *client, const char *key) {
         return g_strdup_printf("%" PRIu64, dict_number(client, key));
 }
 
-static char *mean_wait(GVariant *client) {
+static char *client_mean_wait(GVariant *client) {
         uint64_t n = dict_number(client, "commands");
 
         return n > 0 ? format_us(dict_number(client, "wait") / n) : g_strdup("-");
 }
 
-static char *doing(GVariant *client) {
+static char *client_doing(GVariant *client) {
         g_autofree char *command = NULL, *elapsed = NULL;
 
         if (dict_number(client, "command") == 0)
@@ -92,45 +92,45 @@ static void print_table(GPtrArray *rows) {
         for (guint i = 0; i < rows->len; i++) {
                 GVariant *client = rows->pdata[i];
 
-                table_add(table, number(client, "id"));
+                table_add(table, client_number(client, "id"));
                 table_add(table, format_user((uint32_t)dict_number(client, "uid")));
-                table_add(table, number(client, "pid"));
+                table_add(table, client_number(client, "pid"));
                 table_add(table, format_text(dict_text(client, "name")));
                 table_add(table, format_text(dict_text(client, "unit")));
                 table_add(table, g_strdup(dict_text(client, "door")));
-                table_add(table, number(client, "objects"));
-                table_add(table, number(client, "sessions"));
-                table_add(table, number(client, "commands"));
-                table_add(table, number(client, "failed"));
-                table_add(table, number(client, "tpm-commands"));
+                table_add(table, client_number(client, "objects"));
+                table_add(table, client_number(client, "sessions"));
+                table_add(table, client_number(client, "commands"));
+                table_add(table, client_number(client, "failed"));
+                table_add(table, client_number(client, "tpm-commands"));
                 table_add(table, format_us(dict_number(client, "busy")));
-                table_add(table, mean_wait(client));
+                table_add(table, client_mean_wait(client));
                 table_add(table, format_us(dict_number(client, "longest-wait")));
-                table_add(table, doing(client));
+                table_add(table, client_doing(client));
         }
         table_print(table);
 }
 
-static int usage(const char *what) {
+static int clients_usage(const char *what) {
         g_printerr("tabrmctl: %s; see tabrmctl clients --help\n", what);
         return EX_USAGE;
 }
 
-static int list(Ctl *ctl, const char *user, const char *key) {
+static int clients_list(Ctl *ctl, const char *user, const char *key) {
         g_autoptr(GVariant) reply = NULL, clients = NULL;
         g_autoptr(GPtrArray) rows = NULL;
         g_autoptr(GError) error = NULL;
         uint32_t uid = 0;
 
         if (!g_strv_contains(SORT_KEYS, key))
-                return usage("there is no such key to sort by");
+                return clients_usage("there is no such key to sort by");
         if (user && !find_user(user, &uid))
-                return usage("there is no such user");
+                return clients_usage("there is no such user");
         reply = ctl_call(ctl, "ListClients", NULL, "(aa{sv})", NULL, &error);
         if (!reply)
                 return ctl_fail(error);
         clients = g_variant_get_child_value(reply, 0);
-        rows = collect(clients, user, uid, key);
+        rows = clients_collect(clients, user, uid, key);
         if (ctl->json)
                 json_print(g_variant_new_array(G_VARIANT_TYPE_VARDICT, (GVariant *const *)rows->pdata, rows->len),
                            true);
@@ -139,7 +139,7 @@ static int list(Ctl *ctl, const char *user, const char *key) {
         return EXIT_SUCCESS;
 }
 
-static int run(Ctl *ctl, int argc, char **argv) {
+static int clients_run(Ctl *ctl, int argc, char **argv) {
         g_autofree char *user = NULL, *key = NULL;
         const GOptionEntry entries[] = {
                 { "sort", 'k', 0, G_OPTION_ARG_STRING, &key,
@@ -151,8 +151,8 @@ static int run(Ctl *ctl, int argc, char **argv) {
 
         if (!ctl_parse(&verb_clients, entries, &argc, &argv, &code))
                 return code;
-        return list(ctl, user, key ?: "id");
+        return clients_list(ctl, user, key ?: "id");
 }
 
 const Verb verb_clients = { "clients", "[--sort KEY] [--user USER]", "Who is connected, and what it holds and does",
-                            run };
+                            clients_run };

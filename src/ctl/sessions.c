@@ -7,7 +7,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-static char *owner(GVariant *session) {
+static char *session_owner(GVariant *session) {
         g_autofree char *name = format_text(dict_text(session, "name"));
         uint64_t client = dict_number(session, "client");
 
@@ -16,14 +16,14 @@ static char *owner(GVariant *session) {
         return g_strdup_printf("%" PRIu64 " (pid %" PRIu64 " %s)", client, dict_number(session, "pid"), name);
 }
 
-static char *user(GVariant *session) {
+static char *session_user(GVariant *session) {
         guint32 uid;
 
         return g_variant_lookup(session, "uid", "u", &uid) ? format_user(uid) : g_strdup("-");
 }
 
 /* Saved ones alone have a place in it. */
-static char *gap(GVariant *session, const char *key) {
+static char *session_gap(GVariant *session, const char *key) {
         guint64 n;
 
         return g_variant_lookup(session, key, "t", &n) ? g_strdup_printf("%" G_GUINT64_FORMAT, n) : g_strdup("-");
@@ -41,17 +41,17 @@ static void print_table(GVariant *sessions) {
 
                 table_add(table, g_strdup_printf("0x%08" PRIx64, dict_number(session, "handle")));
                 table_add(table, g_strdup(dict_text(session, "state")));
-                table_add(table, user(session));
-                table_add(table, owner(session));
+                table_add(table, session_user(session));
+                table_add(table, session_owner(session));
                 table_add(table, g_strdup(dict_number(session, "loaded") ? "yes" : "no"));
                 table_add(table, format_us(dict_number(session, "age")));
-                table_add(table, gap(session, "gap"));
-                table_add(table, gap(session, "gap-left"));
+                table_add(table, session_gap(session, "gap"));
+                table_add(table, session_gap(session, "gap-left"));
         }
         table_print(table);
 }
 
-static int run(Ctl *ctl, int argc, char **argv) {
+static int sessions_run(Ctl *ctl, int argc, char **argv) {
         g_autoptr(GVariant) reply = NULL, sessions = NULL;
         g_autoptr(GError) error = NULL;
         int code;
@@ -69,4 +69,4 @@ static int run(Ctl *ctl, int argc, char **argv) {
         return EXIT_SUCCESS;
 }
 
-const Verb verb_sessions = { "sessions", "", "Sessions that are loaded or saved, and whose they are", run };
+const Verb verb_sessions = { "sessions", "", "Sessions that are loaded or saved, and whose they are", sessions_run };

@@ -32,7 +32,7 @@ typedef struct Screen {
         char typed[16];
 } Screen;
 
-static void say(Screen *screen, char *message) {
+static void screen_say(Screen *screen, char *message) {
         g_free(screen->message);
         screen->message = message;
 }
@@ -170,7 +170,7 @@ static void draw_rows(Screen *screen, int y) {
 
 #define TABLE_LINES 4 /* at least: titles, two rows, the bottom */
 
-static void draw(Screen *screen) {
+static void screen_draw(Screen *screen) {
         erase();
         if (screen->mode == MODE_HELP) {
                 draw_help();
@@ -244,7 +244,7 @@ static void key_in_table(Screen *screen, int key) {
                 if (screen->selected)
                         screen->mode = MODE_FLUSH;
                 else
-                        say(screen, g_strdup("no client is selected"));
+                        screen_say(screen, g_strdup("no client is selected"));
                 return;
         case '<':
         case KEY_LEFT:
@@ -288,11 +288,11 @@ static void flush_selected(Screen *screen) {
         reply = ctl_call(screen->ctl, "FlushClient", g_variant_new("(t)", screen->selected), "(uu)", NULL, &error);
         if (!reply) {
                 g_dbus_error_strip_remote_error(error);
-                say(screen, format_text(error->message));
+                screen_say(screen, format_text(error->message));
                 return;
         }
         g_variant_get(reply, "(uu)", &n_objects, &n_sessions);
-        say(screen, g_strdup_printf("flushed: %u objects, %u sessions", n_objects, n_sessions));
+        screen_say(screen, g_strdup_printf("flushed: %u objects, %u sessions", n_objects, n_sessions));
 }
 
 static void key_in_delay(Screen *screen, int key) {
@@ -309,7 +309,7 @@ static void key_in_delay(Screen *screen, int key) {
                 if (top_delay_is_good(delay))
                         screen->delay = delay;
                 else
-                        say(screen, g_strdup(TOP_DELAY_WRONG));
+                        screen_say(screen, g_strdup(TOP_DELAY_WRONG));
                 screen->mode = MODE_TABLE;
         } else {
                 screen->mode = MODE_TABLE;
@@ -320,7 +320,7 @@ static void on_key(Screen *screen, int key) {
         if (key == KEY_RESIZE)
                 return;
         if (!screen->gone)
-                say(screen, NULL);
+                screen_say(screen, NULL);
         switch (screen->mode) {
         case MODE_TABLE:
                 key_in_table(screen, key);
@@ -339,25 +339,25 @@ static void on_key(Screen *screen, int key) {
         }
 }
 
-static void look(Screen *screen) {
+static void screen_look(Screen *screen) {
         g_autoptr(GError) error = NULL;
         g_autofree char *reason = NULL;
         TopLook now;
 
         if (top_look(screen->ctl, &now, &error)) {
                 if (screen->gone)
-                        say(screen, NULL);
+                        screen_say(screen, NULL);
                 screen->gone = false;
                 top_model_update(&screen->model, now);
                 return;
         }
         g_dbus_error_strip_remote_error(error);
         reason = format_text(error->message);
-        say(screen, g_strdup_printf("the daemon does not answer: %s", reason));
+        screen_say(screen, g_strdup_printf("the daemon does not answer: %s", reason));
         screen->gone = true;
 }
 
-static bool begin(Screen *screen) {
+static bool screen_begin(Screen *screen) {
         SCREEN *terminal = newterm(NULL, stdout, stdin);
 
         if (!terminal) {
@@ -385,7 +385,7 @@ int top_screen_run(Ctl *ctl, const TopOptions *options) {
         gint64 next = 0;
         int n = 0;
 
-        if (!begin(&screen))
+        if (!screen_begin(&screen))
                 return EX_USAGE;
         top_model_init(&screen.model);
         while (!screen.ended) {
@@ -394,11 +394,11 @@ int top_screen_run(Ctl *ctl, const TopOptions *options) {
                 int key;
 
                 if (now >= next && !still) {
-                        look(&screen);
+                        screen_look(&screen);
                         next = now + (gint64)(screen.delay * G_USEC_PER_SEC);
                         n++;
                 }
-                draw(&screen);
+                screen_draw(&screen);
                 if (options->iterations > 0 && n >= options->iterations)
                         break;
                 timeout((int)CLAMP((next - g_get_monotonic_time()) / 1000, still ? 500 : 0, 1000));

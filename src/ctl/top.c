@@ -101,7 +101,7 @@ static int run_batch(Ctl *ctl, const TopOptions *options) {
         return code;
 }
 
-static int run(Ctl *ctl, int argc, char **argv) {
+static int top_run(Ctl *ctl, int argc, char **argv) {
         gboolean batch = FALSE;
         TopOptions options = { .delay = 1 };
         const GOptionEntry entries[] = {
@@ -125,4 +125,4 @@ static int run(Ctl *ctl, int argc, char **argv) {
         return top_screen_run(ctl, &options);
 }
 
-const Verb verb_top = { "top", "[--delay SECONDS]", "Clients and the TPM, live", run };
+const Verb verb_top = { "top", "[--delay SECONDS]", "Clients and the TPM, live", top_run };

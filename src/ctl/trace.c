@@ -160,7 +160,7 @@ static gboolean trace_reader_gone(int fd, GIOCondition condition, gpointer userd
         return G_SOURCE_CONTINUE;
 }
 
-static int trace_run(Trace *trace) {
+static int trace_loop(Trace *trace) {
         static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
 
         (void)signal(SIGPIPE, SIG_IGN);
@@ -233,7 +233,7 @@ static int trace_verb(Ctl *ctl, const TraceOptions *options) {
         trace->out = out;
         trace->text = text;
         trace->pcapng = options->pcapng ? pcapng_new() : NULL;
-        trace_run(trace);
+        trace_loop(trace);
         trace->pcapng = pcapng_free(trace->pcapng);
         explicit_bzero(text->str, text->len);
         return trace->code;
@@ -255,7 +255,7 @@ static bool check_options(const TraceOptions *options, int argc, GError **error)
         return !wrong;
 }
 
-static int run(Ctl *ctl, int argc, char **argv) {
+static int trace_run(Ctl *ctl, int argc, char **argv) {
         TraceOptions options = { .client = -1, .json = ctl->json };
         const GOptionEntry entries[] = {
                 { "tpm", 't', 0, G_OPTION_ARG_NONE, &options.tpm, "What the TPM is sent, too", NULL },
@@ -289,4 +289,4 @@ static int run(Ctl *ctl, int argc, char **argv) {
         return code;
 }
 
-const Verb verb_trace = { "trace", "", "Show commands as they are answered", run };
+const Verb verb_trace = { "trace", "", "Show commands as they are answered", trace_run };

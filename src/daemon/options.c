@@ -129,7 +129,7 @@ static bool check_text(const char *name, bool good, const char *value, const cha
         return false;
 }
 
-static bool check(const Raw *raw, int connections_max, GError **error) {
+static bool raw_check(const Raw *raw, int connections_max, GError **error) {
         if (raw->rest) {
                 g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_FAILED, "unexpected argument \"%s\"", raw->rest[0]);
                 return false;
@@ -208,7 +208,7 @@ bool options_parse(char ***arguments, uint64_t n_fds, Options *ret_options, GErr
         };
         g_auto(Options) sockets = { 0 };
 
-        if (!read_arguments(arguments, &raw, error) || !check(&raw, connections_max, error) ||
+        if (!read_arguments(arguments, &raw, error) || !raw_check(&raw, connections_max, error) ||
             !parse_sockets(raw.sockets, &sockets, error))
                 return false;
 

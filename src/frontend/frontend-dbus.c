@@ -258,7 +258,7 @@ static void on_method_call(GDBusConnection *bus, const char *sender, const char 
 }
 
 /* The callback may free the front end: nothing of it is used afterwards. */
-static void lose(FrontendDbus *frontend, const char *reason) {
+static void frontend_lose(FrontendDbus *frontend, const char *reason) {
         if (frontend->lost)
                 return;
         frontend->lost = true;
@@ -283,7 +283,7 @@ static void on_owner(GObject *source, GAsyncResult *result, gpointer userdata) {
         peer = peer_make(uid, pid);
         reason = g_strdup_printf("the name %s is taken by " PEER_FORMAT "; end that one, or give another --dbus-name",
                                  frontend->name, PEER_ARGUMENTS(&peer));
-        lose(frontend, reason);
+        frontend_lose(frontend, reason);
 }
 
 static void on_name(GObject *source, GAsyncResult *result, gpointer userdata) {
@@ -300,7 +300,7 @@ static void on_name(GObject *source, GAsyncResult *result, gpointer userdata) {
                 (void)g_dbus_error_strip_remote_error(error);
                 reason = g_strdup_printf("uid %u may not have the name %s: %s", (unsigned)geteuid(), frontend->name,
                                          error->message);
-                lose(frontend, reason);
+                frontend_lose(frontend, reason);
                 return;
         }
         g_variant_get(reply, "(u)", &answer);
@@ -314,7 +314,7 @@ static void on_name(GObject *source, GAsyncResult *result, gpointer userdata) {
 }
 
 static void on_closed(GDBusConnection *bus, gboolean by_peer, GError *error, gpointer userdata) {
-        lose(userdata, "it is gone, and so are the clients who came by it");
+        frontend_lose(userdata, "it is gone, and so are the clients who came by it");
 }
 
 static bool export_object(FrontendDbus *frontend, GError **error) {
@@ -344,7 +344,7 @@ static void on_bus(GObject *source, GAsyncResult *result, gpointer userdata) {
                 return;
         if (!bus) {
                 reason = no_bus(error->message);
-                lose(frontend, reason);
+                frontend_lose(frontend, reason);
                 return;
         }
         g_dbus_connection_set_exit_on_close(bus, FALSE);
@@ -353,7 +353,7 @@ static void on_bus(GObject *source, GAsyncResult *result, gpointer userdata) {
 
         /* Who sees the name may call at once, so the object is there first. */
         if (!export_object(frontend, &error)) {
-                lose(frontend, error->message);
+                frontend_lose(frontend, error->message);
                 return;
         }
         if (frontend->config.connected)
@@ -367,7 +367,7 @@ static gboolean on_timeout(gpointer userdata) {
         FrontendDbus *frontend = userdata;
 
         frontend->timer = 0;
-        lose(frontend, "it does not answer; --no-dbus does without one");
+        frontend_lose(frontend, "it does not answer; --no-dbus does without one");
         return G_SOURCE_REMOVE;
 }
 
@@ -377,7 +377,7 @@ static gboolean on_no_address(gpointer userdata) {
         FrontendDbus *frontend = userdata;
 
         frontend->timer = 0;
-        lose(frontend, frontend->no_address);
+        frontend_lose(frontend, frontend->no_address);
         return G_SOURCE_REMOVE;
 }
 

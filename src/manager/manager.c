@@ -12,7 +12,7 @@
 #define PROPERTIES_INTERFACE "org.freedesktop.DBus.Properties"
 
 /* Changes are told together, and no more often. */
-#define TELL_MS 500
+#define SIGNAL_MS 500
 
 /* Callers on the bus whose credentials it was asked for. */
 #define REQUESTS_MAX 256
@@ -47,7 +47,7 @@ static void return_error(GDBusMethodInvocation *invocation, GDBusError code, con
 }
 
 /* What was done, and matters to who reads the log. */
-static void tell(const Peer *peer, const char *what) {
+static void log_act(const Peer *peer, const char *what) {
         log_notice(PEER_FORMAT " %s", PEER_ARGUMENTS(peer), what);
 }
 
@@ -79,7 +79,7 @@ static void on_flushed(BrokerFlush *flush, bool found, uint32_t n_objects, uint3
         g_free(request);
 }
 
-static void flush(Manager *manager, BrokerFlush what, GDBusMethodInvocation *invocation) {
+static void flush_begin(Manager *manager, BrokerFlush what, GDBusMethodInvocation *invocation) {
         FlushRequest *request = g_new0(FlushRequest, 1);
 
         request->flush = what;
@@ -96,18 +96,18 @@ static void flush_client(Manager *manager, const Peer *peer, GDBusMethodInvocati
 
         g_variant_get(g_dbus_method_invocation_get_parameters(invocation), "(t)", &id);
         what = g_strdup_printf("flushes what client %" G_GUINT64_FORMAT " has", id);
-        tell(peer, what);
-        flush(manager, (BrokerFlush){ .what = BROKER_FLUSH_CLIENT, .client = id }, invocation);
+        log_act(peer, what);
+        flush_begin(manager, (BrokerFlush){ .what = BROKER_FLUSH_CLIENT, .client = id }, invocation);
 }
 
 static void flush_abandoned(Manager *manager, const Peer *peer, GDBusMethodInvocation *invocation) {
-        tell(peer, "flushes saved sessions of clients that are gone");
-        flush(manager, (BrokerFlush){ .what = BROKER_FLUSH_ABANDONED }, invocation);
+        log_act(peer, "flushes saved sessions of clients that are gone");
+        flush_begin(manager, (BrokerFlush){ .what = BROKER_FLUSH_ABANDONED }, invocation);
 }
 
 static void flush_left_over(Manager *manager, const Peer *peer, GDBusMethodInvocation *invocation) {
-        tell(peer, "flushes saved sessions from before the start");
-        flush(manager, (BrokerFlush){ .what = BROKER_FLUSH_LEFT_OVER }, invocation);
+        log_act(peer, "flushes saved sessions from before the start");
+        flush_begin(manager, (BrokerFlush){ .what = BROKER_FLUSH_LEFT_OVER }, invocation);
 }
 
 /* Return: false when there is an option that is not known, or not of that type. */
@@ -133,7 +133,7 @@ static bool parse_trace(GVariant *dictionary, TraceOptions *ret_options) {
         return good;
 }
 
-static void trace(Manager *manager, const Peer *peer, GDBusMethodInvocation *invocation) {
+static void trace_open(Manager *manager, const Peer *peer, GDBusMethodInvocation *invocation) {
         GDBusConnection *connection = g_dbus_method_invocation_get_connection(invocation);
         g_autoptr(GVariant) dictionary =
                 g_variant_get_child_value(g_dbus_method_invocation_get_parameters(invocation), 0);
@@ -155,13 +155,13 @@ static void trace(Manager *manager, const Peer *peer, GDBusMethodInvocation *inv
                 return_error(invocation, G_DBUS_ERROR_LIMITS_EXCEEDED, error->message);
                 return;
         }
-        tell(peer, options.payload ? "watches commands, and sees all that clients send and hear"
-                                   : "watches commands, without their bodies");
+        log_act(peer, options.payload ? "watches commands, and sees all that clients send and hear"
+                                      : "watches commands, without their bodies");
         fds = g_unix_fd_list_new_from_array(&fd, 1);
         g_dbus_method_invocation_return_value_with_unix_fd_list(invocation, g_variant_new("(h)", 0), fds);
 }
 
-static void get(Manager *manager, const Peer *peer, GDBusMethodInvocation *invocation) {
+static void property_get(Manager *manager, const Peer *peer, GDBusMethodInvocation *invocation) {
         GVariant *value;
         const char *name;
 
@@ -173,18 +173,18 @@ static void get(Manager *manager, const Peer *peer, GDBusMethodInvocation *invoc
                 return_error(invocation, G_DBUS_ERROR_UNKNOWN_PROPERTY, "there is no such property");
 }
 
-static void get_all(Manager *manager, const Peer *peer, GDBusMethodInvocation *invocation) {
+static void property_get_all(Manager *manager, const Peer *peer, GDBusMethodInvocation *invocation) {
         g_dbus_method_invocation_return_value(invocation, g_variant_new("(@a{sv})", manager_all_properties(manager)));
 }
 
 /* What emits a signal each, so that nobody has to ask. */
-static void emit(Manager *manager, GVariant *changed) {
+static void changes_emit(Manager *manager, GVariant *changed) {
         if (manager->bus)
                 g_dbus_connection_emit_signal(manager->bus, NULL, MANAGER_PATH, PROPERTIES_INTERFACE,
                                               "PropertiesChanged",
                                               g_variant_new("(s@a{sv}as)", MANAGER_INTERFACE, changed, NULL), NULL);
-        if (manager->door)
-                door_tell(manager->door);
+        if (manager->socket)
+                manager_socket_signal(manager->socket);
 }
 
 GVariant *manager_difference(GVariant *then, GVariant *now) {
@@ -209,17 +209,17 @@ GVariant *manager_difference(GVariant *then, GVariant *now) {
         return NULL;
 }
 
-static gboolean tell_changes(gpointer userdata) {
+static gboolean changes_signal(gpointer userdata) {
         Manager *manager = userdata;
         g_autoptr(GVariant) now = g_variant_ref_sink(manager_signalled_properties(manager));
-        g_autoptr(GVariant) changed = manager_difference(manager->told, now);
+        g_autoptr(GVariant) changed = manager_difference(manager->signalled, now);
 
         manager->timer = 0;
         if (!changed)
                 return G_SOURCE_REMOVE;
-        g_variant_unref(manager->told);
-        manager->told = g_steal_pointer(&now);
-        emit(manager, changed);
+        g_variant_unref(manager->signalled);
+        manager->signalled = g_steal_pointer(&now);
+        changes_emit(manager, changed);
         return G_SOURCE_REMOVE;
 }
 
@@ -227,10 +227,10 @@ static void on_changed(void *userdata) {
         Manager *manager = userdata;
 
         if (!manager->timer)
-                manager->timer = g_timeout_add(TELL_MS, tell_changes, manager);
+                manager->timer = g_timeout_add(SIGNAL_MS, changes_signal, manager);
 }
 
-static void set(Manager *manager, const Peer *peer, GDBusMethodInvocation *invocation) {
+static void property_set(Manager *manager, const Peer *peer, GDBusMethodInvocation *invocation) {
         g_autoptr(GVariant) value = NULL;
         g_autofree char *what = NULL;
         const char *name;
@@ -249,7 +249,7 @@ static void set(Manager *manager, const Peer *peer, GDBusMethodInvocation *invoc
                 return;
         }
         what = g_strdup_printf("sets the level of the log to %s", log_level_name(level));
-        tell(peer, what);
+        log_act(peer, what);
         log_set_level(level);
         on_changed(manager);
         g_dbus_method_invocation_return_value(invocation, NULL);
@@ -267,13 +267,13 @@ static const struct {
         { MANAGER_INTERFACE, "FlushClient", false, flush_client },
         { MANAGER_INTERFACE, "FlushAbandoned", false, flush_abandoned },
         { MANAGER_INTERFACE, "FlushLeftOver", false, flush_left_over },
-        { MANAGER_INTERFACE, "Trace", false, trace },
-        { PROPERTIES_INTERFACE, "Get", false, get },
-        { PROPERTIES_INTERFACE, "GetAll", false, get_all },
-        { PROPERTIES_INTERFACE, "Set", false, set },
+        { MANAGER_INTERFACE, "Trace", false, trace_open },
+        { PROPERTIES_INTERFACE, "Get", false, property_get },
+        { PROPERTIES_INTERFACE, "GetAll", false, property_get_all },
+        { PROPERTIES_INTERFACE, "Set", false, property_set },
 };
 
-static void answer(Manager *manager, const Peer *peer, GDBusMethodInvocation *invocation) {
+static void call_answer(Manager *manager, const Peer *peer, GDBusMethodInvocation *invocation) {
         const char *interface = g_dbus_method_invocation_get_interface_name(invocation);
         const char *name = g_dbus_method_invocation_get_method_name(invocation);
 
@@ -291,13 +291,13 @@ static void answer(Manager *manager, const Peer *peer, GDBusMethodInvocation *in
 
 /* One in each turn of the main loop: a list of a thousand clients takes its time, and those who ask for many at once
  * must not keep clients of the TPM waiting for all of them. */
-static gboolean answer_next(gpointer userdata) {
+static gboolean call_answer_next(gpointer userdata) {
         Manager *manager = userdata;
         Call *call = list_entry(list_first(&manager->calls), Call, link);
 
         list_unlink(&call->link);
         manager->n_calls--;
-        answer(manager, &call->peer, call->invocation);
+        call_answer(manager, &call->peer, call->invocation);
         g_free(call);
         if (manager->n_calls > 0)
                 return G_SOURCE_CONTINUE;
@@ -305,7 +305,7 @@ static gboolean answer_next(gpointer userdata) {
         return G_SOURCE_REMOVE;
 }
 
-static void dispatch(Manager *manager, const Peer *peer, GDBusMethodInvocation *invocation) {
+static void call_queue(Manager *manager, const Peer *peer, GDBusMethodInvocation *invocation) {
         Call *call;
 
         if (manager->n_calls == CALLS_MAX) {
@@ -318,13 +318,13 @@ static void dispatch(Manager *manager, const Peer *peer, GDBusMethodInvocation *
         list_append(&manager->calls, &call->link);
         manager->n_calls++;
         if (!manager->turn)
-                manager->turn = g_idle_add_full(G_PRIORITY_DEFAULT, answer_next, manager, NULL);
+                manager->turn = g_idle_add_full(G_PRIORITY_DEFAULT, call_answer_next, manager, NULL);
 }
 
 static void on_caller(void *userdata, GDBusMethodInvocation *invocation, uid_t uid, pid_t pid) {
         const Peer peer = peer_make(uid, pid);
 
-        dispatch(userdata, &peer, invocation);
+        call_queue(userdata, &peer, invocation);
 }
 
 /* Properties, too, come here, since the table has no functions for them: who asks has to be found out first. */
@@ -334,7 +334,7 @@ static void on_method_call(GDBusConnection *connection, const char *sender, cons
         Export *export = userdata;
 
         if (export->peer_known)
-                dispatch(export->manager, &export->peer, invocation);
+                call_queue(export->manager, &export->peer, invocation);
         else
                 callers_ask(export->manager->callers, invocation);
 }
@@ -364,7 +364,7 @@ Manager *manager_new(const ManagerConfig *config) {
         list_init(&manager->requests);
         list_init(&manager->calls);
         manager->traces = traces_new(config->loop, config->broker);
-        manager->told = g_variant_ref_sink(manager_signalled_properties(manager));
+        manager->signalled = g_variant_ref_sink(manager_signalled_properties(manager));
         broker_watch_state(config->broker, on_changed, manager);
         return manager;
 }
@@ -387,8 +387,8 @@ void manager_export(Manager *manager, GDBusConnection *bus) {
 }
 
 bool manager_listen(Manager *manager, const ListenerConfig *config, GError **error) {
-        manager->door = door_new(manager, config, error);
-        return manager->door != NULL;
+        manager->socket = manager_socket_new(manager, config, error);
+        return manager->socket != NULL;
 }
 
 Manager *manager_free(Manager *manager) {
@@ -411,13 +411,13 @@ Manager *manager_free(Manager *manager) {
                 return_error(request->invocation, G_DBUS_ERROR_FAILED, "the daemon is stopping");
                 g_free(request);
         }
-        manager->door = door_free(manager->door);
+        manager->socket = manager_socket_free(manager->socket);
         if (manager->object)
                 g_dbus_connection_unregister_object(manager->bus, manager->object);
         manager->callers = callers_free(manager->callers);
         g_clear_object(&manager->bus);
         manager->traces = traces_free(manager->traces);
-        g_variant_unref(manager->told);
+        g_variant_unref(manager->signalled);
         g_free(manager->tcti);
         g_free(manager);
         return NULL;

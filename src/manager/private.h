@@ -11,7 +11,7 @@
 /*
  * The insides of the manager, for manager/
  */
-typedef struct Door Door;
+typedef struct ManagerSocket ManagerSocket;
 
 struct Manager {
         ManagerConfig config;
@@ -25,10 +25,10 @@ struct Manager {
         GDBusConnection *bus; /* NULL: none */
         guint object;         /* on the bus */
         Callers *callers;
-        Door *door; /* NULL: no private socket */
+        ManagerSocket *socket; /* NULL: no private socket */
 
-        GVariant *told; /* a{sv}: what was last said to have changed */
-        guint timer;    /* runs until the next time it may be said */
+        GVariant *signalled; /* a{sv}: the properties as the last signal had them */
+        guint timer;         /* runs until the next time it may be said */
 };
 
 /* manager.c */
@@ -53,13 +53,13 @@ GVariant *manager_list_clients(Manager *manager, uid_t uid);
 GVariant *manager_list_sessions(Manager *manager, uid_t uid);
 GVariant *manager_list_commands(Manager *manager);
 
-/* door.c: the private socket */
+/* socket.c: the private socket */
 
-#define DOOR_VISITORS_MAX 8
-#define DOOR_SILENT_MAX 4 /* of them */
+#define SOCKET_VISITORS_MAX 8
+#define SOCKET_SILENT_MAX 4 /* of them */
 
-Door *door_new(Manager *manager, const ListenerConfig *config, GError **error);
-Door *door_free(Door *door); /* takes NULL, returns NULL */
-void door_tell(Door *door);  /* everybody there that properties have changed */
+ManagerSocket *manager_socket_new(Manager *manager, const ListenerConfig *config, GError **error);
+ManagerSocket *manager_socket_free(ManagerSocket *socket); /* takes NULL, returns NULL */
+void manager_socket_signal(ManagerSocket *socket);         /* tell all visitors that properties have changed */
 
 #endif

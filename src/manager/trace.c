@@ -68,7 +68,7 @@ static void subscriber_lose(Subscriber *subscriber) {
 }
 
 /* Bytes that stay where they are, so that no copy of a payload is left behind. */
-static GVariant *borrow(const uint8_t *bytes, size_t n) {
+static GVariant *bytes_borrow(const uint8_t *bytes, size_t n) {
         return g_variant_new_from_data(G_VARIANT_TYPE_BYTESTRING, bytes, n, TRUE, NULL, NULL);
 }
 
@@ -81,8 +81,8 @@ static size_t traces_write(Traces *traces, const Subscriber *subscriber, const B
                 g_variant_new("(ytttuusyttu@ay@ay)", record->tpm ? MANAGER_RECORD_TPM : MANAGER_RECORD_CLIENT, when_us,
                               subscriber->n_lost, record->client, (guint32)peer->uid, (guint32)peer->pid, peer->name,
                               record->locality, record->wait_us, record->took_us, record->n_transmits,
-                              borrow(payload ? record->command : traces->command, record->n_command),
-                              borrow(payload ? record->response : traces->response, record->n_response)));
+                              bytes_borrow(payload ? record->command : traces->command, record->n_command),
+                              bytes_borrow(payload ? record->response : traces->response, record->n_response)));
         size_t n = g_variant_get_size(variant);
 
         if (n > sizeof(traces->message))
