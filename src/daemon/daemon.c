@@ -3,6 +3,7 @@
 
 #include "backend/backend-conf.h"
 #include "broker/broker.h"
+#include "daemon/daemon-state.h"
 #include "daemon/notify.h"
 #include "daemon/sockets.h"
 #include "frontend/frontend-dbus.h"
@@ -18,14 +19,6 @@
 #define SETTLE_S 5
 #define SHARED_RESERVE 2
 #define SHARED_IDLE_EVICT_MS 100
-
-typedef enum DaemonState {
-        DAEMON_STARTING,
-        DAEMON_OPENING,
-        DAEMON_SERVING,
-        DAEMON_STOPPING,
-        DAEMON_STOPPED,
-} DaemonState;
 
 typedef struct Daemon {
         const Options *options;
@@ -59,13 +52,14 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Daemon, daemon_clear)
 static void on_stopped(void *userdata) {
         Daemon *daemon = userdata;
 
-        daemon->state = DAEMON_STOPPED;
+        if (daemon->state != DAEMON_STOPPED) /* by a second signal */
+                daemon_state_set(&daemon->state, DAEMON_STOPPED);
 }
 
 static void daemon_stop(Daemon *daemon, int exit_status) {
-        if (daemon->state >= DAEMON_STOPPING)
+        if (daemon_state_is_over(daemon->state))
                 return;
-        daemon->state = DAEMON_STOPPING;
+        daemon_state_set(&daemon->state, DAEMON_STOPPING);
         daemon->exit_status = exit_status;
         g_clear_handle_id(&daemon->settle_timer, g_source_remove);
         notify("STOPPING=1");
@@ -79,7 +73,7 @@ static gboolean on_signal(gpointer userdata) {
 
         /* A second one means now: a TPM may take minutes over the command that it is at. */
         if (daemon->state == DAEMON_STOPPING)
-                daemon->state = DAEMON_STOPPED;
+                daemon_state_set(&daemon->state, DAEMON_STOPPED);
         else
                 daemon_stop(daemon, EX_OK);
         return G_SOURCE_CONTINUE;
@@ -89,7 +83,7 @@ static void daemon_ready(Daemon *daemon) {
         const Options *options = daemon->options;
         g_autofree char *sockets = sockets_text(&daemon->sockets);
 
-        daemon->state = DAEMON_SERVING;
+        daemon_state_set(&daemon->state, DAEMON_SERVING);
         log_info("ready: %s, %s%s", sockets, daemon->frontend_dbus ? "bus name " : "no bus",
                  daemon->frontend_dbus ? options->dbus_name : "");
         notify("READY=1");
@@ -145,7 +139,7 @@ static bool open_manager(Daemon *daemon, GError **error) {
 static void open_doors(Daemon *daemon) {
         g_autoptr(GError) error = NULL;
 
-        daemon->state = DAEMON_OPENING;
+        daemon_state_set(&daemon->state, DAEMON_OPENING);
         g_clear_handle_id(&daemon->settle_timer, g_source_remove);
         if (!open_manager(daemon, &error) ||
             !sockets_open(&daemon->sockets, daemon->loop, daemon->broker, daemon->options, &error)) {
@@ -161,7 +155,7 @@ static void open_doors(Daemon *daemon) {
 static void on_started(void *userdata, TSS2_RC rc, const char *detail) {
         Daemon *daemon = userdata;
 
-        if (daemon->state >= DAEMON_STOPPING)
+        if (daemon_state_is_over(daemon->state))
                 return;
         if (rc == TSS2_RC_SUCCESS) {
                 log_info("the TPM at %s is there", daemon->options->tcti);
