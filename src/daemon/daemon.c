@@ -17,8 +17,6 @@
 
 /* For a TPM that does not say whether it is there: so long the doors stay shut, should they open without one. */
 #define SETTLE_S 5
-#define SHARED_RESERVE 2
-#define SHARED_IDLE_EVICT_MS 100
 
 typedef struct Daemon {
         const Options *options;
@@ -159,7 +157,7 @@ static void on_started(void *userdata, TSS2_RC rc, const char *detail) {
                 return;
         if (rc == TSS2_RC_SUCCESS) {
                 log_info("the TPM at %s is there", daemon->options->tcti);
-        } else if (!daemon->options->wait) {
+        } else if (!daemon->options->broker.wait) {
                 log_error("no TPM: %s (--tcti=%s; --wait waits for one)", detail, daemon->options->tcti);
                 daemon_stop(daemon, EX_UNAVAILABLE);
                 return;
@@ -196,8 +194,8 @@ static void new_manager(Daemon *daemon, uint32_t reserve) {
                 .loop = daemon->loop,
                 .broker = daemon->broker,
                 .tcti = options->tcti,
-                .max_clients = options->max_connections,
-                .max_objects = options->max_objects,
+                .max_clients = options->broker.max_connections,
+                .max_objects = options->broker.limits.objects,
                 .reserve = reserve,
         };
 
@@ -207,29 +205,12 @@ static void new_manager(Daemon *daemon, uint32_t reserve) {
 static bool new_broker(Daemon *daemon, GError **error) {
         const Options *options = daemon->options;
         bool shared = daemon->backend->shared;
-        int reserve = shared ? SHARED_RESERVE : 0;
-        int idle_evict_ms = shared ? SHARED_IDLE_EVICT_MS : 0;
-        BrokerConfig config = {
-                .limits = {
-                        .spaces = options->max_connections,
-                        .objects = options->max_objects,
-                        .objects_per_space = options->max_transients,
-                        .sessions_per_space = options->max_sessions,
-                        .abandoned = options->max_abandoned,
-                },
-                .max_connections = options->max_connections,
-                .flush_all = options->flush_all,
-                .wait = options->wait,
-                .limit_ms = options->time_limit_s * 1000,
-                .limit_long_ms = options->time_limit_long_s * 1000,
-        };
+        BrokerConfig config = options->broker;
 
-        if (options->reserve != OPTIONS_BY_BACKEND)
-                reserve = options->reserve;
-        if (options->idle_evict_ms != OPTIONS_BY_BACKEND)
-                idle_evict_ms = options->idle_evict_ms;
-        config.reserve = (uint32_t)reserve;
-        config.idle_evict_ms = (unsigned)idle_evict_ms;
+        if (config.reserve == OPTIONS_BY_BACKEND)
+                config.reserve = shared ? OPTIONS_SHARED_RESERVE : 0;
+        if (config.idle_evict_ms == OPTIONS_BY_BACKEND)
+                config.idle_evict_ms = shared ? OPTIONS_SHARED_IDLE_EVICT_MS : 0;
         daemon->broker = broker_new(daemon->loop, daemon->backend, &config, error);
         if (daemon->broker)
                 new_manager(daemon, config.reserve);
@@ -268,7 +249,7 @@ int daemon_run(const Options *options) {
         sources[0] = g_unix_signal_add(SIGTERM, on_signal, &daemon);
         sources[1] = g_unix_signal_add(SIGINT, on_signal, &daemon);
         broker_start(daemon.broker, on_started, &daemon);
-        if (options->wait && daemon.state == DAEMON_STARTING)
+        if (options->broker.wait && daemon.state == DAEMON_STARTING)
                 daemon.settle_timer = g_timeout_add_seconds(SETTLE_S, on_settled, &daemon);
         while (daemon.state != DAEMON_STOPPED)
                 g_main_context_iteration(NULL, TRUE);
