@@ -1,25 +1,26 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "ctl/ctl.h"
 
+#include "ctl/fields.h"
 #include "ctl/format.h"
 #include "ctl/json.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 
-static char *session_owner(GVariant *session) {
+static char *session_owner(GVariant *session, const char *key) {
         g_autofree char *name = format_text(dict_text(session, "name"));
-        uint64_t client = dict_number(session, "client");
+        uint64_t client = dict_number(session, key);
 
         if (client == 0)
                 return g_strdup("-");
         return g_strdup_printf("%" PRIu64 " (pid %" PRIu64 " %s)", client, dict_number(session, "pid"), name);
 }
 
-static char *session_user(GVariant *session) {
+static char *session_user(GVariant *session, const char *key) {
         guint32 uid;
 
-        return g_variant_lookup(session, "uid", "u", &uid) ? format_user(uid) : g_strdup("-");
+        return g_variant_lookup(session, key, "u", &uid) ? format_user(uid) : g_strdup("-");
 }
 
 /* Saved ones alone have a place in it. */
@@ -29,26 +30,31 @@ static char *session_gap(GVariant *session, const char *key) {
         return g_variant_lookup(session, key, "t", &n) ? g_strdup_printf("%" G_GUINT64_FORMAT, n) : g_strdup("-");
 }
 
-static void print_table(GVariant *sessions) {
-        static const Column COLUMNS[] = {
-                { "HANDLE", false }, { "STATE", false }, { "USER", false }, { "CLIENT", false },
-                { "IN TPM", false }, { "AGE", true },    { "GAP", true },   { "LEFT", true },
-        };
-        Table *table = table_new(COLUMNS, G_N_ELEMENTS(COLUMNS));
+static char *session_handle(GVariant *session, const char *key) {
+        return g_strdup_printf("0x%08" PRIx64, dict_number(session, key));
+}
 
-        for (gsize i = 0; i < g_variant_n_children(sessions); i++) {
-                g_autoptr(GVariant) session = g_variant_get_child_value(sessions, i);
+static char *session_yes_no(GVariant *session, const char *key) {
+        return g_strdup(dict_number(session, key) ? "yes" : "no");
+}
 
-                table_add(table, g_strdup_printf("0x%08" PRIx64, dict_number(session, "handle")));
-                table_add(table, g_strdup(dict_text(session, "state")));
-                table_add(table, session_user(session));
-                table_add(table, session_owner(session));
-                table_add(table, g_strdup(dict_number(session, "loaded") ? "yes" : "no"));
-                table_add(table, format_us(dict_number(session, "age")));
-                table_add(table, session_gap(session, "gap"));
-                table_add(table, session_gap(session, "gap-left"));
-        }
-        table_print(table);
+static const Field SESSION_FIELDS[] = {
+        { "handle", "HANDLE", false, FIELD_UNSORTED, session_handle },
+        { "state", "STATE", false, FIELD_UNSORTED, field_text },
+        { "uid", "USER", false, FIELD_UNSORTED, session_user },
+        { "client", "CLIENT", false, FIELD_UNSORTED, session_owner },
+        { "loaded", "IN TPM", false, FIELD_UNSORTED, session_yes_no },
+        { "age", "AGE", true, FIELD_UNSORTED, field_us },
+        { "gap", "GAP", true, FIELD_UNSORTED, session_gap },
+        { "gap-left", "LEFT", true, FIELD_UNSORTED, session_gap },
+};
+
+static void sessions_print(GVariant *sessions) {
+        g_autoptr(GPtrArray) rows = g_ptr_array_new_with_free_func((GDestroyNotify)g_variant_unref);
+
+        for (gsize i = 0; i < g_variant_n_children(sessions); i++)
+                g_ptr_array_add(rows, g_variant_get_child_value(sessions, i));
+        fields_print(SESSION_FIELDS, G_N_ELEMENTS(SESSION_FIELDS), rows);
 }
 
 static int sessions_run(Ctl *ctl, int argc, char **argv) {
@@ -65,7 +71,7 @@ static int sessions_run(Ctl *ctl, int argc, char **argv) {
         if (ctl->json)
                 json_print(sessions, true);
         else
-                print_table(sessions);
+                sessions_print(sessions);
         return EXIT_SUCCESS;
 }
 
