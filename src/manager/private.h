@@ -40,6 +40,17 @@ guint manager_register(Manager *manager, GDBusConnection *connection, const Peer
 /* Return: what of @now, a{sv}, is not in @then, as a{sv}; NULL: nothing. */
 GVariant *manager_difference(GVariant *then, GVariant *now);
 
+/* PropertiesChanged may be due. */
+void manager_changed(Manager *manager);
+
+/* methods.c */
+
+#define PROPERTIES_INTERFACE "org.freedesktop.DBus.Properties"
+
+void manager_answer(Manager *manager, const Peer *peer, GDBusMethodInvocation *invocation);
+void manager_return_error(GDBusMethodInvocation *invocation, GDBusError code, const char *message);
+void manager_drop_flushes(Manager *manager); /* those that wait for the broker; their callers hear that it is ending */
+
 /* properties.c */
 
 GVariant *manager_property(Manager *manager, const char *name); /* floating; NULL: there is no such property */

@@ -79,7 +79,7 @@ static void visitor_signal(Visitor *visitor) {
                 return;
         g_variant_unref(visitor->signalled);
         visitor->signalled = g_steal_pointer(&now);
-        g_dbus_connection_emit_signal(visitor->connection, NULL, MANAGER_PATH, "org.freedesktop.DBus.Properties",
+        g_dbus_connection_emit_signal(visitor->connection, NULL, MANAGER_PATH, PROPERTIES_INTERFACE,
                                       "PropertiesChanged",
                                       g_variant_new("(s@a{sv}as)", MANAGER_INTERFACE, changed, NULL), NULL);
         visitor->sending = true;
