@@ -46,7 +46,7 @@ bool backend_is_busy(const Backend *backend) {
         return backend->state == BACKEND_BUSY;
 }
 
-bool backend_is_closed(const Backend *backend) {
+static bool backend_is_closed(const Backend *backend) {
         return backend->state == BACKEND_CLOSED;
 }
 

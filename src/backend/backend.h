@@ -72,7 +72,6 @@ void backend_listen(Backend *backend, const BackendEvents *events, void *userdat
 bool backend_is_open(const Backend *backend); /* READY or BUSY: the TPM is there */
 bool backend_is_opening(const Backend *backend);
 bool backend_is_busy(const Backend *backend); /* an answer is awaited */
-bool backend_is_closed(const Backend *backend);
 
 void backend_open(Backend *backend); /* state CLOSED only; ends in an event, maybe before it returns */
 void backend_close(Backend *backend);

@@ -6,7 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-void top_look_clear(TopLook *look) {
+static void top_look_clear(TopLook *look) {
         g_clear_pointer(&look->status, g_variant_unref);
         g_clear_pointer(&look->clients, g_variant_unref);
 }

@@ -15,9 +15,6 @@ struct list {
         struct list *next;
 };
 
-#define LIST_INIT(list)                                                                                                \
-        { .prev = &(list), .next = &(list) }
-
 #define list_entry(link, type, member) ((type *)((char *)(link)-offsetof(type, member)))
 
 /* The current link may be unlinked within the loop, but not the one behind it. @link is declared here. */
@@ -32,10 +29,6 @@ static inline void list_init(struct list *list) {
 
 static inline bool list_is_empty(const struct list *list) {
         return list->next == list;
-}
-
-static inline bool list_is_linked(const struct list *link) {
-        return link->next != link;
 }
 
 /* NULL: empty. */
