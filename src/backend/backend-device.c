@@ -28,8 +28,8 @@
 typedef struct Device {
         Backend backend; /* first: a Backend of ours is a Device */
         char *path;
-        LoopFd source;  /* its fd is ours; -1: none */
-        bool told_busy; /* that somebody has it; to look for them each time would take too long */
+        LoopFd source;      /* its fd is ours; -1: none */
+        bool reported_busy; /* that somebody has it; to look for them each time would take too long */
 } Device;
 
 /* By the names of what is open: to look at the files themselves could wait for a file server. */
@@ -122,7 +122,7 @@ static char *open_hint(const Device *device, int error) {
         case EACCES:
                 return g_strdup_printf("; uid %u may not open it", (unsigned)geteuid());
         case EBUSY:
-                if (device->told_busy)
+                if (device->reported_busy)
                         break;
                 holder = backend_device_holder(device->path);
                 return holder ? g_strdup_printf(", by %s; end that one, or have it use this daemon", holder)
@@ -148,12 +148,12 @@ static void device_open(Backend *backend) {
                 }
         }
         if (r == 0) {
-                device->told_busy = false;
+                device->reported_busy = false;
                 backend_opened(backend);
                 return;
         }
         hint = open_hint(device, -r);
-        device->told_busy = r == -EBUSY;
+        device->reported_busy = r == -EBUSY;
         backend_lose(backend, "%s: %s%s", device->path, g_strerror(-r), hint);
 }
 

@@ -62,7 +62,7 @@ void record_json(const Record *record, bool dump, GString *to) {
 
         json_add(&builder, "kind", g_variant_new_string(record->tpm ? "tpm" : "client"));
         add_number(&builder, "time", record->when_us);
-        add_number(&builder, "lost", record->n_lost);
+        add_number(&builder, "lost", record->n_dropped);
         add_number(&builder, "client", record->client);
         add_number(&builder, "uid", record->uid);
         add_number(&builder, "pid", record->pid);

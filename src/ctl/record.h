@@ -11,7 +11,7 @@
 typedef struct Record {
         GVariant *variant; /* the bytes are its */
         bool tpm;          /* a command of the TPM, not of a client */
-        guint64 when_us, n_lost, client;
+        guint64 when_us, n_dropped, client;
         guint32 uid, pid;
         const char *name;
         guint8 locality;

@@ -123,8 +123,8 @@ static void print_counters(GVariant *counters) {
         uint64_t commands = dict_number(counters, "commands"), hits = dict_number(counters, "hits");
         uint64_t lookups = hits + dict_number(counters, "misses");
         g_autofree char *share = format_share(hits, lookups);
-        uint64_t n_lost = dict_number(counters, "abandoned-flushed") + dict_number(counters, "left-over-flushed") +
-                          dict_number(counters, "client-saved-flushed");
+        uint64_t n_flushed = dict_number(counters, "abandoned-flushed") + dict_number(counters, "left-over-flushed") +
+                             dict_number(counters, "client-saved-flushed");
         char *text;
 
         status_line("commands", g_strdup_printf("%" PRIu64 "; failed: %" PRIu64 ", cancelled: %" PRIu64, commands,
@@ -141,7 +141,7 @@ static void print_counters(GVariant *counters) {
                                              dict_number(counters, "evictions"), dict_number(counters, "renewals")));
         text = g_strdup_printf("TPM lost: %" PRIu64 "; clients refused: %" PRIu64
                                "; sessions flushed to make room: %" PRIu64,
-                               dict_number(counters, "tpm-lost"), dict_number(counters, "refused"), n_lost);
+                               dict_number(counters, "tpm-lost"), dict_number(counters, "refused"), n_flushed);
         status_line(
                 "losses",
                 format_colour(dict_number(counters, "client-saved-flushed") > 0 ? COLOUR_YELLOW : COLOUR_NONE, text));

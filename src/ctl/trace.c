@@ -40,10 +40,10 @@ typedef struct Trace {
         GString *text;
         size_t at; /* what of it has gone out */
         gint64 n_shown;
-        guint64 n_lost;
-        guint64 n_untold; /* of those, told by records that are not shown */
-        bool ending;      /* once all has gone out */
-        bool quiet;       /* nobody is there to be told */
+        guint64 n_dropped;
+        guint64 n_unshown; /* of those, said by records that are not shown */
+        bool ending;       /* once all has gone out */
+        bool quiet;        /* nobody reads what is said */
         int code;
         uint8_t bytes[MANAGER_RECORD_MAX];
 } Trace;
@@ -107,12 +107,12 @@ static gboolean trace_out(int fd, GIOCondition condition, gpointer userdata) {
 }
 
 static void trace_show(Trace *trace, Record *record) {
-        trace->n_lost += record->n_lost;
-        trace->n_untold += record->n_lost;
+        trace->n_dropped += record->n_dropped;
+        trace->n_unshown += record->n_dropped;
         if (trace->options.client >= 0 && record->client != (guint64)trace->options.client)
                 return;
-        record->n_lost = trace->n_untold;
-        trace->n_untold = 0;
+        record->n_dropped = trace->n_unshown;
+        trace->n_unshown = 0;
         if (trace->pcapng)
                 pcapng_record(trace->pcapng, record, trace->text);
         else if (trace->options.json)
@@ -182,7 +182,8 @@ static int trace_loop(Trace *trace) {
         g_source_remove(trace->gone_source);
         g_main_loop_unref(trace->loop);
         if (!trace->quiet)
-                g_printerr("%" G_GINT64_FORMAT " records, %" G_GUINT64_FORMAT " lost\n", trace->n_shown, trace->n_lost);
+                g_printerr("%" G_GINT64_FORMAT " records, %" G_GUINT64_FORMAT " lost\n", trace->n_shown,
+                           trace->n_dropped);
         return trace->code;
 }
 

@@ -169,7 +169,7 @@ static bool stale_remove(const ListenerConfig *config, const struct sockaddr_un 
                 return errno == ENOENT || listener_fail(error, address->sun_path, "cannot be looked at");
         if (!S_ISSOCK(st.st_mode))
                 return refuse_taken(error, config, "it is there, and is no socket; remove it");
-        /* The lock tells only of our own kind. */
+        /* The lock is known to daemons of our own kind only. */
         if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno != ECONNREFUSED)
                 return refuse_taken(error, config, "another program listens there; end that one");
         if (unlink(address->sun_path) < 0 && errno != ENOENT)

@@ -6,7 +6,7 @@
 #include "util/log.h"
 #include "util/names.h"
 
-/* Changes are told together, and no more often. */
+/* Changes are signalled together, and no more often. */
 #define SIGNAL_MS 500
 
 /* Callers on the bus whose credentials it was asked for. */

@@ -55,7 +55,7 @@ void manager_drop_flushes(Manager *manager); /* those that wait for the broker; 
 
 GVariant *manager_property(Manager *manager, const char *name); /* floating; NULL: there is no such property */
 GVariant *manager_all_properties(Manager *manager);             /* a{sv}, floating */
-GVariant *manager_signalled_properties(Manager *manager);       /* ... those whose changes are told */
+GVariant *manager_signalled_properties(Manager *manager);       /* ... those whose changes are signalled */
 
 /* lists.c: aa{sv}, floating; @uid: whose, 0: everybody's */
 

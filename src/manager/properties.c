@@ -6,7 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* What is asked for together is told of one moment. */
+/* A snapshot, so that properties that are read together are consistent. */
 typedef struct Moment {
         Manager *manager;
         BrokerReport broker;
@@ -197,7 +197,7 @@ static GVariant *property_counters(const Moment *moment) {
                 { "refused", moment->stats->n_refused },
                 { "cancelled", moment->stats->n_cancelled },
                 { "tpm-lost", moment->stats->n_lost },
-                { "trace-lost", traces_n_lost(moment->manager->traces) },
+                { "trace-lost", traces_n_dropped(moment->manager->traces) },
         };
         GVariantBuilder builder = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE("a{st}"));
 

@@ -125,7 +125,7 @@ static void on_connected(GObject *source, GAsyncResult *result, gpointer userdat
         visitor->connection = g_steal_pointer(&connection);
         visitor->closed = g_signal_connect(visitor->connection, "closed", G_CALLBACK(on_closed), visitor);
         g_dbus_connection_start_message_processing(visitor->connection);
-        /* Who left before now is not told of any more. */
+        /* For one that left before now, "closed" is not emitted any more. */
         if (g_dbus_connection_is_closed(visitor->connection))
                 visitor_free(visitor);
 }
@@ -228,7 +228,7 @@ ManagerSocket *manager_socket_free(ManagerSocket *socket) {
                 if (visitor->connection) {
                         visitor_free(visitor);
                 } else {
-                        /* Its end is still to be told. */
+                        /* on_connected() is still to come, and frees it. */
                         list_unlink(&visitor->link);
                         visitor->socket = NULL;
                 }

@@ -21,15 +21,15 @@ typedef struct Subscriber {
         LoopFd io; /* first */
         int fd;    /* -1: free */
         TraceOptions options;
-        uint64_t n_lost; /* since the last record that it was sent */
-        bool full;       /* its socket is: nothing is made ready for it until there is room */
+        uint64_t n_dropped; /* since the last record that it was sent */
+        bool full;          /* its socket is: nothing is made ready for it until there is room */
         Traces *traces;
 } Subscriber;
 
 struct Traces {
         Loop *loop;
         Broker *broker;
-        uint64_t n_lost;
+        uint64_t n_dropped;
         Subscriber subscribers[TRACES_MAX];
         uint8_t command[TPM_MESSAGE_MAX], response[TPM_MESSAGE_MAX]; /* redacted */
         uint8_t message[MANAGER_RECORD_MAX];
@@ -62,9 +62,9 @@ static void subscriber_event(LoopFd *io, uint32_t events) {
                 subscriber->full = false;
 }
 
-static void subscriber_lose(Subscriber *subscriber) {
-        subscriber->n_lost++;
-        subscriber->traces->n_lost++;
+static void subscriber_drop(Subscriber *subscriber) {
+        subscriber->n_dropped++;
+        subscriber->traces->n_dropped++;
 }
 
 /* Bytes that stay where they are, so that no copy of a payload is left behind. */
@@ -79,7 +79,7 @@ static size_t traces_write(Traces *traces, const Subscriber *subscriber, const B
         bool payload = subscriber->options.payload;
         g_autoptr(GVariant) variant = g_variant_ref_sink(
                 g_variant_new("(ytttuusyttu@ay@ay)", record->tpm ? MANAGER_RECORD_TPM : MANAGER_RECORD_CLIENT, when_us,
-                              subscriber->n_lost, record->client, (guint32)peer->uid, (guint32)peer->pid, peer->name,
+                              subscriber->n_dropped, record->client, (guint32)peer->uid, (guint32)peer->pid, peer->name,
                               record->locality, record->wait_us, record->took_us, record->n_transmits,
                               bytes_borrow(payload ? record->command : traces->command, record->n_command),
                               bytes_borrow(payload ? record->response : traces->response, record->n_response)));
@@ -98,11 +98,11 @@ static void traces_send(Traces *traces, Subscriber *subscriber, const BrokerReco
 
         explicit_bzero(traces->message, n);
         if (sent) {
-                subscriber->n_lost = 0;
+                subscriber->n_dropped = 0;
         } else if (n > 0 && (error == EPIPE || error == ECONNRESET || error == ENOTCONN)) {
                 subscriber_close(subscriber);
         } else {
-                subscriber_lose(subscriber);
+                subscriber_drop(subscriber);
                 subscriber->full = n > 0 && loop_modify(&subscriber->io, EPOLLRDHUP | EPOLLOUT) == 0;
         }
 }
@@ -131,7 +131,7 @@ static void traces_record(void *userdata, const BrokerRecord *record) {
                 if (subscriber->fd < 0 || (record->tpm && !subscriber->options.tpm))
                         continue;
                 if (subscriber->full) {
-                        subscriber_lose(subscriber);
+                        subscriber_drop(subscriber);
                         continue;
                 }
                 if (!subscriber->options.payload && !redacted) {
@@ -190,12 +190,12 @@ int traces_open(Traces *traces, const TraceOptions *options, GError **error) {
         }
         subscriber->fd = fd_steal(&own);
         subscriber->options = *options;
-        subscriber->n_lost = 0;
+        subscriber->n_dropped = 0;
         subscriber->full = false;
         traces_watch(traces);
         return fds[1];
 }
 
-uint64_t traces_n_lost(const Traces *traces) {
-        return traces->n_lost;
+uint64_t traces_n_dropped(const Traces *traces) {
+        return traces->n_dropped;
 }

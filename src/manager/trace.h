@@ -25,6 +25,6 @@ Traces *traces_free(Traces *traces); /* takes NULL, returns NULL */
 /* Return: the subscriber's end of a new one, or -1 with @error. It ends when that is closed. */
 int traces_open(Traces *traces, const TraceOptions *options, GError **error);
 
-uint64_t traces_n_lost(const Traces *traces); /* records, of all that ever were */
+uint64_t traces_n_dropped(const Traces *traces); /* records, of all that ever were */
 
 #endif

@@ -126,7 +126,7 @@ MUTANTS = [
      "tpm_read_u8(&reader);\n                blank_field(&reader, bytes);\n        }\n        if (reader.bad)",
      "tpm_read_u8(&reader);\n                tpm_read_bytes(&reader, tpm_read_u16(&reader));\n        }\n        "
      "if (reader.bad)"),
-    ("trace-lost", "to say what a subscriber has lost", "manager/trace.c", "subscriber->n_lost++;", ";"),
+    ("trace-lost", "to say what a subscriber has lost", "manager/trace.c", "subscriber->n_dropped++;", ";"),
     ("locality-gone", "that a TPM may have lost its localities", "backend/backend.c",
      "if (locality != 0 && !backend->localities)", "if (0)"),
 ]
