@@ -154,7 +154,8 @@ class Workshop:
         # With the time of the copy: what the last mutant of an earlier run left in the build is older.
         shutil.copytree(ROOT, self.tree, copy_function=shutil.copy, ignore=shutil.ignore_patterns("build*", ".git"))
         if not os.path.exists(os.path.join(self.build, "build.ninja")):
-            subprocess.run(["meson", "setup", self.build, self.tree, "--buildtype=debug", "-Doptimization=1", "-Dstrict=true"],
+            subprocess.run(["meson", "setup", self.build, self.tree, "--buildtype=debug", "-Doptimization=1",
+                            "-Dstrict=true"],
                            check=True, stdout=subprocess.DEVNULL)
         code, output, _ = run(["ninja", "-C", self.build])
         if code:
