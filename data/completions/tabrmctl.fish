@@ -20,7 +20,7 @@ complete -c tabrmctl -n $before -a flush -d 'Take out of the TPM what is not wan
 complete -c tabrmctl -n $before -a trace -d 'Show commands as they are answered'
 complete -c tabrmctl -n $before -a metrics -d 'Numbers for Prometheus'
 complete -c tabrmctl -n $before -a log-level -d 'Show or set how much is logged'
-complete -c tabrmctl -n '__fish_seen_subcommand_from clients' -s k -l sort -x -a 'id uid pid objects sessions commands failed wait busy' -d 'Sort'
+complete -c tabrmctl -n '__fish_seen_subcommand_from clients' -s k -l sort -x -a 'id uid pid objects sessions commands failed busy wait' -d 'Sort'
 complete -c tabrmctl -n '__fish_seen_subcommand_from clients' -s u -l user -x -a '(__fish_complete_users)' -d 'Those of this user alone'
 complete -c tabrmctl -n '__fish_seen_subcommand_from top' -s d -l delay -x -d 'Seconds between two looks'
 complete -c tabrmctl -n '__fish_seen_subcommand_from top' -s n -l iterations -x -d 'End after so many looks'

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include "backend/backend-device.h"
+
 #include "backend/backend-internal.h"
 #include "tpm/header.h"
 #include "tpm/protocol.h"
@@ -26,8 +28,8 @@
 typedef struct Device {
         Backend backend; /* first: a Backend of ours is a Device */
         char *path;
-        LoopFd source;  /* its fd is ours; -1: none */
-        bool told_busy; /* that somebody has it; to look for them each time would take too long */
+        LoopFd source;      /* its fd is ours; -1: none */
+        bool reported_busy; /* that somebody has it; to look for them each time would take too long */
 } Device;
 
 /* By the names of what is open: to look at the files themselves could wait for a file server. */
@@ -77,7 +79,7 @@ static void device_close(Backend *backend) {
         loop_remove(&device->source);
         if (fd < 0)
                 return;
-        if (backend->state == BACKEND_BUSY)
+        if (backend_is_busy(backend))
                 thread = g_thread_try_new("close", close_in_thread, GINT_TO_POINTER(fd), NULL);
         if (thread)
                 g_thread_unref(thread);
@@ -98,7 +100,7 @@ static void device_on_answer(LoopFd *source, uint32_t events) {
                 backend_lose(&device->backend, "%s: %s", device->path, g_strerror(errno));
         else if (n == 0)
                 backend_lose(&device->backend, "%s: it has no answer", device->path);
-        else if (device->backend.state != BACKEND_BUSY)
+        else if (!backend_is_busy(&device->backend))
                 backend_lose(&device->backend, "%s: it answered what nobody asked", device->path);
         else if (reader.bad || header.size != (size_t)n)
                 backend_lose(&device->backend, "%s: it sent an answer of impossible size", device->path);
@@ -120,7 +122,7 @@ static char *open_hint(const Device *device, int error) {
         case EACCES:
                 return g_strdup_printf("; uid %u may not open it", (unsigned)geteuid());
         case EBUSY:
-                if (device->told_busy)
+                if (device->reported_busy)
                         break;
                 holder = backend_device_holder(device->path);
                 return holder ? g_strdup_printf(", by %s; end that one, or have it use this daemon", holder)
@@ -146,12 +148,12 @@ static void device_open(Backend *backend) {
                 }
         }
         if (r == 0) {
-                device->told_busy = false;
+                device->reported_busy = false;
                 backend_opened(backend);
                 return;
         }
         hint = open_hint(device, -r);
-        device->told_busy = r == -EBUSY;
+        device->reported_busy = r == -EBUSY;
         backend_lose(backend, "%s: %s%s", device->path, g_strerror(-r), hint);
 }
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include "backend/backend-helper.h"
+
+#include "backend/channel.h"
 #include "backend/helper-protocol.h"
-#include "backend/link.h"
 #include "tpm/header.h"
 #include "tpm/writer.h"
 #include "util/fd.h"
@@ -35,7 +37,7 @@ typedef struct Child {
 struct Helper {
         Backend backend; /* first: a Backend of ours is a Helper */
         char *conf;
-        Link link;
+        Channel channel;
         Child *child;
         guint timer; /* of opening; 0: none */
         bool can_cancel;
@@ -64,8 +66,8 @@ static char *reason_of(const uint8_t *message, size_t n) {
 
 /* What it says first. */
 static void helper_greeted(Helper *helper, size_t n) {
-        Link *link = &helper->link;
-        TpmReader reader = TPM_READER(link->in, n);
+        Channel *channel = &helper->channel;
+        TpmReader reader = TPM_READER(channel->in, n);
         TpmHeader header = tpm_read_header(&reader);
         g_autofree char *reason = NULL;
         uint8_t flags;
@@ -75,59 +77,59 @@ static void helper_greeted(Helper *helper, size_t n) {
                 flags = tpm_read_u8(&reader);
                 helper->backend.localities = flags & HELPER_LOCALITIES;
                 helper->can_cancel = flags & HELPER_CANCEL;
-                link->stepwise = false;
-                link->n_in = 0;
-                link->locality = 0;
+                channel->stepwise = false;
+                channel->n_in = 0;
+                channel->locality = 0;
                 backend_opened(&helper->backend);
                 return;
         }
-        reason = header.code == HELPER_RC_FAILURE ? reason_of(link->in, n) : g_strdup(link_reason(-EBADMSG));
+        reason = header.code == HELPER_RC_FAILURE ? reason_of(channel->in, n) : g_strdup(channel_reason(-EBADMSG));
         backend_lose(&helper->backend, "cannot open %s: %s", helper->conf, reason);
 }
 
 static void helper_answered(Helper *helper, size_t n) {
-        Link *link = &helper->link;
+        Channel *channel = &helper->channel;
         g_autofree char *reason = NULL;
-        TpmReader reader = TPM_READER(link->in, n);
+        TpmReader reader = TPM_READER(channel->in, n);
         TpmHeader header = tpm_read_header(&reader);
         int r;
 
         if (header.code == HELPER_RC_FAILURE) {
-                reason = reason_of(link->in, n);
+                reason = reason_of(channel->in, n);
                 backend_lose(&helper->backend, "the helper program failed: %s", reason);
-        } else if (link->n_held == 0) {
-                link_answered(link, &helper->backend, n);
+        } else if (channel->n_held == 0) {
+                channel_answered(channel, &helper->backend, n);
         } else if (header.code != TPM2_RC_SUCCESS) {
-                link->n_in = 0;
-                link_drop(link);
+                channel->n_in = 0;
+                channel_drop(channel);
                 backend_refuse(&helper->backend, TPM2_RC_LOCALITY);
         } else {
-                link->n_in = 0;
-                r = link_release(link);
+                channel->n_in = 0;
+                r = channel_release(channel);
                 if (r < 0)
-                        backend_lose(&helper->backend, "the helper program: %s", link_reason(r));
+                        backend_lose(&helper->backend, "the helper program: %s", channel_reason(r));
         }
 }
 
 static void helper_ready(Helper *helper, uint32_t events) {
-        ssize_t n = link_ready(&helper->link, events, true);
+        ssize_t n = channel_ready(&helper->channel, events, true);
 
-        if (n > 0 && helper->backend.state == BACKEND_OPENING) {
+        if (n > 0 && backend_is_opening(&helper->backend)) {
                 helper_greeted(helper, (size_t)n);
         } else if (n > 0) {
                 helper_answered(helper, (size_t)n);
         } else if ((n == -ESHUTDOWN || n == -ECONNRESET || n == -EPIPE) && helper->child) {
                 /* It is ending, and how is known when it has: a kill changes nothing of that, but makes sure. */
-                loop_remove(&helper->link.source);
+                loop_remove(&helper->channel.source);
                 if (!helper->child->ended)
                         (void)kill(helper->child->pid, SIGKILL);
         } else if (n < 0) {
-                backend_lose(&helper->backend, "the helper program: %s", link_reason(n));
+                backend_lose(&helper->backend, "the helper program: %s", channel_reason(n));
         }
 }
 
 static void helper_on_socket(LoopFd *source, uint32_t events) {
-        helper_ready((Helper *)((char *)source - offsetof(Helper, link.source)), events);
+        helper_ready((Helper *)((char *)source - offsetof(Helper, channel.source)), events);
 }
 
 static void child_on_end(GPid pid, gint status, gpointer userdata) {
@@ -135,7 +137,7 @@ static void child_on_end(GPid pid, gint status, gpointer userdata) {
 
         child->ended = true;
         /* What it said last may say why. It may stand behind the greeting, which is read in two parts. */
-        for (unsigned i = 0; i < 3 && child->helper && child->helper->link.source.loop; i++)
+        for (unsigned i = 0; i < 3 && child->helper && child->helper->channel.source.loop; i++)
                 helper_ready(child->helper, 0);
         if (child->helper) {
                 Helper *helper = child->helper;
@@ -201,8 +203,8 @@ static void helper_open(Backend *backend) {
                 return;
         }
         helper->timer = g_timeout_add_seconds(OPEN_TIMEOUT_S, helper_on_timeout, helper);
-        r = link_open(&helper->link, backend->loop, fd_steal(&fd), helper_on_socket);
-        helper->link.stepwise = true;
+        r = channel_open(&helper->channel, backend->loop, fd_steal(&fd), helper_on_socket);
+        helper->channel.stepwise = true;
         if (r < 0)
                 backend_lose(backend, "the helper program: %s", g_strerror(-r));
 }
@@ -211,7 +213,7 @@ static void helper_close(Backend *backend) {
         Helper *helper = (Helper *)backend;
 
         g_clear_handle_id(&helper->timer, g_source_remove);
-        link_close(&helper->link);
+        channel_close(&helper->channel);
         if (helper->child)
                 child_let_go(helper->child);
         helper->child = NULL;
@@ -223,7 +225,7 @@ static int send_control(Helper *helper, uint32_t code, const uint8_t *body, size
 
         tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, code);
         tpm_write_bytes(&writer, body, n_body);
-        return link_send(&helper->link, bytes, tpm_write_end(&writer));
+        return channel_send(&helper->channel, bytes, tpm_write_end(&writer));
 }
 
 static bool helper_transmit(Backend *backend, const uint8_t *command, size_t n_command, uint8_t locality,
@@ -236,21 +238,21 @@ static bool helper_transmit(Backend *backend, const uint8_t *command, size_t n_c
         if (code == TPM_STREAM_CC_SET_LOCALITY || code == TPM_STREAM_CC_CANCEL) {
                 /* A client's command must not command the helper. This one has it answered as an unknown command. */
                 r = send_control(helper, TPM_STREAM_CC_SET_LOCALITY, NULL, 0);
-        } else if (helper->link.locality == locality) {
-                r = link_send(&helper->link, command, n_command);
+        } else if (helper->channel.locality == locality) {
+                r = channel_send(&helper->channel, command, n_command);
         } else {
-                link_hold(&helper->link, command, n_command, locality);
+                channel_hold(&helper->channel, command, n_command, locality);
                 r = send_control(helper, TPM_STREAM_CC_SET_LOCALITY, &locality, 1);
         }
         if (r < 0)
-                g_set_error(error, BACKEND_ERROR, BACKEND_ERROR_LOST, "the helper program: %s", link_reason(r));
+                g_set_error(error, BACKEND_ERROR, BACKEND_ERROR_LOST, "the helper program: %s", channel_reason(r));
         return r >= 0;
 }
 
 static bool helper_cancel(Backend *backend) {
         Helper *helper = (Helper *)backend;
 
-        return helper->can_cancel && helper->link.n_held == 0 &&
+        return helper->can_cancel && helper->channel.n_held == 0 &&
                send_control(helper, TPM_STREAM_CC_CANCEL, NULL, 0) == 0;
 }
 
@@ -274,6 +276,6 @@ Backend *backend_helper_new(const char *conf) {
 
         helper->backend.ops = &helper_ops;
         helper->conf = g_strdup(conf);
-        link_init(&helper->link);
+        channel_init(&helper->channel);
         return &helper->backend;
 }

@@ -19,14 +19,4 @@ void backend_lose(Backend *backend, const char *format, ...) __attribute__((form
 /* Answer the command in hand with a code of ours, in layer 11: it cannot be brought to the TPM. */
 void backend_refuse(Backend *backend, TPM2_RC rc);
 
-bool backend_device_speaks(const char *conf); /* "device", with or without a path */
-Backend *backend_device_new(const char *conf);
-
-/* Who has a device open, as far as we may look. Return: "NAME (pid N)", the caller's to free, or NULL. */
-char *backend_device_holder(const char *path);
-
-bool backend_swtpm_speaks(const char *conf); /* "swtpm" with no other keys than host=, port= and path= */
-Backend *backend_swtpm_new(const char *conf, GError **error);
-Backend *backend_helper_new(const char *conf);
-
 #endif

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "backend/link.h"
+#include "backend/backend-swtpm.h"
+
+#include "backend/channel.h"
 #include "util/fd.h"
 #include "util/log.h"
 
@@ -39,7 +41,7 @@ typedef struct Swtpm {
         GSocketConnectable *address;
         GCancellable *connecting; /* NULL: not */
         guint timer;              /* of opening; 0: none */
-        Link link;
+        Channel channel;
         LoopFd ctrl; /* registered while a locality is being set; its fd is ours; -1: none */
         uint8_t result[CTRL_RESULT_SIZE];
         size_t n_result;
@@ -57,16 +59,16 @@ static void swtpm_opened(Swtpm *swtpm, bool localities) {
         if (!localities)
                 log_notice("swtpm at %s has no control channel: locality 0 only", swtpm->name);
         swtpm->backend.localities = localities;
-        swtpm->link.locality = 0;
+        swtpm->channel.locality = 0;
         backend_opened(&swtpm->backend);
 }
 
 static void ctrl_failed(Swtpm *swtpm, int error) {
         ctrl_close(swtpm);
-        if (swtpm->backend.state == BACKEND_OPENING && (error == -ECONNREFUSED || error == -ENOENT))
+        if (backend_is_opening(&swtpm->backend) && (error == -ECONNREFUSED || error == -ENOENT))
                 swtpm_opened(swtpm, false);
         else
-                backend_lose(&swtpm->backend, "swtpm at %s, control channel: %s", swtpm->name, link_reason(error));
+                backend_lose(&swtpm->backend, "swtpm at %s, control channel: %s", swtpm->name, channel_reason(error));
 }
 
 static void ctrl_answered(Swtpm *swtpm) {
@@ -74,21 +76,21 @@ static void ctrl_answered(Swtpm *swtpm) {
         int r;
 
         ctrl_close(swtpm);
-        if (swtpm->backend.state == BACKEND_OPENING) {
+        if (backend_is_opening(&swtpm->backend)) {
                 swtpm_opened(swtpm, done);
         } else if (!done) {
-                link_drop(&swtpm->link);
+                channel_drop(&swtpm->channel);
                 backend_refuse(&swtpm->backend, TPM2_RC_LOCALITY);
         } else {
-                r = link_release(&swtpm->link);
+                r = channel_release(&swtpm->channel);
                 if (r < 0)
-                        backend_lose(&swtpm->backend, "swtpm at %s: %s", swtpm->name, link_reason(r));
+                        backend_lose(&swtpm->backend, "swtpm at %s: %s", swtpm->name, channel_reason(r));
         }
 }
 
 static void swtpm_on_ctrl(LoopFd *source, uint32_t events) {
         Swtpm *swtpm = (Swtpm *)((char *)source - offsetof(Swtpm, ctrl));
-        const uint8_t request[CTRL_REQUEST_SIZE] = { 0, 0, 0, CTRL_CMD_SET_LOCALITY, swtpm->link.wanted };
+        const uint8_t request[CTRL_REQUEST_SIZE] = { 0, 0, 0, CTRL_CMD_SET_LOCALITY, swtpm->channel.wanted };
         ssize_t n;
         int r;
 
@@ -129,15 +131,15 @@ static int ctrl_start(Swtpm *swtpm) {
 }
 
 static void swtpm_on_data(LoopFd *source, uint32_t events) {
-        Swtpm *swtpm = (Swtpm *)((char *)source - offsetof(Swtpm, link.source));
-        Link *link = &swtpm->link;
+        Swtpm *swtpm = (Swtpm *)((char *)source - offsetof(Swtpm, channel.source));
+        Channel *channel = &swtpm->channel;
         ssize_t n;
 
-        n = link_ready(link, events, swtpm->backend.state == BACKEND_BUSY && link->n_held == 0);
+        n = channel_ready(channel, events, backend_is_busy(&swtpm->backend) && channel->n_held == 0);
         if (n < 0)
-                backend_lose(&swtpm->backend, "swtpm at %s: %s", swtpm->name, link_reason(n));
+                backend_lose(&swtpm->backend, "swtpm at %s: %s", swtpm->name, channel_reason(n));
         else if (n > 0)
-                link_answered(link, &swtpm->backend, (size_t)n);
+                channel_answered(channel, &swtpm->backend, (size_t)n);
 }
 
 /* Where the control channel is. Return: 0 or -errno. */
@@ -152,7 +154,7 @@ static int ctrl_find(Swtpm *swtpm) {
                 return 0;
         }
         swtpm->n_ctrl_address = sizeof(swtpm->ctrl_address);
-        if (getpeername(swtpm->link.source.fd, (struct sockaddr *)&swtpm->ctrl_address, &swtpm->n_ctrl_address) < 0)
+        if (getpeername(swtpm->channel.source.fd, (struct sockaddr *)&swtpm->ctrl_address, &swtpm->n_ctrl_address) < 0)
                 return -errno;
         port = swtpm->ctrl_address.ss_family == AF_INET6 ? &((struct sockaddr_in6 *)&swtpm->ctrl_address)->sin6_port
                                                          : &((struct sockaddr_in *)&swtpm->ctrl_address)->sin_port;
@@ -169,7 +171,7 @@ static int data_take(Swtpm *swtpm, GSocketConnection *connection) {
                 return -errno;
         if (!swtpm->path)
                 (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
-        return link_open(&swtpm->link, swtpm->backend.loop, fd, swtpm_on_data);
+        return channel_open(&swtpm->channel, swtpm->backend.loop, fd, swtpm_on_data);
 }
 
 static void swtpm_on_connected(GObject *source, GAsyncResult *result, gpointer userdata) {
@@ -194,7 +196,7 @@ static void swtpm_on_connected(GObject *source, GAsyncResult *result, gpointer u
                 backend_lose(&swtpm->backend, "swtpm at %s: %s", swtpm->name, g_strerror(-r));
                 return;
         }
-        swtpm->link.wanted = 0;
+        swtpm->channel.wanted = 0;
         r = ctrl_start(swtpm);
         if (r < 0)
                 ctrl_failed(swtpm, r);
@@ -227,7 +229,7 @@ static void swtpm_close(Backend *backend) {
                 g_cancellable_cancel(swtpm->connecting);
         g_clear_object(&swtpm->connecting);
         ctrl_close(swtpm);
-        link_close(&swtpm->link);
+        channel_close(&swtpm->channel);
 }
 
 static bool swtpm_transmit(Backend *backend, const uint8_t *command, size_t n_command, uint8_t locality,
@@ -235,14 +237,15 @@ static bool swtpm_transmit(Backend *backend, const uint8_t *command, size_t n_co
         Swtpm *swtpm = (Swtpm *)backend;
         int r;
 
-        if (swtpm->link.locality == locality) {
-                r = link_send(&swtpm->link, command, n_command);
+        if (swtpm->channel.locality == locality) {
+                r = channel_send(&swtpm->channel, command, n_command);
         } else {
-                link_hold(&swtpm->link, command, n_command, locality);
+                channel_hold(&swtpm->channel, command, n_command, locality);
                 r = ctrl_start(swtpm);
         }
         if (r < 0)
-                g_set_error(error, BACKEND_ERROR, BACKEND_ERROR_LOST, "swtpm at %s: %s", swtpm->name, link_reason(r));
+                g_set_error(error, BACKEND_ERROR, BACKEND_ERROR_LOST, "swtpm at %s: %s", swtpm->name,
+                            channel_reason(r));
         return r >= 0;
 }
 
@@ -331,7 +334,7 @@ Backend *backend_swtpm_new(const char *conf, GError **error) {
         swtpm = g_new0(Swtpm, 1);
         swtpm->backend.ops = &swtpm_ops;
         swtpm->ctrl.fd = -1;
-        link_init(&swtpm->link);
+        channel_init(&swtpm->channel);
         swtpm->port = (unsigned)port;
         if (settings.path) {
                 swtpm->name = g_strdup(settings.path);

@@ -12,20 +12,23 @@
 /*
  * Back ends
  *
- * The one door to the TPM: a descriptor in the loop that carries one command and one answer at a time. Nothing blocks,
- * opening neither. A back end copies or sends what it is given before it returns, and never changes it.
- *
- *      CLOSED  --backend_open()-->     OPENING
- *      OPENING --it is there-->        READY, then events->opened()
- *      OPENING --it is not-->          CLOSED, then events->lost()
- *      READY   --backend_transmit()--> BUSY
- *      BUSY    --answer read whole-->  READY, then events->response()
- *      BUSY    --connection broken-->  CLOSED, then events->lost()
- *      READY   --connection broken-->  CLOSED, then events->lost()
- *      any     --backend_close()-->    CLOSED, silently
+ * The one door to the TPM: a descriptor in the loop that carries one command and one answer at a time. No operation
+ * blocks, including open. A back end copies or sends what it is given before it returns, and never changes it.
+ * backend_new() in backend/backend-conf.h makes one.
  */
 typedef struct Backend Backend;
 
+/*
+ * The state of a back end
+ *
+ *      CLOSED               --backend_open()-->      OPENING
+ *      OPENING              --it is there-->         READY, then events->opened()
+ *      OPENING              --it is not-->           CLOSED, then events->lost()
+ *      READY                --backend_transmit()-->  BUSY
+ *      BUSY                 --answer read whole-->   READY, then events->response()
+ *      READY, BUSY          --connection broken-->   CLOSED, then events->lost()
+ *      OPENING, READY, BUSY --backend_close()-->     CLOSED, silently
+ */
 typedef enum BackendState {
         BACKEND_CLOSED,
         BACKEND_OPENING,
@@ -54,25 +57,21 @@ typedef struct BackendOps {
 struct Backend {
         const BackendOps *ops;
         Loop *loop;
-        BackendState state;
-        bool shared;     /* a chip that the kernel and others use too: keep slots free on it */
-        bool localities; /* localities other than 0 can be set; while it is not open, what was known last */
+        BackendState state; /* written by backend.c alone */
+        bool shared;        /* a chip that the kernel and others use too: keep slots free on it */
+        bool localities;    /* localities other than 0 can be set; while it is not open, what was known last */
         const BackendEvents *events;
         void *userdata;
 };
 
-/**
- * backend_new() - make the back end for a TCTI configuration, closed
- * @conf: "device:PATH", "swtpm:host=H,port=N", "swtpm:path=P" (control channel at P.ctrl) and "libtpms[:STATE-DIR]" are
- * ours; everything else is a TCTI name for the helper program
- *
- * Return: NULL with @error when @conf cannot name a back end: empty, or "tabrmd", which would be the daemon itself.
- */
-Backend *backend_new(Loop *loop, const char *conf, GError **error);
 Backend *backend_free(Backend *backend); /* takes NULL, returns NULL */
 
 /* Who hears of answers; set once, before backend_open(). */
 void backend_listen(Backend *backend, const BackendEvents *events, void *userdata);
+
+bool backend_is_open(const Backend *backend); /* READY or BUSY: the TPM is there */
+bool backend_is_opening(const Backend *backend);
+bool backend_is_busy(const Backend *backend); /* an answer is awaited */
 
 void backend_open(Backend *backend); /* state CLOSED only; ends in an event, maybe before it returns */
 void backend_close(Backend *backend);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "backend/link.h"
+#include "backend/backend-conf.h"
+#include "backend/channel.h"
 #include "backend/test-subject.h"
 
 #include <errno.h>
@@ -96,16 +97,16 @@ static void test_closed_refuses(void **state) {
         subject_fini(&subject);
 }
 
-static Link *ready_link;
+static Channel *ready_channel;
 static ssize_t ready_result;
 
 static void on_ready(LoopFd *source, uint32_t events) {
-        ready_result = link_ready(ready_link, events, true);
+        ready_result = channel_ready(ready_channel, events, true);
 }
 
 /* A kernel buffer smaller than the command: the rest follows, whole and in order. */
-static void test_link_partial_send(void **state) {
-        g_autofree Link *link = g_new0(Link, 1);
+static void test_channel_partial_send(void **state) {
+        g_autofree Channel *channel = g_new0(Channel, 1);
         uint8_t sent[TPM_MESSAGE_MAX], received[TPM_MESSAGE_MAX];
         Loop *loop = loop_new(NULL);
         size_t n = 0;
@@ -115,15 +116,15 @@ static void test_link_partial_send(void **state) {
                 sent[i] = (uint8_t)(i * 7 + i / 256);
         assert_return_code(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), errno);
         assert_return_code(setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &(int){ 1 }, sizeof(int)), errno);
-        ready_link = link;
-        link_init(link);
-        assert_int_equal(link_open(link, loop, fds[0], on_ready), 0);
+        ready_channel = channel;
+        channel_init(channel);
+        assert_int_equal(channel_open(channel, loop, fds[0], on_ready), 0);
 
-        assert_int_equal(link_send(link, sent, sizeof(sent)), 0);
-        assert_true(link->n_out > 0);
-        assert_true(link->source.events & EPOLLOUT);
+        assert_int_equal(channel_send(channel, sent, sizeof(sent)), 0);
+        assert_true(channel->n_out > 0);
+        assert_true(channel->source.events & EPOLLOUT);
         /* what is sent meanwhile queues behind it, as far as there is room */
-        assert_int_equal(link_send(link, sent, sizeof(sent)), -ENOBUFS);
+        assert_int_equal(channel_send(channel, sent, sizeof(sent)), -ENOBUFS);
         for (int i = 0; n < sizeof(sent) && i < 100000; i++) {
                 ssize_t r = recv(fds[1], received + n, 100, MSG_DONTWAIT);
 
@@ -134,11 +135,11 @@ static void test_link_partial_send(void **state) {
         assert_int_equal(n, sizeof(sent));
         assert_memory_equal(sent, received, n);
         assert_int_equal(ready_result, 0);
-        assert_int_equal(link->n_out, 0);
-        assert_false(link->source.events & EPOLLOUT);
+        assert_int_equal(channel->n_out, 0);
+        assert_false(channel->source.events & EPOLLOUT);
 
-        link_close(link);
-        assert_int_equal(link_send(link, sent, 1), -ESHUTDOWN);
+        channel_close(channel);
+        assert_int_equal(channel_send(channel, sent, 1), -ESHUTDOWN);
         close(fds[1]);
         loop_free(loop);
 }
@@ -148,7 +149,7 @@ int main(void) {
                 cmocka_unit_test(test_names_refused),
                 cmocka_unit_test(test_names_taken),
                 cmocka_unit_test(test_closed_refuses),
-                cmocka_unit_test(test_link_partial_send),
+                cmocka_unit_test(test_channel_partial_send),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

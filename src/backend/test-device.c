@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "backend/backend-internal.h"
+#include "backend/backend-device.h"
 #include "backend/test-subject.h"
 #include "util/fd.h"
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "backend/test-subject.h"
+#include "backend/backend-conf.h"
 
 #include "tpm/header.h"
 #include "tpm/writer.h"

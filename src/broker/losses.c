@@ -23,5 +23,8 @@ void losses_log(const Rm *rm, RmCounters *logged) {
                 log_limited(LOG_NOTICE,
                             "something that belongs to no client was flushed from the TPM: %" PRIu64 " so far",
                             now->foreign_flushed);
+        if (now->forbidden > 0 && logged->forbidden == 0)
+                log_error("fault in the daemon: an object or session goes from one state to another that it does not "
+                          "lead to; please report it");
         *logged = *now;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "broker/phase.h"
 
-#include "broker/transition.h"
+#include "util/transition.h"
 
 static const uint8_t phase_transitions[][2] = {
         { BROKER_SERVING, BROKER_STOPPING },

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "broker/request.h"
 
-#include "broker/transition.h"
+#include "util/transition.h"
 
 static const uint8_t request_transitions[][2] = {
         { REQUEST_IDLE, REQUEST_WAITING },    { REQUEST_IDLE, REQUEST_RUNNING },   { REQUEST_IDLE, REQUEST_DROPPED },

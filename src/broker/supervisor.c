@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "broker/supervisor.h"
 
-#include "broker/transition.h"
 #include "tpm/protocol.h"
 #include "util/log.h"
+#include "util/transition.h"
 
 #define CODE_1_2_LAST 0x7f /* a TPM 2.0 has none of these but BAD_TAG, which it has for what nobody sends */
 

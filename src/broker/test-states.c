@@ -3,9 +3,9 @@
 /* State machines: what a setter does with a pair that is listed, and with one that is not; and the rarest of pairs. */
 #include "broker/report.h"
 #include "broker/test-clients.h"
-#include "broker/transition.h"
 #include "tpm/protocol.h"
 #include "util/log.h"
+#include "util/transition.h"
 
 #include <signal.h>
 #include <stdlib.h>

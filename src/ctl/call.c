@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "ctl/ctl.h"
 
-#include "manager/names.h"
+#include "util/names.h"
 
 #include <sysexits.h>
 
@@ -38,8 +38,8 @@ bool ctl_connect(Ctl *ctl, GError **error) {
 }
 
 /* Asking how the daemon is must not start one. */
-static GVariant *call(Ctl *ctl, const char *interface, const char *method, GVariant *parameters, const char *reply_type,
-                      GUnixFDList **ret_fds, GError **error) {
+static GVariant *ctl_call_interface(Ctl *ctl, const char *interface, const char *method, GVariant *parameters,
+                                    const char *reply_type, GUnixFDList **ret_fds, GError **error) {
         return g_dbus_connection_call_with_unix_fd_list_sync(
                 ctl->connection, ctl->name, MANAGER_PATH, interface, method, parameters, G_VARIANT_TYPE(reply_type),
                 G_DBUS_CALL_FLAGS_NO_AUTO_START, (gint)ctl->timeout_ms, NULL, ret_fds, NULL, error);
@@ -47,11 +47,11 @@ static GVariant *call(Ctl *ctl, const char *interface, const char *method, GVari
 
 GVariant *ctl_call(Ctl *ctl, const char *method, GVariant *parameters, const char *reply_type, GUnixFDList **ret_fds,
                    GError **error) {
-        return call(ctl, MANAGER_INTERFACE, method, parameters, reply_type, ret_fds, error);
+        return ctl_call_interface(ctl, MANAGER_INTERFACE, method, parameters, reply_type, ret_fds, error);
 }
 
 /* Whether those properties are there that have parts, so that whoever looks at these need not ask. */
-static bool is_whole(GVariant *all, GError **error) {
+static bool properties_are_whole(GVariant *all, GError **error) {
         static const struct {
                 const char *name, *type;
         } PARTS[] = {
@@ -74,19 +74,20 @@ static bool is_whole(GVariant *all, GError **error) {
 }
 
 GVariant *ctl_get_all(Ctl *ctl, GError **error) {
-        g_autoptr(GVariant) reply = call(ctl, "org.freedesktop.DBus.Properties", "GetAll",
-                                         g_variant_new("(s)", MANAGER_INTERFACE), "(a{sv})", NULL, error);
+        g_autoptr(GVariant) reply = ctl_call_interface(ctl, "org.freedesktop.DBus.Properties", "GetAll",
+                                                       g_variant_new("(s)", MANAGER_INTERFACE), "(a{sv})", NULL, error);
 
         g_autoptr(GVariant) all = reply ? g_variant_get_child_value(reply, 0) : NULL;
 
-        if (!all || !is_whole(all, error))
+        if (!all || !properties_are_whole(all, error))
                 return NULL;
         return g_steal_pointer(&all);
 }
 
 bool ctl_set(Ctl *ctl, const char *property, GVariant *value, GError **error) {
-        g_autoptr(GVariant) reply = call(ctl, "org.freedesktop.DBus.Properties", "Set",
-                                         g_variant_new("(ssv)", MANAGER_INTERFACE, property, value), "()", NULL, error);
+        g_autoptr(GVariant) reply =
+                ctl_call_interface(ctl, "org.freedesktop.DBus.Properties", "Set",
+                                   g_variant_new("(ssv)", MANAGER_INTERFACE, property, value), "()", NULL, error);
 
         return reply != NULL;
 }

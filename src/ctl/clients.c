@@ -1,29 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "ctl/ctl.h"
 
+#include "ctl/fields.h"
 #include "ctl/format.h"
 #include "ctl/json.h"
 #include "ctl/unit.h"
 
-#include <inttypes.h>
 #include <pwd.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sysexits.h>
-
-static const char *const SORT_KEYS[] = { "id",       "uid",    "pid",  "objects", "sessions",
-                                         "commands", "failed", "wait", "busy",    NULL };
-
-/* The largest first, but for what tells clients apart. */
-static gint compare(gconstpointer a, gconstpointer b, gpointer userdata) {
-        const char *key = userdata;
-        uint64_t left = dict_number(*(GVariant *const *)a, key), right = dict_number(*(GVariant *const *)b, key);
-        bool ascending = g_str_equal(key, "id") || g_str_equal(key, "uid") || g_str_equal(key, "pid");
-
-        if (left == right)
-                return 0;
-        return (left < right) == ascending ? -1 : 1;
-}
 
 /* Return: false: there is no such user. */
 static bool find_user(const char *text, uint32_t *ret_uid) {
@@ -41,7 +26,7 @@ static bool find_user(const char *text, uint32_t *ret_uid) {
 }
 
 /* The rows that are asked for, sorted; each with its unit, which the daemon does not know. */
-static GPtrArray *collect(GVariant *clients, const char *user, uint32_t uid, const char *key) {
+static GPtrArray *clients_collect(GVariant *clients, const char *user, uint32_t uid, const Field *sort) {
         GPtrArray *rows = g_ptr_array_new_with_free_func((GDestroyNotify)g_variant_unref);
 
         for (gsize i = 0; i < g_variant_n_children(clients); i++) {
@@ -56,94 +41,78 @@ static GPtrArray *collect(GVariant *clients, const char *user, uint32_t uid, con
                 g_variant_dict_insert(&dict, "unit", "s", unit);
                 g_ptr_array_add(rows, g_variant_ref_sink(g_variant_dict_end(&dict)));
         }
-        g_ptr_array_sort_with_data(rows, compare, (gpointer)key);
+        fields_sort(sort, rows);
         return rows;
 }
 
-static char *number(GVariant *client, const char *key) {
-        return g_strdup_printf("%" PRIu64, dict_number(client, key));
-}
-
-static char *mean_wait(GVariant *client) {
+static char *client_mean_wait(GVariant *client, const char *key) {
         uint64_t n = dict_number(client, "commands");
 
-        return n > 0 ? format_us(dict_number(client, "wait") / n) : g_strdup("-");
+        return n > 0 ? format_us(dict_number(client, key) / n) : g_strdup("-");
 }
 
-static char *doing(GVariant *client) {
+static char *client_doing(GVariant *client, const char *key) {
         g_autofree char *command = NULL, *elapsed = NULL;
 
         if (dict_number(client, "command") == 0)
-                return g_strdup(dict_text(client, "state"));
+                return g_strdup(dict_text(client, key));
         command = format_command((uint32_t)dict_number(client, "command"));
         elapsed = format_us(dict_number(client, "elapsed"));
-        return g_strdup_printf("%s: %s for %s", dict_text(client, "state"), command, elapsed);
+        return g_strdup_printf("%s: %s for %s", dict_text(client, key), command, elapsed);
 }
 
-static void print_table(GPtrArray *rows) {
-        static const Column COLUMNS[] = {
-                { "ID", true },        { "USER", false },   { "PID", true },     { "COMMAND", false },
-                { "UNIT", false },     { "DOOR", false },   { "OBJECTS", true }, { "SESSIONS", true },
-                { "COMMANDS", true },  { "FAILED", true },  { "TO TPM", true },  { "BUSY", true },
-                { "MEAN WAIT", true }, { "LONGEST", true }, { "STATE", false },
-        };
-        Table *table = table_new(COLUMNS, G_N_ELEMENTS(COLUMNS));
+static const Field CLIENT_FIELDS[] = {
+        { "id", "ID", true, FIELD_ASCENDS, field_number },
+        { "uid", "USER", false, FIELD_ASCENDS, field_user },
+        { "pid", "PID", true, FIELD_ASCENDS, field_number },
+        { "name", "COMMAND", false, FIELD_UNSORTED, field_text },
+        { "unit", "UNIT", false, FIELD_UNSORTED, field_text },
+        { "door", "DOOR", false, FIELD_UNSORTED, field_text },
+        { "objects", "OBJECTS", true, FIELD_DESCENDS, field_number },
+        { "sessions", "SESSIONS", true, FIELD_DESCENDS, field_number },
+        { "commands", "COMMANDS", true, FIELD_DESCENDS, field_number },
+        { "failed", "FAILED", true, FIELD_DESCENDS, field_number },
+        { "tpm-commands", "TO TPM", true, FIELD_UNSORTED, field_number },
+        { "busy", "BUSY", true, FIELD_DESCENDS, field_us },
+        { "wait", "MEAN WAIT", true, FIELD_DESCENDS, client_mean_wait },
+        { "longest-wait", "LONGEST", true, FIELD_UNSORTED, field_us },
+        { "state", "STATE", false, FIELD_UNSORTED, client_doing },
+};
+#define N_CLIENT_FIELDS G_N_ELEMENTS(CLIENT_FIELDS)
 
-        for (guint i = 0; i < rows->len; i++) {
-                GVariant *client = rows->pdata[i];
-
-                table_add(table, number(client, "id"));
-                table_add(table, format_user((uint32_t)dict_number(client, "uid")));
-                table_add(table, number(client, "pid"));
-                table_add(table, format_text(dict_text(client, "name")));
-                table_add(table, format_text(dict_text(client, "unit")));
-                table_add(table, g_strdup(dict_text(client, "door")));
-                table_add(table, number(client, "objects"));
-                table_add(table, number(client, "sessions"));
-                table_add(table, number(client, "commands"));
-                table_add(table, number(client, "failed"));
-                table_add(table, number(client, "tpm-commands"));
-                table_add(table, format_us(dict_number(client, "busy")));
-                table_add(table, mean_wait(client));
-                table_add(table, format_us(dict_number(client, "longest-wait")));
-                table_add(table, doing(client));
-        }
-        table_print(table);
-}
-
-static int usage(const char *what) {
+static int clients_usage(const char *what) {
         g_printerr("tabrmctl: %s; see tabrmctl clients --help\n", what);
         return EX_USAGE;
 }
 
-static int list(Ctl *ctl, const char *user, const char *key) {
+static int clients_list(Ctl *ctl, const char *user, const char *key) {
         g_autoptr(GVariant) reply = NULL, clients = NULL;
         g_autoptr(GPtrArray) rows = NULL;
         g_autoptr(GError) error = NULL;
+        const Field *sort = fields_find_sort(CLIENT_FIELDS, N_CLIENT_FIELDS, key);
         uint32_t uid = 0;
 
-        if (!g_strv_contains(SORT_KEYS, key))
-                return usage("there is no such key to sort by");
+        if (!sort)
+                return clients_usage("there is no such key to sort by");
         if (user && !find_user(user, &uid))
-                return usage("there is no such user");
+                return clients_usage("there is no such user");
         reply = ctl_call(ctl, "ListClients", NULL, "(aa{sv})", NULL, &error);
         if (!reply)
                 return ctl_fail(error);
         clients = g_variant_get_child_value(reply, 0);
-        rows = collect(clients, user, uid, key);
+        rows = clients_collect(clients, user, uid, sort);
         if (ctl->json)
                 json_print(g_variant_new_array(G_VARIANT_TYPE_VARDICT, (GVariant *const *)rows->pdata, rows->len),
                            true);
         else
-                print_table(rows);
+                fields_print(CLIENT_FIELDS, N_CLIENT_FIELDS, rows);
         return EXIT_SUCCESS;
 }
 
-static int run(Ctl *ctl, int argc, char **argv) {
-        g_autofree char *user = NULL, *key = NULL;
+static int clients_run(Ctl *ctl, int argc, char **argv) {
+        g_autofree char *user = NULL, *key = NULL, *keys = fields_sort_keys(CLIENT_FIELDS, N_CLIENT_FIELDS);
         const GOptionEntry entries[] = {
-                { "sort", 'k', 0, G_OPTION_ARG_STRING, &key,
-                  "id (default), uid, pid, objects, sessions, commands, failed, wait or busy", "KEY" },
+                { "sort", 'k', 0, G_OPTION_ARG_STRING, &key, keys, "KEY" },
                 { "user", 'u', 0, G_OPTION_ARG_STRING, &user, "Those of this user alone", "USER" },
                 { 0 },
         };
@@ -151,8 +120,8 @@ static int run(Ctl *ctl, int argc, char **argv) {
 
         if (!ctl_parse(&verb_clients, entries, &argc, &argv, &code))
                 return code;
-        return list(ctl, user, key ?: "id");
+        return clients_list(ctl, user, key ?: CLIENT_FIELDS[0].key);
 }
 
 const Verb verb_clients = { "clients", "[--sort KEY] [--user USER]", "Who is connected, and what it holds and does",
-                            run };
+                            clients_run };

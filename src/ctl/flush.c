@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <sysexits.h>
 
-static int report(Ctl *ctl, guint32 n_objects, guint32 n_sessions) {
+static int flush_print(Ctl *ctl, guint32 n_objects, guint32 n_sessions) {
         GVariantDict dict;
 
         if (ctl->json) {
@@ -29,7 +29,7 @@ static int flush_client(Ctl *ctl, guint64 id) {
         if (!reply)
                 return ctl_fail(error);
         g_variant_get(reply, "(uu)", &n_objects, &n_sessions);
-        return report(ctl, n_objects, n_sessions);
+        return flush_print(ctl, n_objects, n_sessions);
 }
 
 static int flush_sessions(Ctl *ctl, const char *method) {
@@ -41,10 +41,10 @@ static int flush_sessions(Ctl *ctl, const char *method) {
         if (!reply)
                 return ctl_fail(error);
         g_variant_get(reply, "(u)", &n_sessions);
-        return report(ctl, 0, n_sessions);
+        return flush_print(ctl, 0, n_sessions);
 }
 
-static int run(Ctl *ctl, int argc, char **argv) {
+static int flush_run(Ctl *ctl, int argc, char **argv) {
         gint64 client = 0;
         gboolean abandoned = FALSE, left_over = FALSE;
         const GOptionEntry entries[] = {
@@ -69,4 +69,4 @@ static int run(Ctl *ctl, int argc, char **argv) {
 }
 
 const Verb verb_flush = { "flush", "--client ID | --abandoned | --left-over",
-                          "Take out of the TPM what is not wanted there", run };
+                          "Take out of the TPM what is not wanted there", flush_run };

@@ -88,56 +88,6 @@ uint64_t format_quantile(const uint64_t *counts, size_t n_counts, const uint64_t
         return 0;
 }
 
-struct Table {
-        const Column *columns;
-        size_t n_columns;
-        GPtrArray *cells; /* of char *, row by row; the titles first */
-};
-
-Table *table_new(const Column *columns, size_t n_columns) {
-        Table *table = g_new0(Table, 1);
-
-        *table = (Table){
-                .columns = columns,
-                .n_columns = n_columns,
-                .cells = g_ptr_array_new_with_free_func(g_free),
-        };
-        for (size_t i = 0; i < n_columns; i++)
-                table_add(table, g_strdup(columns[i].title));
-        return table;
-}
-
-void table_add(Table *table, char *cell) {
-        g_ptr_array_add(table->cells, cell ?: g_strdup(""));
-}
-
-static void print_cell(const char *text, size_t width, bool right, bool last) {
-        int n_pad = (int)(width - (size_t)g_utf8_strlen(text, -1));
-
-        if (right)
-                g_print("%*s%s", n_pad, "", text);
-        else
-                g_print("%s%*s", text, last ? 0 : n_pad, "");
-        g_print("%s", last ? "\n" : "  ");
-}
-
-void table_print(Table *table) {
-        g_autofree size_t *widths = g_new0(size_t, table->n_columns);
-
-        for (guint i = 0; i < table->cells->len; i++) {
-                size_t width = (size_t)g_utf8_strlen(table->cells->pdata[i], -1);
-
-                widths[i % table->n_columns] = MAX(widths[i % table->n_columns], width);
-        }
-        for (guint i = 0; i < table->cells->len; i++) {
-                size_t k = i % table->n_columns;
-
-                print_cell(table->cells->pdata[i], widths[k], table->columns[k].right, k == table->n_columns - 1);
-        }
-        g_ptr_array_unref(table->cells);
-        g_free(table);
-}
-
 uint64_t dict_number(GVariant *dict, const char *key) {
         g_autoptr(GVariant) value = g_variant_lookup_value(dict, key, NULL);
 

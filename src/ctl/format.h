@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 /*
- * What people read: durations, tables, colours. Strings that are returned are to be freed.
+ * What people read: durations, shares, colours. Strings that are returned are to be freed.
  */
 typedef enum Colour {
         COLOUR_NONE,
@@ -28,17 +28,6 @@ char *format_share(uint64_t part, uint64_t all); /* "98.2 %"; "-" of nothing */
 
 /* Between the bounds, where the quantile @q (0 to 1) of so many in each bucket lies; 0: there are none. */
 uint64_t format_quantile(const uint64_t *counts, size_t n_counts, const uint64_t *bounds, double q);
-
-typedef struct Column {
-        const char *title;
-        bool right; /* aligned */
-} Column;
-
-typedef struct Table Table;
-
-Table *table_new(const Column *columns, size_t n_columns);
-void table_add(Table *table, char *cell); /* the next one of the row, which it takes; NULL: empty */
-void table_print(Table *table);           /* and frees it */
 
 /* Of all properties: what the TPM is at. */
 typedef struct Running {

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <sysexits.h>
 
-static int show(Ctl *ctl) {
+static int log_level_print(Ctl *ctl) {
         g_autoptr(GError) error = NULL;
         g_autoptr(GVariant) all = ctl_get_all(ctl, &error);
         GVariantDict dict;
@@ -24,7 +24,7 @@ static int show(Ctl *ctl) {
         return EXIT_SUCCESS;
 }
 
-static int run(Ctl *ctl, int argc, char **argv) {
+static int log_level_run(Ctl *ctl, int argc, char **argv) {
         g_autoptr(GError) error = NULL;
         int code;
 
@@ -36,8 +36,8 @@ static int run(Ctl *ctl, int argc, char **argv) {
         }
         if (argc == 2 && !ctl_set(ctl, "LogLevel", g_variant_new_string(argv[1]), &error))
                 return ctl_fail(error);
-        return argc == 1 || ctl->json ? show(ctl) : EXIT_SUCCESS;
+        return argc == 1 || ctl->json ? log_level_print(ctl) : EXIT_SUCCESS;
 }
 
 const Verb verb_log_level = { "log-level", "[error|warning|notice|info|debug]",
-                              "Show how much is logged, or set it until the daemon ends", run };
+                              "Show how much is logged, or set it until the daemon ends", log_level_run };

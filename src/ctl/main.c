@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "ctl/ctl.h"
 
-#include "manager/names.h"
-#include "tpm/protocol.h"
+#include "util/names.h"
 
 #include <locale.h>
 #include <stdlib.h>
@@ -34,7 +33,7 @@ static void where_clear(Where *where) {
 
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Where, where_clear)
 
-static char *summary(void) {
+static char *verbs_summary(void) {
         GString *text =
                 g_string_new("Shows and manages a running tpm2-abrmd.\n\nVerbs; each has a --help of its own:\n");
 
@@ -59,7 +58,7 @@ static bool parse_where(int *argc, char ***argv, Where *where, GError **error) {
                 { 0 },
         };
         GOptionContext *context = g_option_context_new("VERB [ARGUMENTS]");
-        g_autofree char *text = summary();
+        g_autofree char *text = verbs_summary();
         bool good;
 
         g_option_context_set_summary(context, text);

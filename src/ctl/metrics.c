@@ -12,12 +12,12 @@
 /*
  * Metrics in the text format of Prometheus: seconds, and counters that end in _total
  */
-static void head(const char *name, const char *type, const char *help) {
+static void metric_head(const char *name, const char *type, const char *help) {
         g_print("# HELP tabrmd_%s %s\n# TYPE tabrmd_%s %s\n", name, help, name, type);
 }
 
 /* A value of a label, in which three characters have a meaning; to be freed. */
-static char *escape(const char *text) {
+static char *label_escape(const char *text) {
         g_autofree char *safe = format_text(text);
         GString *escaped = g_string_new(safe);
 
@@ -27,16 +27,16 @@ static char *escape(const char *text) {
 }
 
 static void print_info(GVariant *all) {
-        g_autofree char *tcti = escape(dict_text(all, "Tcti"));
-        g_autofree char *manufacturer = escape(dict_text(all, "Manufacturer"));
-        g_autofree char *firmware = escape(dict_text(all, "Firmware"));
+        g_autofree char *tcti = label_escape(dict_text(all, "Tcti"));
+        g_autofree char *manufacturer = label_escape(dict_text(all, "Manufacturer"));
+        g_autofree char *firmware = label_escape(dict_text(all, "Firmware"));
 
-        head("info", "gauge", "The daemon and its TPM; always 1.");
+        metric_head("info", "gauge", "The daemon and its TPM; always 1.");
         g_print("tabrmd_info{version=\"%s\",tcti=\"%s\",manufacturer=\"%s\",firmware=\"%s\"} 1\n",
                 dict_text(all, "Version"), tcti, manufacturer, firmware);
-        head("tpm_ready", "gauge", "Whether there is a TPM.");
+        metric_head("tpm_ready", "gauge", "Whether there is a TPM.");
         g_print("tabrmd_tpm_ready %d\n", g_str_equal(dict_text(all, "State"), "ready"));
-        head("start_time_seconds", "gauge", "When the daemon was started, since 1970.");
+        metric_head("start_time_seconds", "gauge", "When the daemon was started, since 1970.");
         g_print("tabrmd_start_time_seconds %.3f\n", (double)dict_number(all, "Started") / 1e6);
 }
 
@@ -63,19 +63,20 @@ static void print_gauges(GVariant *all) {
         guint32 n;
 
         for (size_t i = 0; i < G_N_ELEMENTS(GAUGES); i++) {
-                head(GAUGES[i].name, "gauge", GAUGES[i].help);
+                metric_head(GAUGES[i].name, "gauge", GAUGES[i].help);
                 g_print("tabrmd_%s %" PRIu64 "\n", GAUGES[i].name, dict_number(all, GAUGES[i].property));
         }
-        head("longest_wait_seconds", "gauge", "How long the first of the waiting commands has waited.");
+        metric_head("longest_wait_seconds", "gauge", "How long the first of the waiting commands has waited.");
         g_print("tabrmd_longest_wait_seconds %.6f\n", (double)dict_number(all, "LongestWait") / 1e6);
-        head("sessions", "gauge", "Sessions by state.");
+        metric_head("sessions", "gauge", "Sessions by state.");
         g_variant_iter_init(&iter, sessions);
         while (g_variant_iter_next(&iter, "{&su}", &state, &n))
                 g_print("tabrmd_sessions{state=\"%s\"} %u\n", state, n);
 }
 
 static void print_running(GVariant *all) {
-        head("running_command_seconds", "gauge", "How long the TPM has been at the command that it runs; 0: none.");
+        metric_head("running_command_seconds", "gauge",
+                    "How long the TPM has been at the command that it runs; 0: none.");
         g_print("tabrmd_running_command_seconds %.6f\n", (double)dict_running(all).elapsed_us / 1e6);
 }
 
@@ -110,10 +111,10 @@ static void print_counters(GVariant *all) {
         g_autoptr(GVariant) counters = g_variant_lookup_value(all, "Counters", G_VARIANT_TYPE("a{st}"));
 
         for (size_t i = 0; i < G_N_ELEMENTS(COUNTERS); i++) {
-                head(COUNTERS[i].name, "counter", COUNTERS[i].help);
+                metric_head(COUNTERS[i].name, "counter", COUNTERS[i].help);
                 g_print("tabrmd_%s %" PRIu64 "\n", COUNTERS[i].name, dict_number(counters, COUNTERS[i].key));
         }
-        head("flushed_total", "counter", "What was flushed to make room, by whose it was.");
+        metric_head("flushed_total", "counter", "What was flushed to make room, by whose it was.");
         for (size_t i = 0; i < G_N_ELEMENTS(FLUSHED); i++)
                 g_print("tabrmd_flushed_total{whose=\"%s\"} %" PRIu64 "\n", FLUSHED[i].whose,
                         dict_number(counters, FLUSHED[i].key));
@@ -125,7 +126,7 @@ static void print_histogram(GVariant *all, const char *key, const char *name, co
 
         if (!dict_latency(all, key, &latency))
                 return;
-        head(name, "histogram", help);
+        metric_head(name, "histogram", help);
         for (size_t i = 0; i < latency.n_buckets; i++) {
                 n += latency.counts[i];
                 if (i < latency.n_buckets - 1)
@@ -137,7 +138,7 @@ static void print_histogram(GVariant *all, const char *key, const char *name, co
 }
 
 static void print_by_code(GVariant *commands, const char *key, const char *name, const char *help, double unit) {
-        head(name, "counter", help);
+        metric_head(name, "counter", help);
         for (gsize i = 0; i < g_variant_n_children(commands); i++) {
                 g_autoptr(GVariant) command = g_variant_get_child_value(commands, i);
                 uint32_t code = (uint32_t)dict_number(command, "code");
@@ -147,7 +148,7 @@ static void print_by_code(GVariant *commands, const char *key, const char *name,
         }
 }
 
-static int run(Ctl *ctl, int argc, char **argv) {
+static int metrics_run(Ctl *ctl, int argc, char **argv) {
         g_autoptr(GVariant) all = NULL, reply = NULL, commands = NULL;
         g_autoptr(GError) error = NULL;
         int code;
@@ -184,4 +185,4 @@ static int run(Ctl *ctl, int argc, char **argv) {
         return EXIT_SUCCESS;
 }
 
-const Verb verb_metrics = { "metrics", "", "The same in numbers, in the text format of Prometheus", run };
+const Verb verb_metrics = { "metrics", "", "The same in numbers, in the text format of Prometheus", metrics_run };

@@ -201,9 +201,9 @@ static Flow *find_flow(Pcapng *pcapng, const Record *record) {
 static char *comment_of_command(const Record *record) {
         GString *text = g_string_new(NULL);
 
-        if (record->n_lost > 0)
+        if (record->n_dropped > 0)
                 g_string_append_printf(text, "%" G_GUINT64_FORMAT " records are lost before this one; ",
-                                       record->n_lost);
+                                       record->n_dropped);
         g_string_append_printf(text, "client %" G_GUINT64_FORMAT ", uid %u, pid %u (%s), locality %u", record->client,
                                record->uid, record->pid, record->name, record->locality);
         if (!record->tpm)

@@ -3,12 +3,12 @@
 #include "ctl/names.h"
 #include "ctl/record.h"
 
-static void add(GVariantBuilder *builder, const char *key, GVariant *value) {
+static void json_add(GVariantBuilder *builder, const char *key, GVariant *value) {
         g_variant_builder_add(builder, "{sv}", key, value);
 }
 
 static void add_number(GVariantBuilder *builder, const char *key, guint64 value) {
-        add(builder, key, g_variant_new_uint64(value));
+        json_add(builder, key, g_variant_new_uint64(value));
 }
 
 static void add_hex(GVariantBuilder *builder, const char *key, const uint8_t *bytes, size_t n) {
@@ -16,7 +16,7 @@ static void add_hex(GVariantBuilder *builder, const char *key, const uint8_t *by
 
         for (size_t i = 0; i < n; i++)
                 g_string_append_printf(hex, "%02x", bytes[i]);
-        add(builder, key, g_variant_new_take_string(g_string_free(hex, FALSE)));
+        json_add(builder, key, g_variant_new_take_string(g_string_free(hex, FALSE)));
 }
 
 static GVariant *list_sessions(const TpmCommand *command) {
@@ -35,10 +35,12 @@ static void add_command(GVariantBuilder *builder, const Record *record) {
         const char *name = command_name(record->parsed.header.code);
 
         add_number(builder, "code", record->parsed.header.code);
-        add(builder, "command", g_variant_new_maybe(G_VARIANT_TYPE_STRING, name ? g_variant_new_string(name) : NULL));
-        add(builder, "handles",
-            g_variant_new_fixed_array(G_VARIANT_TYPE_UINT32, record->handles, record->n_handles, sizeof(uint32_t)));
-        add(builder, "sessions", list_sessions(&record->parsed));
+        json_add(builder, "command",
+                 g_variant_new_maybe(G_VARIANT_TYPE_STRING, name ? g_variant_new_string(name) : NULL));
+        json_add(
+                builder, "handles",
+                g_variant_new_fixed_array(G_VARIANT_TYPE_UINT32, record->handles, record->n_handles, sizeof(uint32_t)));
+        json_add(builder, "sessions", list_sessions(&record->parsed));
         add_number(builder, "command-size", record->n_command);
 }
 
@@ -49,7 +51,7 @@ static void add_response(GVariantBuilder *builder, const Record *record) {
         add_number(builder, "response-size", record->n_response);
         if (!reader.bad)
                 add_number(builder, "response-code", header.code);
-        add(builder, "response", g_variant_new_string(record_answer_text(record)));
+        json_add(builder, "response", g_variant_new_string(record_answer_text(record)));
         if (record->answered && record->answer.handle)
                 add_number(builder, "response-handle", record->answer.handle);
 }
@@ -58,13 +60,13 @@ void record_json(const Record *record, bool dump, GString *to) {
         GVariantBuilder builder = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE_VARDICT);
         g_autofree char *text = NULL;
 
-        add(&builder, "kind", g_variant_new_string(record->tpm ? "tpm" : "client"));
+        json_add(&builder, "kind", g_variant_new_string(record->tpm ? "tpm" : "client"));
         add_number(&builder, "time", record->when_us);
-        add_number(&builder, "lost", record->n_lost);
+        add_number(&builder, "lost", record->n_dropped);
         add_number(&builder, "client", record->client);
         add_number(&builder, "uid", record->uid);
         add_number(&builder, "pid", record->pid);
-        add(&builder, "name", g_variant_new_string(record->name));
+        json_add(&builder, "name", g_variant_new_string(record->name));
         add_number(&builder, "locality", record->locality);
         if (!record->tpm) {
                 add_number(&builder, "wait", record->wait_us);

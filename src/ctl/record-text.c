@@ -72,10 +72,10 @@ void record_text(const Record *record, bool dump, GString *to) {
         g_autofree char *took = g_strdup_printf("%" G_GUINT64_FORMAT, record->took_us);
         g_autofree char *transmits = g_strdup_printf("%u", record->n_transmits);
 
-        if (record->n_lost > 0)
+        if (record->n_dropped > 0)
                 g_string_append_printf(to,
                                        "-- %" G_GUINT64_FORMAT " records are lost here: they were not read in time\n",
-                                       record->n_lost);
+                                       record->n_dropped);
         g_string_append_printf(to, LINE, time, client, who, command, handles, sessions, sent, got,
                                record->tpm ? "-" : waited, took, record->tpm ? "-" : transmits,
                                record_answer_text(record));

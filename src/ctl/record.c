@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "ctl/record.h"
 
-#include "manager/names.h"
+#include "manager/record.h"
 
 #include <tss2/tss2_rc.h>
 
@@ -35,7 +35,7 @@ bool record_parse(TpmCommandTable *table, const uint8_t *bytes, size_t n_bytes, 
                 g_variant_unref(variant);
                 return false;
         }
-        g_variant_get(variant, "(ytttuu&syttuayay)", &kind, &record.when_us, &record.n_lost, &record.client,
+        g_variant_get(variant, "(ytttuu&syttuayay)", &kind, &record.when_us, &record.n_dropped, &record.client,
                       &record.uid, &record.pid, &record.name, &record.locality, &record.wait_us, &record.took_us,
                       &record.n_transmits, NULL, NULL);
         record.tpm = kind == MANAGER_RECORD_TPM;

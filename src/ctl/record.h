@@ -6,11 +6,11 @@
 
 #include <glib.h>
 
-/* A record of a trace (manager/names.h), taken apart, and what it looks like. */
+/* A record of a trace (manager/record.h), taken apart, and what it looks like. */
 typedef struct Record {
         GVariant *variant; /* the bytes are its */
         bool tpm;          /* a command of the TPM, not of a client */
-        guint64 when_us, n_lost, client;
+        guint64 when_us, n_dropped, client;
         guint32 uid, pid;
         const char *name;
         guint8 locality;

@@ -1,57 +1,63 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "ctl/ctl.h"
 
+#include "ctl/fields.h"
 #include "ctl/format.h"
 #include "ctl/json.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 
-static char *owner(GVariant *session) {
+static char *session_owner(GVariant *session, const char *key) {
         g_autofree char *name = format_text(dict_text(session, "name"));
-        uint64_t client = dict_number(session, "client");
+        uint64_t client = dict_number(session, key);
 
         if (client == 0)
                 return g_strdup("-");
         return g_strdup_printf("%" PRIu64 " (pid %" PRIu64 " %s)", client, dict_number(session, "pid"), name);
 }
 
-static char *user(GVariant *session) {
+static char *session_user(GVariant *session, const char *key) {
         guint32 uid;
 
-        return g_variant_lookup(session, "uid", "u", &uid) ? format_user(uid) : g_strdup("-");
+        return g_variant_lookup(session, key, "u", &uid) ? format_user(uid) : g_strdup("-");
 }
 
 /* Saved ones alone have a place in it. */
-static char *gap(GVariant *session, const char *key) {
+static char *session_gap(GVariant *session, const char *key) {
         guint64 n;
 
         return g_variant_lookup(session, key, "t", &n) ? g_strdup_printf("%" G_GUINT64_FORMAT, n) : g_strdup("-");
 }
 
-static void print_table(GVariant *sessions) {
-        static const Column COLUMNS[] = {
-                { "HANDLE", false }, { "STATE", false }, { "USER", false }, { "CLIENT", false },
-                { "IN TPM", false }, { "AGE", true },    { "GAP", true },   { "LEFT", true },
-        };
-        Table *table = table_new(COLUMNS, G_N_ELEMENTS(COLUMNS));
-
-        for (gsize i = 0; i < g_variant_n_children(sessions); i++) {
-                g_autoptr(GVariant) session = g_variant_get_child_value(sessions, i);
-
-                table_add(table, g_strdup_printf("0x%08" PRIx64, dict_number(session, "handle")));
-                table_add(table, g_strdup(dict_text(session, "state")));
-                table_add(table, user(session));
-                table_add(table, owner(session));
-                table_add(table, g_strdup(dict_number(session, "loaded") ? "yes" : "no"));
-                table_add(table, format_us(dict_number(session, "age")));
-                table_add(table, gap(session, "gap"));
-                table_add(table, gap(session, "gap-left"));
-        }
-        table_print(table);
+static char *session_handle(GVariant *session, const char *key) {
+        return g_strdup_printf("0x%08" PRIx64, dict_number(session, key));
 }
 
-static int run(Ctl *ctl, int argc, char **argv) {
+static char *session_yes_no(GVariant *session, const char *key) {
+        return g_strdup(dict_number(session, key) ? "yes" : "no");
+}
+
+static const Field SESSION_FIELDS[] = {
+        { "handle", "HANDLE", false, FIELD_UNSORTED, session_handle },
+        { "state", "STATE", false, FIELD_UNSORTED, field_text },
+        { "uid", "USER", false, FIELD_UNSORTED, session_user },
+        { "client", "CLIENT", false, FIELD_UNSORTED, session_owner },
+        { "loaded", "IN TPM", false, FIELD_UNSORTED, session_yes_no },
+        { "age", "AGE", true, FIELD_UNSORTED, field_us },
+        { "gap", "GAP", true, FIELD_UNSORTED, session_gap },
+        { "gap-left", "LEFT", true, FIELD_UNSORTED, session_gap },
+};
+
+static void sessions_print(GVariant *sessions) {
+        g_autoptr(GPtrArray) rows = g_ptr_array_new_with_free_func((GDestroyNotify)g_variant_unref);
+
+        for (gsize i = 0; i < g_variant_n_children(sessions); i++)
+                g_ptr_array_add(rows, g_variant_get_child_value(sessions, i));
+        fields_print(SESSION_FIELDS, G_N_ELEMENTS(SESSION_FIELDS), rows);
+}
+
+static int sessions_run(Ctl *ctl, int argc, char **argv) {
         g_autoptr(GVariant) reply = NULL, sessions = NULL;
         g_autoptr(GError) error = NULL;
         int code;
@@ -65,8 +71,8 @@ static int run(Ctl *ctl, int argc, char **argv) {
         if (ctl->json)
                 json_print(sessions, true);
         else
-                print_table(sessions);
+                sessions_print(sessions);
         return EXIT_SUCCESS;
 }
 
-const Verb verb_sessions = { "sessions", "", "Sessions that are loaded or saved, and whose they are", run };
+const Verb verb_sessions = { "sessions", "", "Sessions that are loaded or saved, and whose they are", sessions_run };

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 /* A line of the page; frees the text. */
-static void line(const char *title, char *text) {
+static void status_line(const char *title, char *text) {
         g_print("%-11s %s\n", title, text);
         g_free(text);
 }
@@ -29,22 +29,22 @@ static void print_tpm(GVariant *all) {
         const char *revision = dict_text(all, "Revision");
 
         if (*revision)
-                line("TPM", g_strdup_printf("%s %s, firmware %s, revision %s", dict_text(all, "Manufacturer"),
-                                            dict_text(all, "Vendor"), dict_text(all, "Firmware"), revision));
+                status_line("TPM", g_strdup_printf("%s %s, firmware %s, revision %s", dict_text(all, "Manufacturer"),
+                                                   dict_text(all, "Vendor"), dict_text(all, "Firmware"), revision));
         if (reserve > 0)
-                line("back end", g_strdup_printf("%s, %" PRIu64 " slots kept free for others", tcti, reserve));
+                status_line("back end", g_strdup_printf("%s, %" PRIu64 " slots kept free for others", tcti, reserve));
         else
-                line("back end", g_strdup(tcti));
-        line("up", format_us((uint64_t)g_get_real_time() - dict_number(all, "Started")));
+                status_line("back end", g_strdup(tcti));
+        status_line("up", format_us((uint64_t)g_get_real_time() - dict_number(all, "Started")));
 }
 
-static char *slots(uint64_t n) {
+static char *status_slots(uint64_t n) {
         return n > 0 ? g_strdup_printf("%" PRIu64, n) : g_strdup("?");
 }
 
 static void print_sessions(GVariant *all) {
         g_autoptr(GVariant) by_state = g_variant_lookup_value(all, "Sessions", G_VARIANT_TYPE("a{su}"));
-        g_autofree char *n_slots = slots(dict_number(all, "SessionSlots"));
+        g_autofree char *n_slots = status_slots(dict_number(all, "SessionSlots"));
         GString *states = g_string_new(NULL);
         GVariantIter iter;
         const char *state;
@@ -56,24 +56,24 @@ static void print_sessions(GVariant *all) {
                         g_string_append_printf(states, "%s%u %s", states->len > 0 ? ", " : ": ", n, state);
                 n_all += n;
         }
-        line("sessions", g_strdup_printf("%u of %" PRIu64 "%s; loaded: %" PRIu64 " of %s slots", n_all,
-                                         dict_number(all, "MaxSessions"), states->str,
-                                         dict_number(all, "SessionsLoaded"), n_slots));
+        status_line("sessions", g_strdup_printf("%u of %" PRIu64 "%s; loaded: %" PRIu64 " of %s slots", n_all,
+                                                dict_number(all, "MaxSessions"), states->str,
+                                                dict_number(all, "SessionsLoaded"), n_slots));
         g_string_free(states, TRUE);
 }
 
 static void print_holdings(GVariant *all) {
-        g_autofree char *n_slots = slots(dict_number(all, "ObjectSlots"));
+        g_autofree char *n_slots = status_slots(dict_number(all, "ObjectSlots"));
         uint64_t gap = dict_number(all, "Gap"), max_gap = dict_number(all, "MaxGap");
         g_autofree char *share = format_share(gap, max_gap);
 
-        line("clients",
-             g_strdup_printf("%" PRIu64 " of %" PRIu64, dict_number(all, "Clients"), dict_number(all, "MaxClients")));
-        line("objects",
-             g_strdup_printf("%" PRIu64 " of %" PRIu64 "; loaded: %" PRIu64 " of %s slots", dict_number(all, "Objects"),
-                             dict_number(all, "MaxObjects"), dict_number(all, "ObjectsLoaded"), n_slots));
+        status_line("clients", g_strdup_printf("%" PRIu64 " of %" PRIu64, dict_number(all, "Clients"),
+                                               dict_number(all, "MaxClients")));
+        status_line("objects", g_strdup_printf("%" PRIu64 " of %" PRIu64 "; loaded: %" PRIu64 " of %s slots",
+                                               dict_number(all, "Objects"), dict_number(all, "MaxObjects"),
+                                               dict_number(all, "ObjectsLoaded"), n_slots));
         print_sessions(all);
-        line("gap", g_strdup_printf("%" PRIu64 " of %" PRIu64 " (%s)", gap, max_gap, share));
+        status_line("gap", g_strdup_printf("%" PRIu64 " of %" PRIu64 " (%s)", gap, max_gap, share));
 }
 
 /* Return: "client 3 (uid 1000 pid 12 tpm2_sign)", to be freed. */
@@ -103,11 +103,11 @@ static void print_work(Ctl *ctl, GVariant *all) {
         Running running = dict_running(all);
 
         if (n_waiting > 0)
-                line("waiting", g_strdup_printf("%" PRIu64 ", the first for %s", n_waiting, longest));
+                status_line("waiting", g_strdup_printf("%" PRIu64 ", the first for %s", n_waiting, longest));
         else
-                line("waiting", g_strdup("nothing"));
+                status_line("waiting", g_strdup("nothing"));
         if (running.code == 0) {
-                line("running", g_strdup("nothing"));
+                status_line("running", g_strdup("nothing"));
                 return;
         }
         name = format_command(running.code);
@@ -116,33 +116,35 @@ static void print_work(Ctl *ctl, GVariant *all) {
         limit = format_us(running.limit_us);
         text = g_strdup_printf("%s of %s, for %s of %s at most%s", name, who, since, limit,
                                running.late ? ": late" : "");
-        line("running", format_colour(running.late ? COLOUR_RED : COLOUR_NONE, text));
+        status_line("running", format_colour(running.late ? COLOUR_RED : COLOUR_NONE, text));
 }
 
 static void print_counters(GVariant *counters) {
         uint64_t commands = dict_number(counters, "commands"), hits = dict_number(counters, "hits");
         uint64_t lookups = hits + dict_number(counters, "misses");
         g_autofree char *share = format_share(hits, lookups);
-        uint64_t n_lost = dict_number(counters, "abandoned-flushed") + dict_number(counters, "left-over-flushed") +
-                          dict_number(counters, "client-saved-flushed");
+        uint64_t n_flushed = dict_number(counters, "abandoned-flushed") + dict_number(counters, "left-over-flushed") +
+                             dict_number(counters, "client-saved-flushed");
         char *text;
 
-        line("commands", g_strdup_printf("%" PRIu64 "; failed: %" PRIu64 ", cancelled: %" PRIu64, commands,
-                                         dict_number(counters, "failed"), dict_number(counters, "cancelled")));
-        line("to the TPM",
-             g_strdup_printf("%" PRIu64 ": %.2f for each; answered without it: %" PRIu64,
-                             dict_number(counters, "tpm-commands"),
-                             commands > 0 ? (double)dict_number(counters, "tpm-commands") / (double)commands : 0.0,
-                             dict_number(counters, "local")));
-        line("cache", g_strdup_printf("%s hits; loads: %" PRIu64 ", saves: %" PRIu64 ", evictions: %" PRIu64
-                                      ", renewals: %" PRIu64,
-                                      share, dict_number(counters, "loads"), dict_number(counters, "saves"),
-                                      dict_number(counters, "evictions"), dict_number(counters, "renewals")));
+        status_line("commands", g_strdup_printf("%" PRIu64 "; failed: %" PRIu64 ", cancelled: %" PRIu64, commands,
+                                                dict_number(counters, "failed"), dict_number(counters, "cancelled")));
+        status_line(
+                "to the TPM",
+                g_strdup_printf("%" PRIu64 ": %.2f for each; answered without it: %" PRIu64,
+                                dict_number(counters, "tpm-commands"),
+                                commands > 0 ? (double)dict_number(counters, "tpm-commands") / (double)commands : 0.0,
+                                dict_number(counters, "local")));
+        status_line("cache", g_strdup_printf("%s hits; loads: %" PRIu64 ", saves: %" PRIu64 ", evictions: %" PRIu64
+                                             ", renewals: %" PRIu64,
+                                             share, dict_number(counters, "loads"), dict_number(counters, "saves"),
+                                             dict_number(counters, "evictions"), dict_number(counters, "renewals")));
         text = g_strdup_printf("TPM lost: %" PRIu64 "; clients refused: %" PRIu64
                                "; sessions flushed to make room: %" PRIu64,
-                               dict_number(counters, "tpm-lost"), dict_number(counters, "refused"), n_lost);
-        line("losses",
-             format_colour(dict_number(counters, "client-saved-flushed") > 0 ? COLOUR_YELLOW : COLOUR_NONE, text));
+                               dict_number(counters, "tpm-lost"), dict_number(counters, "refused"), n_flushed);
+        status_line(
+                "losses",
+                format_colour(dict_number(counters, "client-saved-flushed") > 0 ? COLOUR_YELLOW : COLOUR_NONE, text));
         g_free(text);
 }
 
@@ -154,10 +156,10 @@ static void print_latency(GVariant *all, const char *title, const char *name) {
                 return;
         median = format_us(format_quantile(latency.counts, latency.n_buckets, latency.bounds, 0.5));
         most = format_us(format_quantile(latency.counts, latency.n_buckets, latency.bounds, 0.99));
-        line(title, g_strdup_printf("half within %s, 99 %% within %s", median, most));
+        status_line(title, g_strdup_printf("half within %s, 99 %% within %s", median, most));
 }
 
-static int run(Ctl *ctl, int argc, char **argv) {
+static int status_run(Ctl *ctl, int argc, char **argv) {
         g_autoptr(GVariant) all = NULL, counters = NULL;
         g_autoptr(GError) error = NULL;
         int code;
@@ -184,8 +186,8 @@ static int run(Ctl *ctl, int argc, char **argv) {
         print_latency(all, "TPM takes", "tpm");
         print_latency(all, "waited", "wait");
         print_latency(all, "answered", "total");
-        line("log level", g_strdup(dict_text(all, "LogLevel")));
+        status_line("log level", g_strdup(dict_text(all, "LogLevel")));
         return code;
 }
 
-const Verb verb_status = { "status", "", "How the TPM and the daemon are", run };
+const Verb verb_status = { "status", "", "How the TPM and the daemon are", status_run };

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include "ctl/fields.h"
 #include "ctl/format.h"
 #include "ctl/unit.h"
 
@@ -118,15 +119,37 @@ static void test_what_has_parts(void **state) {
         assert_false(latency_of("{'Buckets': <'x'>, 'Latencies': <{'tpm': 'x'}>}", &latency));
 }
 
+static void test_fields(void **state) {
+        static const Field FIELDS[] = {
+                { "a", "A", true, FIELD_ASCENDS, field_number },
+                { "b", "B", false, FIELD_UNSORTED, field_text },
+                { "c", "C", true, FIELD_DESCENDS, field_us },
+                { "d", "D", false, FIELD_ASCENDS, field_user },
+        };
+        static const char *const ROWS[] = { "{'a': <uint64 2>, 'c': <uint32 5>}",
+                                            "{'a': <uint64 1>, 'c': <uint32 7>}" };
+        g_autoptr(GPtrArray) rows = g_ptr_array_new_with_free_func((GDestroyNotify)g_variant_unref);
+        const Field *field = fields_find_sort(FIELDS, G_N_ELEMENTS(FIELDS), "c");
+
+        assert_text(fields_sort_keys(FIELDS, G_N_ELEMENTS(FIELDS)), "a (default), c or d");
+        assert_null(fields_find_sort(FIELDS, G_N_ELEMENTS(FIELDS), "b"));
+        assert_ptr_equal(field, &FIELDS[2]);
+        for (size_t i = 0; i < G_N_ELEMENTS(ROWS); i++)
+                g_ptr_array_add(rows, g_variant_parse(G_VARIANT_TYPE_VARDICT, ROWS[i], NULL, NULL, NULL));
+        fields_sort(field, rows);
+        assert_text(field_number(rows->pdata[0], "a"), "1");
+        fields_sort(&FIELDS[0], rows);
+        fields_sort(&FIELDS[0], rows);
+        assert_text(FIELDS[2].text(rows->pdata[1], "c"), "5 us");
+        assert_text(FIELDS[1].text(rows->pdata[1], "b"), "");
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_durations),
-                cmocka_unit_test(test_text),
-                cmocka_unit_test(test_shares_and_names),
-                cmocka_unit_test(test_quantiles),
-                cmocka_unit_test(test_units),
-                cmocka_unit_test(test_dictionaries),
-                cmocka_unit_test(test_what_has_parts),
+                cmocka_unit_test(test_durations),    cmocka_unit_test(test_fields),
+                cmocka_unit_test(test_text),         cmocka_unit_test(test_shares_and_names),
+                cmocka_unit_test(test_quantiles),    cmocka_unit_test(test_units),
+                cmocka_unit_test(test_dictionaries), cmocka_unit_test(test_what_has_parts),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

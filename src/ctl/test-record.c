@@ -2,7 +2,7 @@
 #include "ctl/names.h"
 #include "ctl/pcapng.h"
 #include "ctl/record.h"
-#include "manager/names.h"
+#include "manager/record.h"
 #include "tpm/writer.h"
 
 #include <setjmp.h>

@@ -18,9 +18,9 @@ void top_line_free(TopLine *line) {
         g_free(line);
 }
 
-static void add(TopLine *line, Colour colour, const char *format, ...) G_GNUC_PRINTF(3, 4);
+static void line_add(TopLine *line, Colour colour, const char *format, ...) G_GNUC_PRINTF(3, 4);
 
-static void add(TopLine *line, Colour colour, const char *format, ...) {
+static void line_add(TopLine *line, Colour colour, const char *format, ...) {
         TopPiece *piece;
         va_list arguments;
 
@@ -51,13 +51,13 @@ static void add_bar(TopLine *line, double share) {
 
         memset(bar, '|', sizeof(bar));
         bar[n] = '\0';
-        add(line, COLOUR_NONE, "[");
-        add(line, part > 0.9 ? COLOUR_RED : part > 0.7 ? COLOUR_YELLOW : COLOUR_GREEN, "%s", bar);
-        add(line, COLOUR_NONE, "%*s] %5.1f %%", BAR_WIDTH - n, "", part * 100);
+        line_add(line, COLOUR_NONE, "[");
+        line_add(line, part > 0.9 ? COLOUR_RED : part > 0.7 ? COLOUR_YELLOW : COLOUR_GREEN, "%s", bar);
+        line_add(line, COLOUR_NONE, "%*s] %5.1f %%", BAR_WIDTH - n, "", part * 100);
 }
 
 static void add_title(TopLine *line, const char *title) {
-        add(line, COLOUR_BOLD, "%-9s", title);
+        line_add(line, COLOUR_BOLD, "%-9s", title);
 }
 
 /* Per second, of a counter or of all that the rows have. */
@@ -114,14 +114,14 @@ static TopLine *line_of_state(const TopModel *model) {
         g_autofree char *up = format_us((uint64_t)MAX(model->now.at - (gint64)dict_number(status, "Started"), 0));
         TopLine *line = line_new();
 
-        add(line, COLOUR_BOLD, "tpm2-abrmd %s  ", dict_text(status, "Version"));
-        add(line, ready ? COLOUR_GREEN : COLOUR_RED, "%s", state);
+        line_add(line, COLOUR_BOLD, "tpm2-abrmd %s  ", dict_text(status, "Version"));
+        line_add(line, ready ? COLOUR_GREEN : COLOUR_RED, "%s", state);
         if (ready)
-                add(line, COLOUR_NONE, "  %s %s %s", dict_text(status, "Manufacturer"), dict_text(status, "Vendor"),
-                    dict_text(status, "Firmware"));
+                line_add(line, COLOUR_NONE, "  %s %s %s", dict_text(status, "Manufacturer"),
+                         dict_text(status, "Vendor"), dict_text(status, "Firmware"));
         else
-                add(line, COLOUR_NONE, "  %s", reason);
-        add(line, COLOUR_NONE, "  up %s", up);
+                line_add(line, COLOUR_NONE, "  %s", reason);
+        line_add(line, COLOUR_NONE, "  up %s", up);
         return line;
 }
 
@@ -132,10 +132,10 @@ static TopLine *line_of_slots(GVariant *status) {
         TopLine *line = line_new();
 
         add_title(line, "Slots");
-        add(line, COLOUR_NONE,
-            "objects %" PRIu64 " of %s, %" PRIu64 " in all  sessions %" PRIu64 " of %s  clients %" PRIu64,
-            dict_number(status, "ObjectsLoaded"), object_slots, dict_number(status, "Objects"),
-            dict_number(status, "SessionsLoaded"), session_slots, dict_number(status, "Clients"));
+        line_add(line, COLOUR_NONE,
+                 "objects %" PRIu64 " of %s, %" PRIu64 " in all  sessions %" PRIu64 " of %s  clients %" PRIu64,
+                 dict_number(status, "ObjectsLoaded"), object_slots, dict_number(status, "Objects"),
+                 dict_number(status, "SessionsLoaded"), session_slots, dict_number(status, "Clients"));
         return line;
 }
 
@@ -145,7 +145,7 @@ static TopLine *line_of_gap(GVariant *status) {
 
         add_title(line, "Gap");
         add_bar(line, max > 0 ? (double)gap / (double)max : 0);
-        add(line, COLOUR_NONE, "  %" PRIu64 " of %" PRIu64, gap, max);
+        line_add(line, COLOUR_NONE, "  %" PRIu64 " of %" PRIu64, gap, max);
         return line;
 }
 
@@ -158,13 +158,13 @@ static TopLine *line_of_running(GVariant *status) {
 
         add_title(line, "Running");
         if (running.code == 0) {
-                add(line, COLOUR_NONE, "nothing");
+                line_add(line, COLOUR_NONE, "nothing");
                 return line;
         }
-        add(line, running.late ? COLOUR_RED : COLOUR_NONE, "%s%s", running.late ? "late: " : "", command);
+        line_add(line, running.late ? COLOUR_RED : COLOUR_NONE, "%s%s", running.late ? "late: " : "", command);
         if (running.client > 0)
-                add(line, COLOUR_NONE, " of client %" PRIu64, running.client);
-        add(line, COLOUR_NONE, " for %s of %s at most", since, limit);
+                line_add(line, COLOUR_NONE, " of client %" PRIu64, running.client);
+        line_add(line, COLOUR_NONE, " for %s of %s at most", since, limit);
         return line;
 }
 
@@ -175,15 +175,15 @@ static TopLine *line_of_commands(const TopModel *model, const Rates *rates) {
         TopLine *line = line_new();
 
         add_title(line, "Commands");
-        add(line, COLOUR_NONE, "%.1f/s  to the TPM %.1f/s", rates->commands, rates->tpm_commands);
+        line_add(line, COLOUR_NONE, "%.1f/s  to the TPM %.1f/s", rates->commands, rates->tpm_commands);
         if (rates->commands > 0)
-                add(line, COLOUR_NONE, " (%.2f each)", rates->tpm_commands / rates->commands);
+                line_add(line, COLOUR_NONE, " (%.2f each)", rates->tpm_commands / rates->commands);
         if (!status)
                 return line;
-        add(line, rates->failed > 0 ? COLOUR_YELLOW : COLOUR_NONE, "  failed %.1f/s", rates->failed);
-        add(line, COLOUR_NONE, "  waiting %" PRIu64, n_waiting);
+        line_add(line, rates->failed > 0 ? COLOUR_YELLOW : COLOUR_NONE, "  failed %.1f/s", rates->failed);
+        line_add(line, COLOUR_NONE, "  waiting %" PRIu64, n_waiting);
         if (n_waiting > 0)
-                add(line, COLOUR_NONE, " (%s)", longest);
+                line_add(line, COLOUR_NONE, " (%s)", longest);
         return line;
 }
 
@@ -195,8 +195,8 @@ static TopLine *line_of_tpm(const TopModel *model, const Rates *rates) {
         if (!model->now.status)
                 return line;
         if (rates->hits >= 0)
-                add(line, COLOUR_NONE, "  hits %.1f %%", rates->hits * 100);
-        add(line, COLOUR_NONE, "  evictions %.1f/s", rates->evictions);
+                line_add(line, COLOUR_NONE, "  hits %.1f %%", rates->hits * 100);
+        line_add(line, COLOUR_NONE, "  evictions %.1f/s", rates->evictions);
         return line;
 }
 
@@ -209,8 +209,8 @@ GPtrArray *top_header(const TopModel *model) {
                 g_ptr_array_add(lines, line_of_state(model));
         } else {
                 line = line_new();
-                add(line, COLOUR_BOLD, "tpm2-abrmd  ");
-                add(line, COLOUR_NONE, "your own clients; the rest is for root");
+                line_add(line, COLOUR_BOLD, "tpm2-abrmd  ");
+                line_add(line, COLOUR_NONE, "your own clients; the rest is for root");
                 g_ptr_array_add(lines, line);
         }
         g_ptr_array_add(lines, line_of_commands(model, &rates));
@@ -263,8 +263,8 @@ static void add_cell(TopLine *line, const char *text, int width, bool right, Col
         g_autofree char *cut = n > width ? g_utf8_substring(text, 0, width) : g_strdup(text);
         int pad = n > width ? 0 : width - n;
 
-        add(line, colour, "%s%*s%s%*s", line->pieces->len > 0 ? " " : "", right ? pad : 0, "", cut, right ? 0 : pad,
-            "");
+        line_add(line, colour, "%s%*s%s%*s", line->pieces->len > 0 ? " " : "", right ? pad : 0, "", cut,
+                 right ? 0 : pad, "");
 }
 
 TopLine *top_titles(const TopModel *model, const int widths[TOP_COLUMNS]) {

@@ -6,7 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-void top_look_clear(TopLook *look) {
+static void top_look_clear(TopLook *look) {
         g_clear_pointer(&look->status, g_variant_unref);
         g_clear_pointer(&look->clients, g_variant_unref);
 }
@@ -194,7 +194,7 @@ char *top_cell(const TopRow *row, int column) {
         }
 }
 
-static gint compare(gconstpointer a, gconstpointer b, gpointer userdata) {
+static gint row_compare(gconstpointer a, gconstpointer b, gpointer userdata) {
         const TopRow *left = *(TopRow *const *)a, *right = *(TopRow *const *)b;
         const TopModel *model = userdata;
         const char *text = text_of(left, model->sort);
@@ -209,5 +209,5 @@ static gint compare(gconstpointer a, gconstpointer b, gpointer userdata) {
 }
 
 void top_model_sort(TopModel *model) {
-        g_ptr_array_sort_with_data(model->rows, compare, model);
+        g_ptr_array_sort_with_data(model->rows, row_compare, model);
 }

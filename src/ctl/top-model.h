@@ -15,8 +15,6 @@ typedef struct TopLook {
         GVariant *clients; /* aa{sv} */
 } TopLook;
 
-void top_look_clear(TopLook *look);
-
 typedef struct TopRow {
         uint64_t id;
         uint32_t uid, pid;

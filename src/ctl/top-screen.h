@@ -3,7 +3,6 @@
 #define CTL_TOP_SCREEN_H
 
 #include "ctl/ctl.h"
-#include "ctl/top-model.h"
 
 /* `tabrmctl top` on a terminal */
 
@@ -12,14 +11,16 @@ typedef struct TopOptions {
         int iterations; /* 0: until it is ended */
 } TopOptions;
 
-#define TOP_DELAY_WRONG "a delay is from 0.1 to 3600 s"
+/* Seconds between two looks */
+#define TOP_DELAY 1
+#define TOP_DELAY_MIN 0.1
+#define TOP_DELAY_MAX 3600
+#define TOP_DELAY_WRONG "a delay is from " G_STRINGIFY(TOP_DELAY_MIN) " to " G_STRINGIFY(TOP_DELAY_MAX) " s"
 
 static inline bool top_delay_is_good(double delay) {
-        return delay >= 0.1 && delay <= 3600;
+        return delay >= TOP_DELAY_MIN && delay <= TOP_DELAY_MAX;
 }
 
 int top_screen_run(Ctl *ctl, const TopOptions *options); /* Return: exit code */
-
-bool top_look(Ctl *ctl, TopLook *ret_look, GError **error); /* top.c */
 
 #endif

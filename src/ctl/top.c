@@ -2,6 +2,7 @@
 #include "ctl/ctl.h"
 
 #include "ctl/json.h"
+#include "ctl/top-look.h"
 #include "ctl/top-screen.h"
 
 #include <signal.h>
@@ -13,29 +14,6 @@
 /* Calls are waited for: a daemon that does not answer keeps keys waiting for so long. */
 #define TIMEOUT_MS 2000
 #define BATCH_WIDTH 200
-
-/* What may not be asked is left out. Return: false with @error: nobody answers. */
-bool top_look(Ctl *ctl, TopLook *ret_look, GError **error) {
-        g_autoptr(GVariant) reply = NULL;
-        g_autoptr(GError) denied = NULL;
-        TopLook look = { 0 };
-
-        if (!ctl->connection || g_dbus_connection_is_closed(ctl->connection))
-                if (!ctl_connect(ctl, error))
-                        return false;
-        reply = ctl_call(ctl, "ListClients", NULL, "(aa{sv})", NULL, error);
-        if (!reply)
-                return false;
-        look.status = ctl_get_all(ctl, &denied);
-        if (!look.status && !g_error_matches(denied, G_DBUS_ERROR, G_DBUS_ERROR_ACCESS_DENIED)) {
-                g_propagate_error(error, g_steal_pointer(&denied));
-                return false;
-        }
-        look.clients = g_variant_get_child_value(reply, 0);
-        look.at = g_get_real_time();
-        *ret_look = look;
-        return true;
-}
 
 static void print_line(TopLine *line) {
         g_autofree char *text = top_line_text(line);
@@ -101,12 +79,12 @@ static int run_batch(Ctl *ctl, const TopOptions *options) {
         return code;
 }
 
-static int run(Ctl *ctl, int argc, char **argv) {
+static int top_run(Ctl *ctl, int argc, char **argv) {
         gboolean batch = FALSE;
-        TopOptions options = { .delay = 1 };
+        TopOptions options = { .delay = TOP_DELAY };
         const GOptionEntry entries[] = {
-                { "delay", 'd', 0, G_OPTION_ARG_DOUBLE, &options.delay, "Look again after so long (default: 1)",
-                  "SECONDS" },
+                { "delay", 'd', 0, G_OPTION_ARG_DOUBLE, &options.delay,
+                  "Look again after so long (default: " G_STRINGIFY(TOP_DELAY) ")", "SECONDS" },
                 { "iterations", 'n', 0, G_OPTION_ARG_INT, &options.iterations, "End after so many looks", "N" },
                 { "batch", 'b', 0, G_OPTION_ARG_NONE, &batch, "Print text, one look below the other", NULL },
                 { 0 },
@@ -125,4 +103,4 @@ static int run(Ctl *ctl, int argc, char **argv) {
         return top_screen_run(ctl, &options);
 }
 
-const Verb verb_top = { "top", "[--delay SECONDS]", "Clients and the TPM, live", run };
+const Verb verb_top = { "top", "[--delay SECONDS]", "Clients and the TPM, live", top_run };

@@ -4,7 +4,7 @@
 #include "ctl/names.h"
 #include "ctl/pcapng.h"
 #include "ctl/record.h"
-#include "manager/names.h"
+#include "manager/record.h"
 #include "util/fd.h"
 
 #include <errno.h>
@@ -40,10 +40,10 @@ typedef struct Trace {
         GString *text;
         size_t at; /* what of it has gone out */
         gint64 n_shown;
-        guint64 n_lost;
-        guint64 n_untold; /* of those, told by records that are not shown */
-        bool ending;      /* once all has gone out */
-        bool quiet;       /* nobody is there to be told */
+        guint64 n_dropped;
+        guint64 n_unshown; /* of those, said by records that are not shown */
+        bool ending;       /* once all has gone out */
+        bool quiet;        /* nobody reads what is said */
         int code;
         uint8_t bytes[MANAGER_RECORD_MAX];
 } Trace;
@@ -107,12 +107,12 @@ static gboolean trace_out(int fd, GIOCondition condition, gpointer userdata) {
 }
 
 static void trace_show(Trace *trace, Record *record) {
-        trace->n_lost += record->n_lost;
-        trace->n_untold += record->n_lost;
+        trace->n_dropped += record->n_dropped;
+        trace->n_unshown += record->n_dropped;
         if (trace->options.client >= 0 && record->client != (guint64)trace->options.client)
                 return;
-        record->n_lost = trace->n_untold;
-        trace->n_untold = 0;
+        record->n_dropped = trace->n_unshown;
+        trace->n_unshown = 0;
         if (trace->pcapng)
                 pcapng_record(trace->pcapng, record, trace->text);
         else if (trace->options.json)
@@ -160,7 +160,7 @@ static gboolean trace_reader_gone(int fd, GIOCondition condition, gpointer userd
         return G_SOURCE_CONTINUE;
 }
 
-static int trace_run(Trace *trace) {
+static int trace_loop(Trace *trace) {
         static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
 
         (void)signal(SIGPIPE, SIG_IGN);
@@ -182,7 +182,8 @@ static int trace_run(Trace *trace) {
         g_source_remove(trace->gone_source);
         g_main_loop_unref(trace->loop);
         if (!trace->quiet)
-                g_printerr("%" G_GINT64_FORMAT " records, %" G_GUINT64_FORMAT " lost\n", trace->n_shown, trace->n_lost);
+                g_printerr("%" G_GINT64_FORMAT " records, %" G_GUINT64_FORMAT " lost\n", trace->n_shown,
+                           trace->n_dropped);
         return trace->code;
 }
 
@@ -233,7 +234,7 @@ static int trace_verb(Ctl *ctl, const TraceOptions *options) {
         trace->out = out;
         trace->text = text;
         trace->pcapng = options->pcapng ? pcapng_new() : NULL;
-        trace_run(trace);
+        trace_loop(trace);
         trace->pcapng = pcapng_free(trace->pcapng);
         explicit_bzero(text->str, text->len);
         return trace->code;
@@ -255,7 +256,7 @@ static bool check_options(const TraceOptions *options, int argc, GError **error)
         return !wrong;
 }
 
-static int run(Ctl *ctl, int argc, char **argv) {
+static int trace_run(Ctl *ctl, int argc, char **argv) {
         TraceOptions options = { .client = -1, .json = ctl->json };
         const GOptionEntry entries[] = {
                 { "tpm", 't', 0, G_OPTION_ARG_NONE, &options.tpm, "What the TPM is sent, too", NULL },
@@ -289,4 +290,4 @@ static int run(Ctl *ctl, int argc, char **argv) {
         return code;
 }
 
-const Verb verb_trace = { "trace", "", "Show commands as they are answered", run };
+const Verb verb_trace = { "trace", "", "Show commands as they are answered", trace_run };

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "daemon/daemon.h"
 
-#include "backend/backend.h"
+#include "backend/backend-conf.h"
 #include "broker/broker.h"
+#include "daemon/daemon-state.h"
 #include "daemon/notify.h"
 #include "daemon/sockets.h"
 #include "frontend/frontend-dbus.h"
 #include "manager/manager.h"
-#include "manager/names.h"
+#include "util/names.h"
 
 #include <errno.h>
 #include <glib-unix.h>
@@ -16,16 +17,6 @@
 
 /* For a TPM that does not say whether it is there: so long the doors stay shut, should they open without one. */
 #define SETTLE_S 5
-#define SHARED_RESERVE 2
-#define SHARED_IDLE_EVICT_MS 100
-
-typedef enum DaemonState {
-        DAEMON_STARTING,
-        DAEMON_OPENING,
-        DAEMON_SERVING,
-        DAEMON_STOPPING,
-        DAEMON_STOPPED,
-} DaemonState;
 
 typedef struct Daemon {
         const Options *options;
@@ -59,13 +50,14 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Daemon, daemon_clear)
 static void on_stopped(void *userdata) {
         Daemon *daemon = userdata;
 
-        daemon->state = DAEMON_STOPPED;
+        if (daemon->state != DAEMON_STOPPED) /* by a second signal */
+                daemon_state_set(&daemon->state, DAEMON_STOPPED);
 }
 
 static void daemon_stop(Daemon *daemon, int exit_status) {
-        if (daemon->state >= DAEMON_STOPPING)
+        if (daemon_state_is_over(daemon->state))
                 return;
-        daemon->state = DAEMON_STOPPING;
+        daemon_state_set(&daemon->state, DAEMON_STOPPING);
         daemon->exit_status = exit_status;
         g_clear_handle_id(&daemon->settle_timer, g_source_remove);
         notify("STOPPING=1");
@@ -79,7 +71,7 @@ static gboolean on_signal(gpointer userdata) {
 
         /* A second one means now: a TPM may take minutes over the command that it is at. */
         if (daemon->state == DAEMON_STOPPING)
-                daemon->state = DAEMON_STOPPED;
+                daemon_state_set(&daemon->state, DAEMON_STOPPED);
         else
                 daemon_stop(daemon, EX_OK);
         return G_SOURCE_CONTINUE;
@@ -89,7 +81,7 @@ static void daemon_ready(Daemon *daemon) {
         const Options *options = daemon->options;
         g_autofree char *sockets = sockets_text(&daemon->sockets);
 
-        daemon->state = DAEMON_SERVING;
+        daemon_state_set(&daemon->state, DAEMON_SERVING);
         log_info("ready: %s, %s%s", sockets, daemon->frontend_dbus ? "bus name " : "no bus",
                  daemon->frontend_dbus ? options->dbus_name : "");
         notify("READY=1");
@@ -145,7 +137,7 @@ static bool open_manager(Daemon *daemon, GError **error) {
 static void open_doors(Daemon *daemon) {
         g_autoptr(GError) error = NULL;
 
-        daemon->state = DAEMON_OPENING;
+        daemon_state_set(&daemon->state, DAEMON_OPENING);
         g_clear_handle_id(&daemon->settle_timer, g_source_remove);
         if (!open_manager(daemon, &error) ||
             !sockets_open(&daemon->sockets, daemon->loop, daemon->broker, daemon->options, &error)) {
@@ -161,11 +153,11 @@ static void open_doors(Daemon *daemon) {
 static void on_started(void *userdata, TSS2_RC rc, const char *detail) {
         Daemon *daemon = userdata;
 
-        if (daemon->state >= DAEMON_STOPPING)
+        if (daemon_state_is_over(daemon->state))
                 return;
         if (rc == TSS2_RC_SUCCESS) {
                 log_info("the TPM at %s is there", daemon->options->tcti);
-        } else if (!daemon->options->wait) {
+        } else if (!daemon->options->broker.wait) {
                 log_error("no TPM: %s (--tcti=%s; --wait waits for one)", detail, daemon->options->tcti);
                 daemon_stop(daemon, EX_UNAVAILABLE);
                 return;
@@ -202,8 +194,8 @@ static void new_manager(Daemon *daemon, uint32_t reserve) {
                 .loop = daemon->loop,
                 .broker = daemon->broker,
                 .tcti = options->tcti,
-                .max_clients = options->max_connections,
-                .max_objects = options->max_objects,
+                .max_clients = options->broker.max_connections,
+                .max_objects = options->broker.limits.objects,
                 .reserve = reserve,
         };
 
@@ -213,29 +205,12 @@ static void new_manager(Daemon *daemon, uint32_t reserve) {
 static bool new_broker(Daemon *daemon, GError **error) {
         const Options *options = daemon->options;
         bool shared = daemon->backend->shared;
-        int reserve = shared ? SHARED_RESERVE : 0;
-        int idle_evict_ms = shared ? SHARED_IDLE_EVICT_MS : 0;
-        BrokerConfig config = {
-                .limits = {
-                        .spaces = options->max_connections,
-                        .objects = options->max_objects,
-                        .objects_per_space = options->max_transients,
-                        .sessions_per_space = options->max_sessions,
-                        .abandoned = options->max_abandoned,
-                        .flush_all = options->flush_all,
-                },
-                .max_connections = options->max_connections,
-                .wait = options->wait,
-                .limit_ms = options->time_limit_s * 1000,
-                .limit_long_ms = options->time_limit_long_s * 1000,
-        };
+        BrokerConfig config = options->broker;
 
-        if (options->reserve != OPTIONS_BY_BACKEND)
-                reserve = options->reserve;
-        if (options->idle_evict_ms != OPTIONS_BY_BACKEND)
-                idle_evict_ms = options->idle_evict_ms;
-        config.limits.reserve = (uint32_t)reserve;
-        config.idle_evict_ms = (unsigned)idle_evict_ms;
+        if (config.limits.reserve == OPTIONS_BY_BACKEND)
+                config.limits.reserve = shared ? OPTIONS_SHARED_RESERVE : 0;
+        if (config.idle_evict_ms == OPTIONS_BY_BACKEND)
+                config.idle_evict_ms = shared ? OPTIONS_SHARED_IDLE_EVICT_MS : 0;
         daemon->broker = broker_new(daemon->loop, daemon->backend, &config, error);
         if (daemon->broker)
                 new_manager(daemon, config.limits.reserve);
@@ -274,7 +249,7 @@ int daemon_run(const Options *options) {
         sources[0] = g_unix_signal_add(SIGTERM, on_signal, &daemon);
         sources[1] = g_unix_signal_add(SIGINT, on_signal, &daemon);
         broker_start(daemon.broker, on_started, &daemon);
-        if (options->wait && daemon.state == DAEMON_STARTING)
+        if (options->broker.wait && daemon.state == DAEMON_STARTING)
                 daemon.settle_timer = g_timeout_add_seconds(SETTLE_S, on_settled, &daemon);
         while (daemon.state != DAEMON_STOPPED)
                 g_main_context_iteration(NULL, TRUE);

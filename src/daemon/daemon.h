@@ -9,11 +9,6 @@
  *
  * Puts the layers together, in this order: TPM, broker, socket, bus name. Whoever finds a door finds everything behind
  * it ready; or, with --wait, hears at once that there is no TPM yet.
- *
- *      STARTING  --the TPM is ready, or may come later-->OPENING
- *      OPENING   --all doors are open-->        SERVING
- *      any       --a signal, or a failure-->    STOPPING: doors closed, clients' things flushed
- *      STOPPING  --all flushed, or a signal-->  STOPPED
  */
 
 /* Serves until a signal ends it. Return: the exit status, of sysexits.h; what went wrong has been logged. */

@@ -2,6 +2,7 @@
 #ifndef DAEMON_OPTIONS_H
 #define DAEMON_OPTIONS_H
 
+#include "broker/broker.h"
 #include "util/log.h"
 
 #include <glib.h>
@@ -13,7 +14,9 @@
  *
  * Option names and letters of tpm2-abrmd 3.0 all keep working.
  */
-#define OPTIONS_BY_BACKEND (-1) /* reserve, idle_evict_ms: not given, depends on whether others use the TPM too */
+#define OPTIONS_BY_BACKEND UINT32_MAX /* reserve, idle_evict_ms: not given, so it depends on the back end: */
+#define OPTIONS_SHARED_RESERVE 2      /* ... one that others use, too; else 0 */
+#define OPTIONS_SHARED_IDLE_EVICT_MS 100
 
 typedef struct SocketOption {
         char *path;
@@ -42,18 +45,8 @@ typedef struct Options {
         LogTarget logger;
         bool allow_root;
         bool allow_locality;
-        bool flush_all;
-        bool wait; /* for a TPM that is not there at start */
         bool version;
-        uint32_t max_connections;
-        uint32_t max_sessions;   /* of one connection */
-        uint32_t max_transients; /* of one connection */
-        uint32_t max_objects;    /* of all */
-        uint32_t max_abandoned;  /* RM_NONE: not given */
-        unsigned time_limit_s;
-        unsigned time_limit_long_s;
-        int reserve;
-        int idle_evict_ms;
+        BrokerConfig broker; /* reserve and idle_evict_ms may be OPTIONS_BY_BACKEND */
 } Options;
 
 /**

@@ -2,9 +2,9 @@
 #include "daemon/sockets.h"
 
 #include "frontend/frontend-unix.h"
-#include "tpm/protocol.h"
 #include "util/fd.h"
 #include "util/log.h"
+#include "util/names.h"
 
 #include <fcntl.h>
 #include <unistd.h>

@@ -29,7 +29,7 @@ static void assert_good(const char *line, uint64_t n_fds, Options *ret_options) 
 
 /* Refused, with one line that has @word in it, and nothing written. */
 static void assert_bad(const char *line, const char *word) {
-        Options options = { .reserve = 4711 };
+        Options options = { .broker.limits.reserve = 4711 };
         g_autoptr(GError) error = NULL;
 
         if (parse(line, N_FDS, &options, &error))
@@ -38,7 +38,7 @@ static void assert_bad(const char *line, const char *word) {
         assert_null(strchr(error->message, '\n'));
         if (!strstr(error->message, word))
                 fail_msg("\"%s\": no \"%s\" in \"%s\"", line, word, error->message);
-        assert_int_equal(options.reserve, 4711);
+        assert_int_equal(options.broker.limits.reserve, 4711);
         assert_null(options.tcti);
 }
 
@@ -54,19 +54,19 @@ static void test_defaults(void **state) {
         assert_false(options.session);
         assert_false(options.allow_root);
         assert_false(options.allow_locality);
-        assert_false(options.flush_all);
-        assert_false(options.wait);
+        assert_false(options.broker.limits.flush_all);
+        assert_false(options.broker.wait);
         assert_false(options.version);
         assert_int_equal(options.logger, LOG_TARGET_STDOUT);
-        assert_int_equal(options.max_connections, 1024);
-        assert_int_equal(options.max_sessions, 64);
-        assert_int_equal(options.max_transients, 1024);
-        assert_int_equal(options.max_objects, 16384);
-        assert_int_equal(options.max_abandoned, RM_NONE);
-        assert_int_equal(options.time_limit_s, 60);
-        assert_int_equal(options.time_limit_long_s, 300);
-        assert_int_equal(options.reserve, OPTIONS_BY_BACKEND);
-        assert_int_equal(options.idle_evict_ms, OPTIONS_BY_BACKEND);
+        assert_int_equal(options.broker.max_connections, 1024);
+        assert_int_equal(options.broker.limits.sessions_per_space, 64);
+        assert_int_equal(options.broker.limits.objects_per_space, 1024);
+        assert_int_equal(options.broker.limits.objects, 16384);
+        assert_int_equal(options.broker.limits.abandoned, RM_NONE);
+        assert_int_equal(options.broker.limit_ms, 60000);
+        assert_int_equal(options.broker.limit_long_ms, 300000);
+        assert_int_equal(options.broker.limits.reserve, OPTIONS_BY_BACKEND);
+        assert_int_equal(options.broker.idle_evict_ms, OPTIONS_BY_BACKEND);
 }
 
 /* Every name of tpm2-abrmd 3.0, long. */
@@ -80,10 +80,10 @@ static void test_long_names(void **state) {
         assert_string_equal(options.tcti, "swtpm:host=localhost,port=2321");
         assert_true(options.session);
         assert_string_equal(options.dbus_name, "org.example.Tpm");
-        assert_int_equal(options.max_connections, 9);
-        assert_int_equal(options.max_sessions, 3);
-        assert_int_equal(options.max_transients, 27);
-        assert_true(options.flush_all);
+        assert_int_equal(options.broker.max_connections, 9);
+        assert_int_equal(options.broker.limits.sessions_per_space, 3);
+        assert_int_equal(options.broker.limits.objects_per_space, 27);
+        assert_true(options.broker.limits.flush_all);
         assert_int_equal(options.logger, LOG_TARGET_SYSLOG);
         assert_true(options.allow_root);
         assert_true(options.version);
@@ -96,10 +96,10 @@ static void test_letters(void **state) {
         assert_string_equal(options.tcti, "libtpms");
         assert_true(options.session);
         assert_string_equal(options.dbus_name, "a.b");
-        assert_int_equal(options.max_connections, 1);
-        assert_int_equal(options.max_sessions, 2);
-        assert_int_equal(options.max_transients, 3);
-        assert_true(options.flush_all);
+        assert_int_equal(options.broker.max_connections, 1);
+        assert_int_equal(options.broker.limits.sessions_per_space, 2);
+        assert_int_equal(options.broker.limits.objects_per_space, 3);
+        assert_true(options.broker.limits.flush_all);
         assert_int_equal(options.logger, LOG_TARGET_STDOUT);
         assert_true(options.allow_root);
         assert_true(options.version);
@@ -117,12 +117,12 @@ static void test_new_names(void **state) {
         assert_null(options.sockets[0].group);
         assert_int_equal(options.sockets[0].localities, 1);
         assert_false(options.dbus);
-        assert_int_equal(options.max_abandoned, 0);
-        assert_int_equal(options.max_objects, 65536);
-        assert_int_equal(options.reserve, 0);
-        assert_int_equal(options.idle_evict_ms, 0);
+        assert_int_equal(options.broker.limits.abandoned, 0);
+        assert_int_equal(options.broker.limits.objects, 65536);
+        assert_int_equal(options.broker.limits.reserve, 0);
+        assert_int_equal(options.broker.idle_evict_ms, 0);
         assert_true(options.allow_locality);
-        assert_true(options.wait);
+        assert_true(options.broker.wait);
 }
 
 static void test_no_socket(void **state) {
@@ -215,7 +215,7 @@ static void test_few_files(void **state) {
                 g_auto(Options) options = { 0 };
 
                 assert_good("", rows[i].n_fds, &options);
-                assert_int_equal(options.max_connections, rows[i].connections);
+                assert_int_equal(options.broker.max_connections, rows[i].connections);
         }
 }
 

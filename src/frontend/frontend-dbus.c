@@ -2,19 +2,20 @@
 #include "frontend/frontend-dbus.h"
 
 #include "broker/policy.h"
-#include "frontend/callers.h"
-#include "frontend/peer.h"
+#include "door/callers.h"
+#include "door/peer.h"
+#include "frontend/bus-name.h"
 #include "frontend/stream.h"
 #include "tpm/protocol.h"
 #include "util/fd.h"
 #include "util/log.h"
+#include "util/names.h"
 
 #include <errno.h>
 #include <gio/gunixfdlist.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <tss2/tss2_tpm2_types.h>
-#include <unistd.h>
 
 #define ERROR_GENERAL TABRMD_DBUS_ERROR ".General"
 #define ERROR_INIT TABRMD_DBUS_ERROR ".Init"
@@ -26,23 +27,11 @@
 #define REQUESTS_MAX 4096
 #define REQUESTS_PER_SENDER_MAX 8
 
-#define BUS_TIMEOUT_MS 5000
-#define CONNECT_TIMEOUT_SECONDS 30
-
-/* Of RequestName, in the D-Bus specification. */
-#define NAME_DO_NOT_QUEUE 0x4
-#define NAME_PRIMARY_OWNER 1
-
 struct FrontendDbus {
         FrontendDbusConfig config;
-        char *name;
-        GDBusConnection *bus;      /* NULL: not connected */
-        GCancellable *cancellable; /* cancelled: the front end is freed, and callbacks must not touch it */
-        guint timer;               /* runs until the name is owned; 0: none */
+        BusName *name;
+        GDBusConnection *bus; /* of the name; NULL: not connected */
         guint object;
-        gulong closed;
-        bool lost;
-        char *no_address;    /* why there is no bus to connect to */
         GHashTable *clients; /* &client->id -> DbusClient */
         Callers *callers;    /* of CreateConnection */
 };
@@ -161,13 +150,6 @@ static void create_connection(void *userdata, GDBusMethodInvocation *invocation,
         g_dbus_method_invocation_return_value_with_unix_fd_list(invocation, g_variant_new("(t)", client->id), fds);
 }
 
-static void call_bus(FrontendDbus *frontend, const char *method, GVariant *parameters, const char *type,
-                     GAsyncReadyCallback callback, gpointer userdata) {
-        g_dbus_connection_call(frontend->bus, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus",
-                               method, parameters, G_VARIANT_TYPE(type), G_DBUS_CALL_FLAGS_NO_AUTO_START,
-                               BUS_TIMEOUT_MS, frontend->cancellable, callback, userdata);
-}
-
 static void method_create_connection(FrontendDbus *frontend, GDBusMethodInvocation *invocation) {
         if (broker_has_started(frontend->config.broker))
                 callers_ask(frontend->callers, invocation);
@@ -253,66 +235,6 @@ static void on_method_call(GDBusConnection *bus, const char *sender, const char 
                 method_set_locality(frontend, sender, parameters, invocation);
 }
 
-/* The callback may free the front end: nothing of it is used afterwards. */
-static void lose(FrontendDbus *frontend, const char *reason) {
-        if (frontend->lost)
-                return;
-        frontend->lost = true;
-        g_clear_handle_id(&frontend->timer, g_source_remove);
-        frontend->config.lost(frontend->config.userdata, reason);
-}
-
-/* Who has the name that was to be ours. */
-static void on_owner(GObject *source, GAsyncResult *result, gpointer userdata) {
-        g_autoptr(GVariant) reply = NULL;
-        g_autoptr(GError) error = NULL;
-        g_autofree char *reason = NULL;
-        FrontendDbus *frontend = userdata;
-        uid_t uid = 0;
-        pid_t pid = 0;
-        Peer peer;
-
-        reply = g_dbus_connection_call_finish(G_DBUS_CONNECTION(source), result, &error);
-        if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
-                return;
-        (void)callers_read(reply, &uid, &pid);
-        peer = peer_make(uid, pid);
-        reason = g_strdup_printf("the name %s is taken by " PEER_FORMAT "; end that one, or give another --dbus-name",
-                                 frontend->name, PEER_ARGUMENTS(&peer));
-        lose(frontend, reason);
-}
-
-static void on_name(GObject *source, GAsyncResult *result, gpointer userdata) {
-        g_autoptr(GVariant) reply = NULL;
-        g_autoptr(GError) error = NULL;
-        g_autofree char *reason = NULL;
-        FrontendDbus *frontend = userdata;
-        guint32 answer = 0;
-
-        reply = g_dbus_connection_call_finish(G_DBUS_CONNECTION(source), result, &error);
-        if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
-                return;
-        if (!reply) {
-                (void)g_dbus_error_strip_remote_error(error);
-                reason = g_strdup_printf("uid %u may not have the name %s: %s", (unsigned)geteuid(), frontend->name,
-                                         error->message);
-                lose(frontend, reason);
-                return;
-        }
-        g_variant_get(reply, "(u)", &answer);
-        if (answer != NAME_PRIMARY_OWNER) {
-                call_bus(frontend, "GetConnectionCredentials", g_variant_new("(s)", frontend->name), "(a{sv})",
-                         on_owner, frontend);
-                return;
-        }
-        g_clear_handle_id(&frontend->timer, g_source_remove);
-        frontend->config.ready(frontend->config.userdata);
-}
-
-static void on_closed(GDBusConnection *bus, gboolean by_peer, GError *error, gpointer userdata) {
-        lose(userdata, "it is gone, and so are the clients who came by it");
-}
-
 static bool export_object(FrontendDbus *frontend, GError **error) {
         static const GDBusInterfaceVTable vtable = { .method_call = on_method_call };
         g_autoptr(GDBusNodeInfo) node = NULL;
@@ -325,61 +247,30 @@ static bool export_object(FrontendDbus *frontend, GError **error) {
         return frontend->object != 0;
 }
 
-static char *no_bus(const char *why) {
-        return g_strdup_printf("%s; --no-dbus does without one", why);
-}
-
-static void on_bus(GObject *source, GAsyncResult *result, gpointer userdata) {
-        g_autoptr(GDBusConnection) bus = NULL;
-        g_autoptr(GError) error = NULL;
-        g_autofree char *reason = NULL;
+static void on_ready(void *userdata) {
         FrontendDbus *frontend = userdata;
 
-        bus = g_dbus_connection_new_for_address_finish(result, &error);
-        if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
-                return;
-        if (!bus) {
-                reason = no_bus(error->message);
-                lose(frontend, reason);
-                return;
-        }
-        g_dbus_connection_set_exit_on_close(bus, FALSE);
-        frontend->bus = g_steal_pointer(&bus);
-        frontend->closed = g_signal_connect(frontend->bus, "closed", G_CALLBACK(on_closed), frontend);
+        frontend->config.ready(frontend->config.userdata);
+}
 
-        /* Who sees the name may call at once, so the object is there first. */
-        if (!export_object(frontend, &error)) {
-                lose(frontend, error->message);
-                return;
-        }
+static void on_lost(void *userdata, const char *reason) {
+        FrontendDbus *frontend = userdata;
+
+        frontend->config.lost(frontend->config.userdata, reason);
+}
+
+static bool on_connected(void *userdata, GDBusConnection *bus, GError **error) {
+        FrontendDbus *frontend = userdata;
+
+        frontend->bus = bus;
+        if (!export_object(frontend, error))
+                return false;
         if (frontend->config.connected)
-                frontend->config.connected(frontend->config.userdata, frontend->bus);
-        /* Nobody can take a name away that was requested like this: it goes with the connection only. */
-        call_bus(frontend, "RequestName", g_variant_new("(su)", frontend->name, NAME_DO_NOT_QUEUE), "(u)", on_name,
-                 frontend);
-}
-
-static gboolean on_timeout(gpointer userdata) {
-        FrontendDbus *frontend = userdata;
-
-        frontend->timer = 0;
-        lose(frontend, "it does not answer; --no-dbus does without one");
-        return G_SOURCE_REMOVE;
-}
-
-/* An address that cannot be had is reported from the main loop too: no callback comes before frontend_dbus_new()
- * returns. */
-static gboolean on_no_address(gpointer userdata) {
-        FrontendDbus *frontend = userdata;
-
-        frontend->timer = 0;
-        lose(frontend, frontend->no_address);
-        return G_SOURCE_REMOVE;
+                frontend->config.connected(frontend->config.userdata, bus);
+        return true;
 }
 
 FrontendDbus *frontend_dbus_new(const FrontendDbusConfig *config) {
-        g_autofree char *address = NULL;
-        g_autoptr(GError) error = NULL;
         FrontendDbus *frontend = g_new0(FrontendDbus, 1);
         const CallersConfig callers = {
                 .max = REQUESTS_MAX,
@@ -388,24 +279,19 @@ FrontendDbus *frontend_dbus_new(const FrontendDbusConfig *config) {
                 .known = create_connection,
                 .userdata = frontend,
         };
+        const BusNameConfig name = {
+                .bus = config->bus,
+                .name = config->name,
+                .connected = on_connected,
+                .ready = on_ready,
+                .lost = on_lost,
+                .userdata = frontend,
+        };
 
         frontend->config = *config;
-        frontend->name = g_strdup(config->name);
-        frontend->cancellable = g_cancellable_new();
         frontend->clients = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, client_free);
         frontend->callers = callers_new(&callers);
-
-        address = g_dbus_address_get_for_bus_sync(config->bus, NULL, &error);
-        if (!address) {
-                frontend->no_address = no_bus(error->message);
-                frontend->timer = g_idle_add(on_no_address, frontend);
-                return frontend;
-        }
-        frontend->timer = g_timeout_add_seconds(CONNECT_TIMEOUT_SECONDS, on_timeout, frontend);
-        /* A connection of our own: the one that GIO shares among all its users ends the process when the bus goes. */
-        g_dbus_connection_new_for_address(
-                address, G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_CLIENT | G_DBUS_CONNECTION_FLAGS_MESSAGE_BUS_CONNECTION,
-                NULL, frontend->cancellable, on_bus, frontend);
+        frontend->name = bus_name_new(&name);
         return frontend;
 }
 
@@ -413,22 +299,11 @@ FrontendDbus *frontend_dbus_free(FrontendDbus *frontend) {
         if (!frontend)
                 return NULL;
 
-        /* From here on nothing calls back but on_bus(), on_name() and on_owner(), which see that they were cancelled.
-         */
-        g_cancellable_cancel(frontend->cancellable);
         frontend->callers = callers_free(frontend->callers);
-        g_clear_handle_id(&frontend->timer, g_source_remove);
         if (frontend->object)
                 g_dbus_connection_unregister_object(frontend->bus, frontend->object);
-        if (frontend->bus) {
-                g_signal_handler_disconnect(frontend->bus, frontend->closed);
-                g_dbus_connection_close(frontend->bus, NULL, NULL, NULL);
-        }
-        g_clear_object(&frontend->bus);
+        frontend->name = bus_name_free(frontend->name);
         g_clear_pointer(&frontend->clients, g_hash_table_destroy);
-        g_clear_object(&frontend->cancellable);
-        g_free(frontend->no_address);
-        g_free(frontend->name);
         g_free(frontend);
         return NULL;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "frontend/frontend-unix.h"
 
-#include "frontend/peer.h"
+#include "door/peer.h"
 #include "frontend/stream.h"
 #include "util/fd.h"
 #include "util/list.h"

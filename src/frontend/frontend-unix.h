@@ -3,7 +3,7 @@
 #define FRONTEND_FRONTEND_UNIX_H
 
 #include "broker/broker.h"
-#include "frontend/listener.h"
+#include "door/listener.h"
 #include "util/loop.h"
 
 /*

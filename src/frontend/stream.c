@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "frontend/stream.h"
 
+#include "frontend/stream-state.h"
 #include "tpm/header.h"
 #include "tpm/protocol.h"
 #include "tpm/writer.h"
@@ -23,22 +24,9 @@
 
 /*
  * Edge-triggered throughout: neither the bytes behind an outstanding command nor a hang-up, which cannot be masked, may
- * wake us more than once. What an edge announced is therefore read until the socket is empty, or remembered by the
- * state:
- *
- *      READING --command whole-->               RUNNING; the header behind it is read too, for it may be a cancel
- *      RUNNING --reply, sent whole-->           READING
- *      RUNNING --reply, the socket is full-->   WRITING; nothing is read
- *      WRITING --sent whole-->                  READING
- *      any     --hang-up, error-->              dead
+ * wake us more than once. What an edge announced is therefore read until the socket is empty, or remembered.
  */
 #define EVENTS_IN (EPOLLIN | EPOLLRDHUP | EPOLLET)
-
-typedef enum StreamState {
-        STREAM_READING,
-        STREAM_RUNNING,
-        STREAM_WRITING,
-} StreamState;
 
 struct Stream {
         StreamConfig config;
@@ -52,11 +40,8 @@ struct Stream {
         size_t n_message;
         size_t at; /* read, or sent, up to here */
 
-        bool hung_up; /* the client sends no more; its end of input is still to be read */
-        bool ended;   /* end of input was read: close after the reply */
-        bool closing; /* close when the reply is sent */
-        bool reading;
-        bool dead;
+        bool hung_up;   /* the client sends no more; its end of input is still to be read */
+        bool reading;   /* a call of stream_read() is on the stack */
         unsigned depth; /* of calls on the stack that use this stream */
         guint reaper;
 
@@ -85,13 +70,23 @@ static void stream_destroy(Stream *stream) {
         g_free(stream);
 }
 
+static bool stream_is_dead(const Stream *stream) {
+        return stream->state == STREAM_DEAD;
+}
+
+/* It is freed by the last stream_leave(). */
+static void stream_end(Stream *stream) {
+        if (!stream_is_dead(stream))
+                stream_state_set(&stream->state, STREAM_DEAD);
+}
+
 static void stream_enter(Stream *stream) {
         stream->depth++;
 }
 
 /* The stream may be gone afterwards. */
 static void stream_leave(Stream *stream) {
-        if (--stream->depth > 0 || !stream->dead)
+        if (--stream->depth > 0 || !stream_is_dead(stream))
                 return;
         if (stream->closed)
                 stream->closed(stream, stream->userdata);
@@ -100,7 +95,7 @@ static void stream_leave(Stream *stream) {
 
 static void stream_listen(Stream *stream, uint32_t events) {
         if (loop_modify(&stream->io, events) < 0)
-                stream->dead = true;
+                stream_end(stream);
 }
 
 static void stream_write(Stream *stream, const uint8_t *bytes, size_t n_bytes) {
@@ -111,7 +106,7 @@ static void stream_write(Stream *stream, const uint8_t *bytes, size_t n_bytes) {
         while (n < 0 && errno == EINTR);
 
         if (n < 0 && errno != EAGAIN) {
-                stream->dead = true;
+                stream_end(stream);
                 return;
         }
         if (n < 0)
@@ -119,16 +114,14 @@ static void stream_write(Stream *stream, const uint8_t *bytes, size_t n_bytes) {
 
         if ((size_t)n == n_bytes) {
                 stream_drop_message(stream);
-                stream->state = STREAM_READING;
-                if (stream->closing || stream->ended)
-                        stream->dead = true;
-        } else if (stream->state == STREAM_WRITING) {
+                stream_state_set(&stream->state, stream_state_is_last(stream->state) ? STREAM_DEAD : STREAM_READING);
+        } else if (stream_state_writes(stream->state)) {
                 stream->at += (size_t)n;
         } else {
                 stream_drop_message(stream);
                 stream->n_message = n_bytes - (size_t)n;
                 stream->message = g_memdup2(bytes + n, stream->n_message);
-                stream->state = STREAM_WRITING;
+                stream_state_set(&stream->state, stream_state_is_last(stream->state) ? STREAM_CLOSING : STREAM_WRITING);
                 stream_listen(stream, EVENTS_IN | EPOLLOUT);
         }
 }
@@ -154,6 +147,7 @@ static void stream_submit(Stream *stream) {
         TpmReader reader = TPM_READER(stream->message, stream->n_message);
         TpmHeader header = tpm_read_header(&reader);
 
+        stream_state_set(&stream->state, STREAM_RUNNING);
         if (stream_reserves(stream, header.code, TPM_STREAM_CC_SET_LOCALITY)) {
                 TSS2_RC rc = RM_RC(TPM2_RC_COMMAND_SIZE);
 
@@ -162,10 +156,8 @@ static void stream_submit(Stream *stream) {
                 stream_write_rc(stream, rc);
         } else if (stream_reserves(stream, header.code, TPM_STREAM_CC_CANCEL)) {
                 stream_write_rc(stream, RM_RC(TPM2_RC_COMMAND_SIZE));
-        } else {
-                stream->state = STREAM_RUNNING;
-                if (!connection_submit(stream->connection, stream->message, stream->n_message))
-                        stream->dead = true;
+        } else if (!connection_submit(stream->connection, stream->message, stream->n_message)) {
+                stream_end(stream);
         }
 }
 
@@ -181,7 +173,7 @@ static void stream_refuse(Stream *stream, uint32_t size) {
                 if (recv(stream->io.fd, bytes, sizeof(bytes), MSG_DONTWAIT) <= 0)
                         break;
         }
-        stream->closing = true;
+        stream_state_set(&stream->state, STREAM_LAST);
         stream_write_rc(stream, RM_RC(TPM2_RC_COMMAND_SIZE));
 }
 
@@ -192,9 +184,9 @@ static bool stream_read_nothing(Stream *stream, ssize_t n) {
         if (n < 0 && errno == EAGAIN)
                 return false;
         if (n == 0 && stream->state == STREAM_RUNNING)
-                stream->ended = true;
+                stream_state_set(&stream->state, STREAM_LAST);
         else
-                stream->dead = true;
+                stream_end(stream);
         return false;
 }
 
@@ -241,7 +233,7 @@ static bool stream_read_some(Stream *stream) {
         if (stream->message && stream->state == STREAM_READING)
                 return stream_read_body(stream);
         if (stream->n_header < sizeof(stream->header))
-                return stream->ended ? false : stream_read_header(stream);
+                return stream_read_header(stream);
 
         header = tpm_read_header(&reader);
         if (stream_is_cancel(stream, &header)) {
@@ -279,7 +271,7 @@ static void stream_read(Stream *stream) {
         if (stream->reading)
                 return;
         stream->reading = true;
-        while (!stream->dead && stream->state != STREAM_WRITING && stream_read_some(stream)) {
+        while (stream_state_reads(stream->state) && stream_read_some(stream)) {
                 if (++turns >= TURNS_MAX && !stream_holds_message(stream)) {
                         stream_listen(stream, stream->io.events); /* asks for what is there once more */
                         break;
@@ -291,7 +283,7 @@ static void stream_read(Stream *stream) {
 static void stream_reply(void *userdata, const uint8_t *bytes, size_t n_bytes) {
         Stream *stream = userdata;
 
-        if (stream->dead)
+        if (stream_is_dead(stream))
                 return;
         stream_enter(stream);
         stream_write(stream, bytes, n_bytes);
@@ -306,12 +298,12 @@ static void stream_event(LoopFd *io, uint32_t events) {
 
         stream_enter(stream);
         if (events & (EPOLLHUP | EPOLLERR))
-                stream->dead = true;
+                stream_end(stream);
         if (events & EPOLLRDHUP)
                 stream->hung_up = true;
-        if (!stream->dead && stream->state == STREAM_WRITING && events & EPOLLOUT) {
+        if (stream_state_writes(stream->state) && events & EPOLLOUT) {
                 stream_write(stream, stream->message + stream->at, stream->n_message - stream->at);
-                if (!stream->dead && stream->state != STREAM_WRITING)
+                if (stream_state_reads(stream->state))
                         stream_listen(stream, EVENTS_IN);
         }
         stream_read(stream);
@@ -344,7 +336,7 @@ Stream *stream_free(Stream *stream) {
         if (!stream)
                 return NULL;
         stream->closed = NULL;
-        stream->dead = true;
+        stream_end(stream);
         stream_enter(stream);
         stream_leave(stream);
         return NULL;
@@ -368,6 +360,6 @@ void stream_poll(Stream *stream) {
         stream_read(stream);
         /* The caller goes on using it: should this have been the end of it, that comes later. */
         stream->depth--;
-        if (stream->dead && !stream->reaper)
+        if (stream_is_dead(stream) && !stream->reaper)
                 stream->reaper = g_idle_add(stream_reap, stream);
 }

@@ -2,6 +2,7 @@
 #include "frontend/test-dbus-subject.h"
 
 #include "tpm/protocol.h"
+#include "util/names.h"
 
 #include <poll.h>
 #include <signal.h>

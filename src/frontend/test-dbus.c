@@ -3,6 +3,7 @@
 
 #include "tpm/protocol.h"
 #include "util/fd.h"
+#include "util/names.h"
 
 #include <signal.h>
 #include <stdlib.h>

@@ -14,6 +14,7 @@
 
 typedef struct Client {
         int fd;
+        int inner; /* the stream's own */
         Stream *stream;
         unsigned n_closed;
 } Client;
@@ -41,7 +42,7 @@ static void client_open(Client *client, bool reserved_codes, uint32_t localities
 
         assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
         setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)); /* the kernel's minimum */
-        *client = (Client){ .fd = fds[1] };
+        *client = (Client){ .fd = fds[1], .inner = fds[0] };
         client->stream = stream_new(&config, fds[0], &peer, client_closed, client, NULL);
         assert_non_null(client->stream);
 }
@@ -302,6 +303,31 @@ static void test_garbage(void **state) {
         assert_int_equal(bench.fake.n_log, 0);
 }
 
+/* The last reply finds the socket full: it still comes whole, and the stream ends after it. */
+static void test_full_at_the_end(void **state) {
+        const uint8_t JUNK[TPM_HEADER_SIZE] = { 0 };
+        uint8_t bytes[TPM_HEADER_SIZE];
+        unsigned n_junk[2] = { 0 };
+
+        put_command(0, FAKE_SLOW, 1);
+        bench_until(fake_waits(&bench.fake));
+        shutdown(clients[0].fd, SHUT_WR);
+        bench_settle();
+        for (unsigned i = 0; i < 2; i++)
+                while (send(clients[i].inner, JUNK, sizeof(JUNK), MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(JUNK))
+                        n_junk[i]++;
+        answer(1);
+        put_header(1, 9, FAKE_SLOW);
+        assert_no_spin();
+        for (unsigned i = 0; i < 2; i++) {
+                assert_int_equal(clients[i].n_closed, 0);
+                for (; n_junk[i] > 0; n_junk[i]--)
+                        assert_int_equal(recv(clients[i].fd, bytes, sizeof(bytes), 0), sizeof(bytes));
+                expect(i, i == 0 ? TSS2_RC_SUCCESS : RM_RC(TPM2_RC_COMMAND_SIZE));
+                expect_end(i);
+        }
+}
+
 static void test_cancel(void **state) {
         uint8_t bytes[64];
         TpmWriter writer = TPM_WRITER(bytes, sizeof(bytes));
@@ -449,6 +475,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_never_reading, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_never_reading_hangs_up, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_garbage, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_full_at_the_end, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_cancel, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_bytes_behind, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_locality, setup, teardown),

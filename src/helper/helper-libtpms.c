@@ -126,11 +126,11 @@ static bool write_file(int fd, const unsigned char *bytes, size_t n) {
 
 /* libtpms goes into failure mode; why, is for the log of the daemon, which has our standard error. */
 static void store_failed(const char *name) {
-        static bool told;
+        static bool logged;
 
-        if (!told)
+        if (!logged)
                 (void)fprintf(stderr, "the TPM fails: its state (%s) cannot be written: %s\n", name, strerror(errno));
-        told = true;
+        logged = true;
 }
 
 static TPM_RESULT nvram_store(const unsigned char *data, uint32_t length, uint32_t tpm_number, const char *name) {

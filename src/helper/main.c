@@ -64,7 +64,7 @@ static bool send_message(uint32_t code, const void *body, size_t n_body) {
         return send_all(bytes, tpm_write_end(&writer));
 }
 
-static int fail(const HelperReason *reason) {
+static int helper_fail(const HelperReason *reason) {
         (void)send_message(HELPER_RC_FAILURE, reason->text, strlen(reason->text));
         return EX_UNAVAILABLE;
 }
@@ -148,7 +148,7 @@ static bool answer_set_locality(void) {
         return send_message(rc, NULL, 0);
 }
 
-static int serve(void) {
+static int helper_serve(void) {
         uint8_t response[TPM_MESSAGE_MAX];
         HelperReason reason;
         bool going = true;
@@ -162,11 +162,11 @@ static int serve(void) {
                         continue;
                 }
                 if (!tpm.run(inbox.command, inbox.n, response, &n, &reason))
-                        return fail(&reason);
+                        return helper_fail(&reason);
                 reader = TPM_READER(response, n);
                 if (n < TPM_HEADER_SIZE || tpm_read_header(&reader).size != n) {
                         helper_reason(&reason, "an answer of impossible size (%zu)", n);
-                        return fail(&reason);
+                        return helper_fail(&reason);
                 }
                 empty_inbox();
                 going = send_all(response, n);
@@ -214,14 +214,14 @@ int main(int argc, char **argv) {
         set_up_process();
 
         if (!open_tpm(argv[1], &reason))
-                return fail(&reason);
+                return helper_fail(&reason);
         r = pthread_create(&reader, NULL, reader_thread, NULL);
         if (r != 0) {
                 helper_reason(&reason, "pthread_create: %s", strerror(r));
-                r = fail(&reason);
+                r = helper_fail(&reason);
         } else {
                 (void)pthread_detach(reader);
-                r = send_message(TPM2_RC_SUCCESS, &tpm.flags, 1) ? serve() : EXIT_SUCCESS;
+                r = send_message(TPM2_RC_SUCCESS, &tpm.flags, 1) ? helper_serve() : EXIT_SUCCESS;
         }
         tpm.close();
         return r;

@@ -3,12 +3,12 @@
 #define MANAGER_MANAGER_H
 
 #include "broker/broker.h"
-#include "frontend/listener.h"
+#include "door/listener.h"
 
 #include <gio/gio.h>
 
 /*
- * The manager: what the daemon does, told to those who run it, by D-Bus
+ * The manager shows administrators by D-Bus what the daemon does, and lets them change some of it
  *
  * com.intel.tss2.Tabrmd.Manager1.xml beside this file is the interface. It is on the bus, where uid 0 may ask for all,
  * and others for what is theirs; and on a private socket, which is for uid 0 alone and needs no bus.

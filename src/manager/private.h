@@ -3,16 +3,15 @@
 #define MANAGER_PRIVATE_H
 
 #include "broker/report.h"
-#include "frontend/callers.h"
+#include "door/callers.h"
 #include "manager/manager.h"
-#include "manager/names.h"
 #include "manager/trace.h"
 #include "resmgr/report.h"
 
 /*
  * The insides of the manager, for manager/
  */
-typedef struct Door Door;
+typedef struct ManagerSocket ManagerSocket;
 
 struct Manager {
         ManagerConfig config;
@@ -26,10 +25,10 @@ struct Manager {
         GDBusConnection *bus; /* NULL: none */
         guint object;         /* on the bus */
         Callers *callers;
-        Door *door; /* NULL: no private socket */
+        ManagerSocket *socket; /* NULL: no private socket */
 
-        GVariant *told; /* a{sv}: what was last said to have changed */
-        guint timer;    /* runs until the next time it may be said */
+        GVariant *signalled; /* a{sv}: the properties as the last signal had them */
+        guint timer;         /* runs until the next time it may be said */
 };
 
 /* manager.c */
@@ -41,11 +40,22 @@ guint manager_register(Manager *manager, GDBusConnection *connection, const Peer
 /* Return: what of @now, a{sv}, is not in @then, as a{sv}; NULL: nothing. */
 GVariant *manager_difference(GVariant *then, GVariant *now);
 
+/* PropertiesChanged may be due. */
+void manager_changed(Manager *manager);
+
+/* methods.c */
+
+#define PROPERTIES_INTERFACE "org.freedesktop.DBus.Properties"
+
+void manager_answer(Manager *manager, const Peer *peer, GDBusMethodInvocation *invocation);
+void manager_return_error(GDBusMethodInvocation *invocation, GDBusError code, const char *message);
+void manager_drop_flushes(Manager *manager); /* those that wait for the broker; their callers hear that it is ending */
+
 /* properties.c */
 
 GVariant *manager_property(Manager *manager, const char *name); /* floating; NULL: there is no such property */
 GVariant *manager_all_properties(Manager *manager);             /* a{sv}, floating */
-GVariant *manager_signalled_properties(Manager *manager);       /* ... those whose changes are told */
+GVariant *manager_signalled_properties(Manager *manager);       /* ... those whose changes are signalled */
 
 /* lists.c: aa{sv}, floating; @uid: who asks, and sees what policy_may_see() says */
 
@@ -54,13 +64,13 @@ GVariant *manager_list_clients(Manager *manager, uid_t uid);
 GVariant *manager_list_sessions(Manager *manager, uid_t uid);
 GVariant *manager_list_commands(Manager *manager);
 
-/* door.c: the private socket */
+/* socket.c: the private socket */
 
-#define DOOR_VISITORS_MAX 8
-#define DOOR_SILENT_MAX 4 /* of them */
+#define SOCKET_VISITORS_MAX 8
+#define SOCKET_SILENT_MAX 4 /* of them */
 
-Door *door_new(Manager *manager, const ListenerConfig *config, GError **error);
-Door *door_free(Door *door); /* takes NULL, returns NULL */
-void door_tell(Door *door);  /* everybody there that properties have changed */
+ManagerSocket *manager_socket_new(Manager *manager, const ListenerConfig *config, GError **error);
+ManagerSocket *manager_socket_free(ManagerSocket *socket); /* takes NULL, returns NULL */
+void manager_socket_signal(ManagerSocket *socket);         /* tell all visitors that properties have changed */
 
 #endif

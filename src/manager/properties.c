@@ -6,7 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* What is asked for together is told of one moment. */
+/* A snapshot, so that properties that are read together are consistent. */
 typedef struct Moment {
         Manager *manager;
         BrokerReport broker;
@@ -41,31 +41,31 @@ static GVariant *take_text(GString *text) {
         return g_variant_new_take_string(g_string_free(text, FALSE));
 }
 
-static GVariant *version(const Moment *moment) {
+static GVariant *property_version(const Moment *moment) {
         return g_variant_new_string(TABRMD_VERSION);
 }
 
-static GVariant *tcti(const Moment *moment) {
+static GVariant *property_tcti(const Moment *moment) {
         return g_variant_new_string(moment->manager->tcti);
 }
 
-static GVariant *started(const Moment *moment) {
+static GVariant *property_started(const Moment *moment) {
         return g_variant_new_uint64((guint64)moment->manager->started);
 }
 
-static GVariant *max_clients(const Moment *moment) {
+static GVariant *property_max_clients(const Moment *moment) {
         return g_variant_new_uint32(moment->manager->config.max_clients);
 }
 
-static GVariant *max_objects(const Moment *moment) {
+static GVariant *property_max_objects(const Moment *moment) {
         return g_variant_new_uint32(moment->manager->config.max_objects);
 }
 
-static GVariant *reserve(const Moment *moment) {
+static GVariant *property_reserve(const Moment *moment) {
         return g_variant_new_uint32(moment->manager->config.reserve);
 }
 
-static GVariant *state(const Moment *moment) {
+static GVariant *property_state(const Moment *moment) {
         static const char *const STATES[] = {
                 [BROKER_STATE_STARTING] = "starting",
                 [BROKER_STATE_READY] = "ready",
@@ -76,18 +76,18 @@ static GVariant *state(const Moment *moment) {
         return g_variant_new_string(STATES[moment->broker.state]);
 }
 
-static GVariant *reason(const Moment *moment) {
+static GVariant *property_reason(const Moment *moment) {
         return g_variant_new_take_string(g_utf8_make_valid(moment->broker.reason, -1));
 }
 
-static GVariant *manufacturer(const Moment *moment) {
+static GVariant *property_manufacturer(const Moment *moment) {
         GString *text = g_string_new(NULL);
 
         append_text(text, moment->rm.manufacturer);
         return take_text(text);
 }
 
-static GVariant *vendor(const Moment *moment) {
+static GVariant *property_vendor(const Moment *moment) {
         GString *text = g_string_new(NULL);
 
         for (unsigned i = 0; i < G_N_ELEMENTS(moment->rm.vendor); i++)
@@ -95,7 +95,7 @@ static GVariant *vendor(const Moment *moment) {
         return take_text(text);
 }
 
-static GVariant *firmware(const Moment *moment) {
+static GVariant *property_firmware(const Moment *moment) {
         const uint32_t *v = moment->rm.firmware;
         GString *text = g_string_new(NULL);
 
@@ -104,7 +104,7 @@ static GVariant *firmware(const Moment *moment) {
         return take_text(text);
 }
 
-static GVariant *revision(const Moment *moment) {
+static GVariant *property_revision(const Moment *moment) {
         GString *text = g_string_new(NULL);
 
         if (moment->rm.revision)
@@ -112,41 +112,41 @@ static GVariant *revision(const Moment *moment) {
         return take_text(text);
 }
 
-static GVariant *level(const Moment *moment) {
+static GVariant *property_level(const Moment *moment) {
         return g_variant_new_string(log_level_name(log_level()));
 }
 
-static GVariant *clients(const Moment *moment) {
+static GVariant *property_clients(const Moment *moment) {
         return g_variant_new_uint32(moment->broker.n_connections);
 }
 
-static GVariant *waiting(const Moment *moment) {
+static GVariant *property_waiting(const Moment *moment) {
         return g_variant_new_uint32(moment->broker.n_waiting);
 }
 
-static GVariant *longest_wait(const Moment *moment) {
+static GVariant *property_longest_wait(const Moment *moment) {
         return g_variant_new_uint64(moment->broker.longest_wait_us);
 }
 
-static GVariant *running(const Moment *moment) {
+static GVariant *property_running(const Moment *moment) {
         const BrokerReport *broker = &moment->broker;
 
         return g_variant_new("(uttt)", broker->code, broker->client, broker->elapsed_us, broker->limit_us);
 }
 
-static GVariant *objects(const Moment *moment) {
+static GVariant *property_objects(const Moment *moment) {
         return g_variant_new_uint32(moment->rm.n_objects);
 }
 
-static GVariant *objects_loaded(const Moment *moment) {
+static GVariant *property_objects_loaded(const Moment *moment) {
         return g_variant_new_uint32(moment->rm.n_objects_loaded);
 }
 
-static GVariant *object_slots(const Moment *moment) {
+static GVariant *property_object_slots(const Moment *moment) {
         return g_variant_new_uint32(moment->rm.object_slots);
 }
 
-static GVariant *sessions(const Moment *moment) {
+static GVariant *property_sessions(const Moment *moment) {
         GVariantBuilder builder = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE("a{su}"));
 
         for (RmState state = RM_LIVE; state < RM_STATES; state++)
@@ -154,27 +154,27 @@ static GVariant *sessions(const Moment *moment) {
         return g_variant_builder_end(&builder);
 }
 
-static GVariant *sessions_loaded(const Moment *moment) {
+static GVariant *property_sessions_loaded(const Moment *moment) {
         return g_variant_new_uint32(moment->rm.n_sessions_loaded);
 }
 
-static GVariant *session_slots(const Moment *moment) {
+static GVariant *property_session_slots(const Moment *moment) {
         return g_variant_new_uint32(moment->rm.session_slots);
 }
 
-static GVariant *max_sessions(const Moment *moment) {
+static GVariant *property_max_sessions(const Moment *moment) {
         return g_variant_new_uint32(moment->rm.sessions_max);
 }
 
-static GVariant *gap(const Moment *moment) {
+static GVariant *property_gap(const Moment *moment) {
         return g_variant_new_uint64(moment->rm.gap);
 }
 
-static GVariant *max_gap(const Moment *moment) {
+static GVariant *property_max_gap(const Moment *moment) {
         return g_variant_new_uint64(moment->rm.gap_max);
 }
 
-static GVariant *counters(const Moment *moment) {
+static GVariant *property_counters(const Moment *moment) {
         const struct {
                 const char *name;
                 uint64_t n;
@@ -197,7 +197,7 @@ static GVariant *counters(const Moment *moment) {
                 { "refused", moment->stats->n_refused },
                 { "cancelled", moment->stats->n_cancelled },
                 { "tpm-lost", moment->stats->n_lost },
-                { "trace-lost", traces_n_lost(moment->manager->traces) },
+                { "trace-lost", traces_n_dropped(moment->manager->traces) },
         };
         GVariantBuilder builder = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE("a{st}"));
 
@@ -206,20 +206,20 @@ static GVariant *counters(const Moment *moment) {
         return g_variant_builder_end(&builder);
 }
 
-static GVariant *numbers(const uint64_t *values, size_t n) {
+static GVariant *variant_of_numbers(const uint64_t *values, size_t n) {
         return g_variant_new_fixed_array(G_VARIANT_TYPE_UINT64, values, n, sizeof(*values));
 }
 
-static GVariant *buckets(const Moment *moment) {
-        return numbers(stats_bounds_us, STATS_BOUNDS);
+static GVariant *property_buckets(const Moment *moment) {
+        return variant_of_numbers(stats_bounds_us, STATS_BOUNDS);
 }
 
 static void add_latency(GVariantBuilder *builder, const char *name, const Histogram *histogram) {
         g_variant_builder_add(builder, "{s(t@at)}", name, histogram->sum_us,
-                              numbers(histogram->n, G_N_ELEMENTS(histogram->n)));
+                              variant_of_numbers(histogram->n, G_N_ELEMENTS(histogram->n)));
 }
 
-static GVariant *latencies(const Moment *moment) {
+static GVariant *property_latencies(const Moment *moment) {
         GVariantBuilder builder = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE("a{s(tat)}"));
 
         add_latency(&builder, "tpm", &moment->stats->tpm);
@@ -233,35 +233,35 @@ static const struct {
         GVariant *(*value)(const Moment *moment);
         bool signalled;
 } properties[] = {
-        { "Version", version, false },
-        { "Tcti", tcti, false },
-        { "Started", started, false },
-        { "MaxClients", max_clients, false },
-        { "MaxObjects", max_objects, false },
-        { "Reserve", reserve, false },
-        { "State", state, true },
-        { "Reason", reason, true },
-        { "Manufacturer", manufacturer, true },
-        { "Vendor", vendor, true },
-        { "Firmware", firmware, true },
-        { "Revision", revision, true },
-        { "LogLevel", level, true },
-        { "Clients", clients, true },
-        { "Waiting", waiting, false },
-        { "LongestWait", longest_wait, false },
-        { "Running", running, false },
-        { "Objects", objects, false },
-        { "ObjectsLoaded", objects_loaded, false },
-        { "ObjectSlots", object_slots, false },
-        { "Sessions", sessions, false },
-        { "SessionsLoaded", sessions_loaded, false },
-        { "SessionSlots", session_slots, false },
-        { "MaxSessions", max_sessions, false },
-        { "Gap", gap, false },
-        { "MaxGap", max_gap, false },
-        { "Counters", counters, false },
-        { "Buckets", buckets, false },
-        { "Latencies", latencies, false },
+        { "Version", property_version, false },
+        { "Tcti", property_tcti, false },
+        { "Started", property_started, false },
+        { "MaxClients", property_max_clients, false },
+        { "MaxObjects", property_max_objects, false },
+        { "Reserve", property_reserve, false },
+        { "State", property_state, true },
+        { "Reason", property_reason, true },
+        { "Manufacturer", property_manufacturer, true },
+        { "Vendor", property_vendor, true },
+        { "Firmware", property_firmware, true },
+        { "Revision", property_revision, true },
+        { "LogLevel", property_level, true },
+        { "Clients", property_clients, true },
+        { "Waiting", property_waiting, false },
+        { "LongestWait", property_longest_wait, false },
+        { "Running", property_running, false },
+        { "Objects", property_objects, false },
+        { "ObjectsLoaded", property_objects_loaded, false },
+        { "ObjectSlots", property_object_slots, false },
+        { "Sessions", property_sessions, false },
+        { "SessionsLoaded", property_sessions_loaded, false },
+        { "SessionSlots", property_session_slots, false },
+        { "MaxSessions", property_max_sessions, false },
+        { "Gap", property_gap, false },
+        { "MaxGap", property_max_gap, false },
+        { "Counters", property_counters, false },
+        { "Buckets", property_buckets, false },
+        { "Latencies", property_latencies, false },
 };
 
 GVariant *manager_property(Manager *manager, const char *name) {
@@ -274,7 +274,7 @@ GVariant *manager_property(Manager *manager, const char *name) {
         return value;
 }
 
-static GVariant *collect(Manager *manager, bool signalled_only) {
+static GVariant *properties_collect(Manager *manager, bool signalled_only) {
         GVariantBuilder builder = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE_VARDICT);
         Moment moment = moment_now(manager);
 
@@ -285,9 +285,9 @@ static GVariant *collect(Manager *manager, bool signalled_only) {
 }
 
 GVariant *manager_all_properties(Manager *manager) {
-        return collect(manager, false);
+        return properties_collect(manager, false);
 }
 
 GVariant *manager_signalled_properties(Manager *manager) {
-        return collect(manager, true);
+        return properties_collect(manager, true);
 }

@@ -5,6 +5,7 @@
 #include "manager/test-visitors.h"
 #include "tpm/writer.h"
 #include "util/log.h"
+#include "util/names.h"
 
 #include <string.h>
 

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "manager/names.h"
+#include "manager/record.h"
 #include "manager/trace.h"
 #include "resmgr/report.h"
-#include "tpm/protocol.h"
 #include "tpm/writer.h"
 #include "util/fd.h"
 
@@ -207,7 +206,7 @@ static void test_who_is_slow_loses(void **state) {
                 n_slow++;
         }
         assert_in_range(n_slow, 1, FLOOD - 1);
-        assert_int_equal(traces_n_lost(traces), FLOOD - n_slow);
+        assert_int_equal(traces_n_dropped(traces), FLOOD - n_slow);
         /* the loop notices that there is room; the next one tells, and then it is told */
         while (g_main_context_iteration(NULL, FALSE))
                 continue;
@@ -217,7 +216,7 @@ static void test_who_is_slow_loses(void **state) {
         assert_int_equal(record.lost, FLOOD - n_slow);
         assert_true(take(slow, &record));
         assert_int_equal(record.lost, 0);
-        assert_int_equal(traces_n_lost(traces), FLOOD - n_slow);
+        assert_int_equal(traces_n_dropped(traces), FLOOD - n_slow);
 }
 
 static void test_places(void **state) {
@@ -232,7 +231,7 @@ static void test_places(void **state) {
         fds[1] = fd_close(fds[1]);
         until((fds[1] = open_trace((TraceOptions){ 0 })) >= 0);
         assert_int_equal(open_trace((TraceOptions){ 0 }), -1);
-        /* what a listener says is not heard */
+        /* what a subscriber says is not heard */
         assert_int_equal(send(fds[2], "x", 1, MSG_NOSIGNAL), 1);
         while (g_main_context_iteration(NULL, FALSE))
                 continue;
@@ -243,7 +242,7 @@ static void test_places(void **state) {
         happen(false);
         fds[3] = open_trace((TraceOptions){ 0 });
         assert_true(fds[3] >= 0);
-        assert_int_equal(traces_n_lost(traces), 0);
+        assert_int_equal(traces_n_dropped(traces), 0);
         for (unsigned i = 0; i < TRACES_MAX; i++) {
                 assert_non_null(told);
                 fd_close(fds[i]);
@@ -258,7 +257,7 @@ static void test_loss_is_ones_own(void **state) {
 
         for (unsigned i = 0; i < FLOOD; i++)
                 happen(false);
-        assert_true(traces_n_lost(traces) > 0);
+        assert_true(traces_n_dropped(traces) > 0);
         fd_close(fd);
         until(!told);
         fd = open_trace((TraceOptions){ 0 });

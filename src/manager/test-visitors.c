@@ -2,6 +2,7 @@
 #include "manager/test-visitors.h"
 
 #include "util/fd.h"
+#include "util/names.h"
 #include "util/platform.h"
 
 #include <errno.h>
@@ -150,11 +151,11 @@ bool visitor_comes(void) {
 }
 
 void assert_all_come(void) {
-        GDBusConnection *visitors[DOOR_VISITORS_MAX] = { 0 };
+        GDBusConnection *visitors[SOCKET_VISITORS_MAX] = { 0 };
 
-        for (unsigned i = 0; i < DOOR_VISITORS_MAX; i++)
+        for (unsigned i = 0; i < SOCKET_VISITORS_MAX; i++)
                 bench_until((visitors[i] = visitor_new()));
-        for (unsigned i = 0; i < DOOR_VISITORS_MAX; i++) {
+        for (unsigned i = 0; i < SOCKET_VISITORS_MAX; i++) {
                 g_variant_unref(visitor_call(visitors[i], MANAGER_INTERFACE, "ListClients", NULL));
                 g_object_unref(visitors[i]);
         }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "manager/trace.h"
 
-#include "manager/names.h"
+#include "manager/record.h"
 #include "manager/redact.h"
 #include "resmgr/report.h"
 #include "tpm/protocol.h"
@@ -14,23 +14,23 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Room for what comes while a listener is not awake; the system may allow less. */
+/* Room for what comes while a subscriber is not awake; the system may allow less. */
 #define SOCKET_ROOM (1024 * 1024)
 
-typedef struct Listener {
+typedef struct Subscriber {
         LoopFd io; /* first */
         int fd;    /* -1: free */
         TraceOptions options;
-        uint64_t n_lost; /* since the last record that it was sent */
-        bool full;       /* its socket is: nothing is made ready for it until there is room */
+        uint64_t n_dropped; /* since the last record that it was sent */
+        bool full;          /* its socket is: nothing is made ready for it until there is room */
         Traces *traces;
-} Listener;
+} Subscriber;
 
 struct Traces {
         Loop *loop;
         Broker *broker;
-        uint64_t n_lost;
-        Listener listeners[TRACES_MAX];
+        uint64_t n_dropped;
+        Subscriber subscribers[TRACES_MAX];
         uint8_t command[TPM_MESSAGE_MAX], response[TPM_MESSAGE_MAX]; /* redacted */
         uint8_t message[MANAGER_RECORD_MAX];
 };
@@ -42,47 +42,47 @@ static void traces_watch(Traces *traces) {
         bool any = false;
 
         for (unsigned i = 0; i < TRACES_MAX; i++)
-                any = any || traces->listeners[i].fd >= 0;
+                any = any || traces->subscribers[i].fd >= 0;
         broker_watch_commands(traces->broker, any ? traces_record : NULL, any ? traces : NULL);
 }
 
-static void listener_close(Listener *listener) {
-        loop_remove(&listener->io);
-        listener->fd = fd_close(listener->fd);
-        traces_watch(listener->traces);
+static void subscriber_close(Subscriber *subscriber) {
+        loop_remove(&subscriber->io);
+        subscriber->fd = fd_close(subscriber->fd);
+        traces_watch(subscriber->traces);
 }
 
-/* Nothing that a listener could say is read, so this is its end, or it has made room. */
-static void listener_event(LoopFd *io, uint32_t events) {
-        Listener *listener = (Listener *)io;
+/* Nothing that a subscriber could say is read, so this is its end, or it has made room. */
+static void subscriber_event(LoopFd *io, uint32_t events) {
+        Subscriber *subscriber = (Subscriber *)io;
 
         if (events & ~EPOLLOUT || loop_modify(io, EPOLLRDHUP) < 0)
-                listener_close(listener);
+                subscriber_close(subscriber);
         else
-                listener->full = false;
+                subscriber->full = false;
 }
 
-static void listener_lose(Listener *listener) {
-        listener->n_lost++;
-        listener->traces->n_lost++;
+static void subscriber_drop(Subscriber *subscriber) {
+        subscriber->n_dropped++;
+        subscriber->traces->n_dropped++;
 }
 
 /* Bytes that stay where they are, so that no copy of a payload is left behind. */
-static GVariant *borrow(const uint8_t *bytes, size_t n) {
+static GVariant *bytes_borrow(const uint8_t *bytes, size_t n) {
         return g_variant_new_from_data(G_VARIANT_TYPE_BYTESTRING, bytes, n, TRUE, NULL, NULL);
 }
 
 /* @when_us: since 1970 */
-static size_t traces_write(Traces *traces, const Listener *listener, const BrokerRecord *record, guint64 when_us) {
+static size_t traces_write(Traces *traces, const Subscriber *subscriber, const BrokerRecord *record, guint64 when_us) {
         const Peer own = { .uid = geteuid(), .pid = getpid(), .name = "tpm2-abrmd" };
         const Peer *peer = record->peer ?: &own;
-        bool payload = listener->options.payload;
+        bool payload = subscriber->options.payload;
         g_autoptr(GVariant) variant = g_variant_ref_sink(
                 g_variant_new("(ytttuusyttu@ay@ay)", record->tpm ? MANAGER_RECORD_TPM : MANAGER_RECORD_CLIENT, when_us,
-                              listener->n_lost, record->client, (guint32)peer->uid, (guint32)peer->pid, peer->name,
+                              subscriber->n_dropped, record->client, (guint32)peer->uid, (guint32)peer->pid, peer->name,
                               record->locality, record->wait_us, record->took_us, record->n_transmits,
-                              borrow(payload ? record->command : traces->command, record->n_command),
-                              borrow(payload ? record->response : traces->response, record->n_response)));
+                              bytes_borrow(payload ? record->command : traces->command, record->n_command),
+                              bytes_borrow(payload ? record->response : traces->response, record->n_response)));
         size_t n = g_variant_get_size(variant);
 
         if (n > sizeof(traces->message))
@@ -91,19 +91,19 @@ static size_t traces_write(Traces *traces, const Listener *listener, const Broke
         return n;
 }
 
-static void traces_send(Traces *traces, Listener *listener, const BrokerRecord *record, guint64 when_us) {
-        size_t n = traces_write(traces, listener, record, when_us);
-        bool sent = n > 0 && send(listener->fd, traces->message, n, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)n;
+static void traces_send(Traces *traces, Subscriber *subscriber, const BrokerRecord *record, guint64 when_us) {
+        size_t n = traces_write(traces, subscriber, record, when_us);
+        bool sent = n > 0 && send(subscriber->fd, traces->message, n, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)n;
         int error = errno;
 
         explicit_bzero(traces->message, n);
         if (sent) {
-                listener->n_lost = 0;
+                subscriber->n_dropped = 0;
         } else if (n > 0 && (error == EPIPE || error == ECONNRESET || error == ENOTCONN)) {
-                listener_close(listener);
+                subscriber_close(subscriber);
         } else {
-                listener_lose(listener);
-                listener->full = n > 0 && loop_modify(&listener->io, EPOLLRDHUP | EPOLLOUT) == 0;
+                subscriber_drop(subscriber);
+                subscriber->full = n > 0 && loop_modify(&subscriber->io, EPOLLRDHUP | EPOLLOUT) == 0;
         }
 }
 
@@ -126,19 +126,19 @@ static void traces_record(void *userdata, const BrokerRecord *record) {
         if (record->n_command > TPM_MESSAGE_MAX || record->n_response > TPM_MESSAGE_MAX)
                 return;
         for (unsigned i = 0; i < TRACES_MAX; i++) {
-                Listener *listener = &traces->listeners[i];
+                Subscriber *subscriber = &traces->subscribers[i];
 
-                if (listener->fd < 0 || (record->tpm && !listener->options.tpm))
+                if (subscriber->fd < 0 || (record->tpm && !subscriber->options.tpm))
                         continue;
-                if (listener->full) {
-                        listener_lose(listener);
+                if (subscriber->full) {
+                        subscriber_drop(subscriber);
                         continue;
                 }
-                if (!listener->options.payload && !redacted) {
+                if (!subscriber->options.payload && !redacted) {
                         traces_redact(traces, record);
                         redacted = true;
                 }
-                traces_send(traces, listener, record, when_us);
+                traces_send(traces, subscriber, record, when_us);
         }
 }
 
@@ -147,7 +147,7 @@ Traces *traces_new(Loop *loop, Broker *broker) {
 
         *traces = (Traces){ .loop = loop, .broker = broker };
         for (unsigned i = 0; i < TRACES_MAX; i++)
-                traces->listeners[i] = (Listener){ .fd = -1, .traces = traces };
+                traces->subscribers[i] = (Subscriber){ .fd = -1, .traces = traces };
         return traces;
 }
 
@@ -155,22 +155,22 @@ Traces *traces_free(Traces *traces) {
         if (!traces)
                 return NULL;
         for (unsigned i = 0; i < TRACES_MAX; i++)
-                if (traces->listeners[i].fd >= 0)
-                        listener_close(&traces->listeners[i]);
+                if (traces->subscribers[i].fd >= 0)
+                        subscriber_close(&traces->subscribers[i]);
         g_free(traces);
         return NULL;
 }
 
 int traces_open(Traces *traces, const TraceOptions *options, GError **error) {
         const int room = SOCKET_ROOM;
-        Listener *listener = NULL;
+        Subscriber *subscriber = NULL;
         fd_auto own = -1;
         int fds[2], code;
 
-        for (unsigned i = 0; i < TRACES_MAX && !listener; i++)
-                if (traces->listeners[i].fd < 0)
-                        listener = &traces->listeners[i];
-        if (!listener) {
+        for (unsigned i = 0; i < TRACES_MAX && !subscriber; i++)
+                if (traces->subscribers[i].fd < 0)
+                        subscriber = &traces->subscribers[i];
+        if (!subscriber) {
                 g_set_error(error, G_DBUS_ERROR, G_DBUS_ERROR_LIMITS_EXCEEDED,
                             "there are %d traces already, which is the most", TRACES_MAX);
                 return -1;
@@ -182,20 +182,20 @@ int traces_open(Traces *traces, const TraceOptions *options, GError **error) {
         }
         own = fds[0];
         (void)setsockopt(own, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
-        code = loop_add(traces->loop, &listener->io, own, EPOLLRDHUP, listener_event);
+        code = loop_add(traces->loop, &subscriber->io, own, EPOLLRDHUP, subscriber_event);
         if (code < 0) {
                 fd_close(fds[1]);
                 g_set_error(error, G_DBUS_ERROR, G_DBUS_ERROR_NO_MEMORY, "no trace: %s", g_strerror(-code));
                 return -1;
         }
-        listener->fd = fd_steal(&own);
-        listener->options = *options;
-        listener->n_lost = 0;
-        listener->full = false;
+        subscriber->fd = fd_steal(&own);
+        subscriber->options = *options;
+        subscriber->n_dropped = 0;
+        subscriber->full = false;
         traces_watch(traces);
         return fds[1];
 }
 
-uint64_t traces_n_lost(const Traces *traces) {
-        return traces->n_lost;
+uint64_t traces_n_dropped(const Traces *traces) {
+        return traces->n_dropped;
 }

@@ -9,8 +9,8 @@
  * Every command of every test is stopped between TPM and settlement, and it is checked that whatever claims to be
  * resident really is in the TPM; and what was transmitted is scribbled over before the job goes on.
  */
-#include "resmgr/report.h"
 #include "resmgr/capability.h"
+#include "resmgr/report.h"
 #include "test/lib/inprocess.h"
 #include "test/lib/tpm-commands.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "tcti/conf.h"
 
-#include "tpm/protocol.h"
+#include "util/names.h"
 
 #include <string.h>
 
@@ -14,7 +14,7 @@ static bool is_key(const char *key, size_t n_key, const char *name) {
 }
 
 /* Return: whether @value fitted, and came for the first time. */
-static bool take(char *to, size_t size, const char *value, size_t n, bool *seen) {
+static bool conf_take(char *to, size_t size, const char *value, size_t n, bool *seen) {
         if (*seen || n == 0 || n >= size)
                 return false;
         memcpy(to, value, n);
@@ -23,7 +23,7 @@ static bool take(char *to, size_t size, const char *value, size_t n, bool *seen)
         return true;
 }
 
-static bool take_pair(Conf *conf, Seen *seen, const char *pair, size_t n_pair) {
+static bool conf_take_pair(Conf *conf, Seen *seen, const char *pair, size_t n_pair) {
         const char *equals = memchr(pair, '=', n_pair);
         size_t n_key = equals ? (size_t)(equals - pair) : n_pair;
         const char *value = equals ? equals + 1 : NULL;
@@ -33,10 +33,10 @@ static bool take_pair(Conf *conf, Seen *seen, const char *pair, size_t n_pair) {
         if (!value)
                 return false;
         if (is_key(pair, n_key, "socket"))
-                return take(conf->path, sizeof(conf->path), value, n, &seen->socket);
+                return conf_take(conf->path, sizeof(conf->path), value, n, &seen->socket);
         if (is_key(pair, n_key, "bus_name"))
-                return take(conf->bus_name, sizeof(conf->bus_name), value, n, &seen->bus_name);
-        if (!is_key(pair, n_key, "bus_type") || !take(type, sizeof(type), value, n, &seen->bus_type))
+                return conf_take(conf->bus_name, sizeof(conf->bus_name), value, n, &seen->bus_name);
+        if (!is_key(pair, n_key, "bus_type") || !conf_take(type, sizeof(type), value, n, &seen->bus_type))
                 return false;
         conf->session_bus = strcmp(type, "session") == 0;
         return conf->session_bus || strcmp(type, "system") == 0;
@@ -51,7 +51,7 @@ bool conf_parse(const char *text, Conf *ret_conf) {
         while (text && *text) {
                 size_t n = strcspn(text, ",");
 
-                if (!take_pair(&conf, &seen, text, n))
+                if (!conf_take_pair(&conf, &seen, text, n))
                         return false;
                 text += n;
                 if (*text == ',')

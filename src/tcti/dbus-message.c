@@ -25,7 +25,7 @@ typedef struct Out {
         bool bad;
 } Out;
 
-static void put(Out *out, const void *bytes, size_t n) {
+static void out_put(Out *out, const void *bytes, size_t n) {
         if (out->bad || out->size - out->n < n) {
                 out->bad = true;
                 return;
@@ -34,63 +34,63 @@ static void put(Out *out, const void *bytes, size_t n) {
         out->n += n;
 }
 
-static void put_number(Out *out, uint64_t value, size_t n) {
+static void out_put_number(Out *out, uint64_t value, size_t n) {
         uint8_t bytes[sizeof(value)];
 
         for (size_t i = 0; i < n; i++)
                 bytes[i] = value >> 8 * i;
-        put(out, bytes, n);
+        out_put(out, bytes, n);
 }
 
-static void pad(Out *out, size_t to) {
+static void out_pad(Out *out, size_t to) {
         static const uint8_t ZEROS[8];
 
-        put(out, ZEROS, (to - out->n % to) % to);
+        out_put(out, ZEROS, (to - out->n % to) % to);
 }
 
-static void put_field(Out *out, uint8_t code, char type, const char *value) {
-        pad(out, 8);
-        put_number(out, code, 1);
-        put(out, (const char[]){ 1, type, 0 }, 3);
+static void out_put_field(Out *out, uint8_t code, char type, const char *value) {
+        out_pad(out, 8);
+        out_put_number(out, code, 1);
+        out_put(out, (const char[]){ 1, type, 0 }, 3);
         if (type == 'g') {
-                put_number(out, strlen(value), 1);
+                out_put_number(out, strlen(value), 1);
         } else {
-                pad(out, 4);
-                put_number(out, strlen(value), 4);
+                out_pad(out, 4);
+                out_put_number(out, strlen(value), 4);
         }
-        put(out, value, strlen(value) + 1);
+        out_put(out, value, strlen(value) + 1);
 }
 
-static void set_u32(Out *out, size_t at, uint32_t value) {
+static void out_set_u32(Out *out, size_t at, uint32_t value) {
         Out here = { .bytes = out->bytes, .size = out->size, .n = at };
 
         if (!out->bad)
-                put_number(&here, value, sizeof(value));
+                out_put_number(&here, value, sizeof(value));
 }
 
 size_t dbus_call_write(const DbusCall *call, uint32_t serial, uint8_t *bytes, size_t size) {
         Out out = { .bytes = bytes, .size = size };
         size_t body;
 
-        put(&out, (const uint8_t[]){ 'l', DBUS_CALL, 0, PROTOCOL_VERSION }, 4);
-        put_number(&out, 0, 4); /* size of the body, and then of the fields: known at the end */
-        put_number(&out, serial, 4);
-        put_number(&out, 0, 4);
-        put_field(&out, FIELD_PATH, 'o', call->path);
-        put_field(&out, FIELD_INTERFACE, 's', call->interface);
-        put_field(&out, FIELD_MEMBER, 's', call->member);
-        put_field(&out, FIELD_DESTINATION, 's', call->destination);
+        out_put(&out, (const uint8_t[]){ 'l', DBUS_CALL, 0, PROTOCOL_VERSION }, 4);
+        out_put_number(&out, 0, 4); /* size of the body, and then of the fields: known at the end */
+        out_put_number(&out, serial, 4);
+        out_put_number(&out, 0, 4);
+        out_put_field(&out, FIELD_PATH, 'o', call->path);
+        out_put_field(&out, FIELD_INTERFACE, 's', call->interface);
+        out_put_field(&out, FIELD_MEMBER, 's', call->member);
+        out_put_field(&out, FIELD_DESTINATION, 's', call->destination);
         if (*call->signature)
-                put_field(&out, FIELD_SIGNATURE, 'g', call->signature);
-        set_u32(&out, 12, out.n - DBUS_HEADER_SIZE);
-        pad(&out, 8);
+                out_put_field(&out, FIELD_SIGNATURE, 'g', call->signature);
+        out_set_u32(&out, 12, out.n - DBUS_HEADER_SIZE);
+        out_pad(&out, 8);
 
         body = out.n;
         if (strchr(call->signature, 't'))
-                put_number(&out, call->t, 8);
+                out_put_number(&out, call->t, 8);
         if (strchr(call->signature, 'y'))
-                put_number(&out, call->y, 1);
-        set_u32(&out, 4, out.n - body);
+                out_put_number(&out, call->y, 1);
+        out_set_u32(&out, 4, out.n - body);
         return out.bad ? 0 : out.n;
 }
 
@@ -104,7 +104,7 @@ typedef struct In {
         bool bad;
 } In;
 
-static const uint8_t *get(In *in, size_t n) {
+static const uint8_t *in_get(In *in, size_t n) {
         const uint8_t *bytes = in->bytes + in->at;
 
         if (in->bad || in->n - in->at < n) {
@@ -116,20 +116,20 @@ static const uint8_t *get(In *in, size_t n) {
 }
 
 /* Numbers are aligned to their size, counted from the beginning of the message. */
-static uint64_t get_number(In *in, size_t n) {
+static uint64_t in_get_number(In *in, size_t n) {
         const uint8_t *bytes;
         uint64_t value = 0;
 
-        get(in, (n - in->at % n) % n);
-        bytes = get(in, n);
+        in_get(in, (n - in->at % n) % n);
+        bytes = in_get(in, n);
         for (size_t i = 0; bytes && i < n; i++)
                 value |= (uint64_t)bytes[i] << 8 * (in->big_endian ? n - 1 - i : i);
         return value;
 }
 
 /* A string of n characters and a NUL. */
-static const char *get_string(In *in, size_t n) {
-        const uint8_t *bytes = n < in->n ? get(in, n + 1) : NULL;
+static const char *in_get_string(In *in, size_t n) {
+        const uint8_t *bytes = n < in->n ? in_get(in, n + 1) : NULL;
 
         if (!bytes || bytes[n] != 0 || memchr(bytes, 0, n)) {
                 in->bad = true;
@@ -140,11 +140,11 @@ static const char *get_string(In *in, size_t n) {
 
 size_t dbus_message_size(const uint8_t header[DBUS_HEADER_SIZE]) {
         In in = { .bytes = header, .n = DBUS_HEADER_SIZE, .at = 4, .big_endian = header[0] == 'B' };
-        size_t body = get_number(&in, 4);
+        size_t body = in_get_number(&in, 4);
         size_t fields;
 
-        get_number(&in, 4);
-        fields = get_number(&in, 4);
+        in_get_number(&in, 4);
+        fields = in_get_number(&in, 4);
         if ((header[0] != 'l' && header[0] != 'B') || header[3] != PROTOCOL_VERSION || body > DBUS_MESSAGE_LIMIT ||
             fields > DBUS_MESSAGE_LIMIT)
                 return 0;
@@ -175,21 +175,21 @@ static size_t number_size(char type) {
 }
 
 /* One header field: a number, and a value of a basic type. Those that we do not know of are nothing to us. */
-static void get_field(In *in, DbusMessage *message) {
+static void in_get_field(In *in, DbusMessage *message) {
         const char *type, *string = NULL;
         uint64_t number = 0;
         uint8_t code;
 
-        code = get_number(in, 1);
-        type = get_string(in, get_number(in, 1));
+        code = in_get_number(in, 1);
+        type = in_get_string(in, in_get_number(in, 1));
         if (!type)
                 return;
         if (strcmp(type, "s") == 0 || strcmp(type, "o") == 0)
-                string = get_string(in, get_number(in, 4));
+                string = in_get_string(in, in_get_number(in, 4));
         else if (strcmp(type, "g") == 0)
-                string = get_string(in, get_number(in, 1));
+                string = in_get_string(in, in_get_number(in, 1));
         else if (number_size(*type) > 0 && !type[1])
-                number = get_number(in, number_size(*type));
+                number = in_get_number(in, number_size(*type));
         else
                 in->bad = true;
 
@@ -212,12 +212,12 @@ bool dbus_message_parse(const uint8_t *bytes, size_t n_bytes, DbusMessage *ret_m
                 return false;
         message.type = bytes[1];
         message.big_endian = in.big_endian = bytes[0] == 'B';
-        fields = get_number(&in, 4);
+        fields = in_get_number(&in, 4);
         in.n = DBUS_HEADER_SIZE + fields;
         while (!in.bad && in.at < in.n) {
-                get(&in, (8 - in.at % 8) % 8);
+                in_get(&in, (8 - in.at % 8) % 8);
                 if (!in.bad)
-                        get_field(&in, &message);
+                        in_get_field(&in, &message);
         }
         if (in.bad)
                 return false;
@@ -230,7 +230,7 @@ bool dbus_message_parse(const uint8_t *bytes, size_t n_bytes, DbusMessage *ret_m
 bool dbus_message_number(const DbusMessage *message, const char *signature, uint64_t *ret_number) {
         size_t n = *signature == 't' ? sizeof(uint64_t) : sizeof(uint32_t);
         In in = { .bytes = message->body, .n = message->n_body, .big_endian = message->big_endian };
-        uint64_t number = get_number(&in, n);
+        uint64_t number = in_get_number(&in, n);
 
         if (strcmp(message->signature, signature) != 0 || in.bad || in.at != in.n)
                 return false;

@@ -21,7 +21,7 @@
 /* Addresses (D-Bus specification, "Server Addresses") */
 
 /* Undo %-escapes. Return: false when they are malformed, or the result does not fit. */
-static bool unescape(const char *text, size_t n, char *to, size_t size) {
+static bool address_unescape(const char *text, size_t n, char *to, size_t size) {
         size_t n_to = 0;
 
         for (size_t i = 0; i < n; i++) {
@@ -56,7 +56,7 @@ static bool address_value(const char *pairs, size_t n, const char *key, char *to
                 size_t n_pair = comma ? (size_t)(comma - pairs) : n;
 
                 if (n_pair > n_key && pairs[n_key] == '=' && memcmp(pairs, key, n_key) == 0)
-                        return unescape(pairs + n_key + 1, n_pair - n_key - 1, to, size);
+                        return address_unescape(pairs + n_key + 1, n_pair - n_key - 1, to, size);
                 pairs += n_pair + (comma != NULL);
                 n -= n_pair + (comma != NULL);
         }
@@ -111,14 +111,14 @@ static bool read_line(int fd, const IoDeadline *deadline, char line[LINE_MAX_BYT
         return false;
 }
 
-static bool converse(int fd, const IoDeadline *deadline, const char *text, const char *expected) {
+static bool bus_converse(int fd, const IoDeadline *deadline, const char *text, const char *expected) {
         char line[LINE_MAX_BYTES];
 
         return io_write(fd, text, strlen(text), deadline) == IO_DONE && read_line(fd, deadline, line) &&
                strncmp(line, expected, strlen(expected)) == 0;
 }
 
-static bool authenticate(int fd, const IoDeadline *deadline) {
+static bool bus_authenticate(int fd, const IoDeadline *deadline) {
         char uid[16], auth[64];
         int n = snprintf(auth, sizeof(auth), "AUTH EXTERNAL ");
 
@@ -126,8 +126,8 @@ static bool authenticate(int fd, const IoDeadline *deadline) {
         for (const char *c = uid; *c; c++)
                 n += snprintf(auth + n, sizeof(auth) - n, "%02x", (unsigned)*c);
         snprintf(auth + n, sizeof(auth) - n, "\r\n");
-        return io_write(fd, "", 1, deadline) == IO_DONE && converse(fd, deadline, auth, "OK ") &&
-               converse(fd, deadline, "NEGOTIATE_UNIX_FD\r\n", "AGREE_UNIX_FD") &&
+        return io_write(fd, "", 1, deadline) == IO_DONE && bus_converse(fd, deadline, auth, "OK ") &&
+               bus_converse(fd, deadline, "NEGOTIATE_UNIX_FD\r\n", "AGREE_UNIX_FD") &&
                io_write(fd, "BEGIN\r\n", 7, deadline) == IO_DONE;
 }
 
@@ -188,7 +188,7 @@ static bool read_with_fds(int fd, uint8_t *bytes, size_t n_bytes, Fds *fds, cons
 }
 
 /* What is too large is not for us, but no reason to give up the bus either. */
-static bool skip(int fd, uint8_t *bytes, size_t n_bytes, Fds *fds, const IoDeadline *deadline) {
+static bool bus_skip(int fd, uint8_t *bytes, size_t n_bytes, Fds *fds, const IoDeadline *deadline) {
         while (n_bytes > 0) {
                 size_t n = n_bytes < DBUS_MESSAGE_MAX ? n_bytes : DBUS_MESSAGE_MAX;
 
@@ -207,7 +207,7 @@ static bool read_message(int fd, DbusReply *reply, Fds *fds, const IoDeadline *d
         n = dbus_message_size(reply->bytes);
         if (n > sizeof(reply->bytes)) {
                 reply->message = (DbusMessage){ 0 };
-                return skip(fd, reply->bytes, n - DBUS_HEADER_SIZE, fds, deadline);
+                return bus_skip(fd, reply->bytes, n - DBUS_HEADER_SIZE, fds, deadline);
         }
         return n > 0 && read_with_fds(fd, reply->bytes + DBUS_HEADER_SIZE, n - DBUS_HEADER_SIZE, fds, deadline) &&
                dbus_message_parse(reply->bytes, n, &reply->message);
@@ -282,7 +282,7 @@ bool dbus_open(Dbus *dbus, bool session) {
                 size_t n = strcspn(address, ";");
 
                 *dbus = (Dbus){ .fd = connect_address(address, n, &deadline) };
-                if (dbus->fd >= 0 && authenticate(dbus->fd, &deadline) && say_hello(dbus))
+                if (dbus->fd >= 0 && bus_authenticate(dbus->fd, &deadline) && say_hello(dbus))
                         return true;
                 dbus_close(dbus);
                 address += n + (address[n] == ';');

@@ -6,6 +6,7 @@
 #include "tpm/protocol.h"
 #include "tpm/writer.h"
 #include "util/fd.h"
+#include "util/names.h"
 
 #include <errno.h>
 #include <stdlib.h>

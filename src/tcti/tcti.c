@@ -5,6 +5,7 @@
 #include "tcti/tss2/tss2-tcti-tabrmd.h"
 #include "tpm/header.h"
 #include "tpm/protocol.h"
+#include "util/names.h"
 
 #include <string.h>
 #include <tss2/tss2_tcti.h>

@@ -25,13 +25,6 @@
 #define TPM_STREAM_CC_CANCEL 0x20001001
 #define TPM_STREAM_CANCEL_SIZE TPM_HEADER_SIZE
 
-/* Where the doors are when nothing else is said. */
-#define TABRMD_SOCKET_PATH "/run/tpm2-abrmd/tpm.sock"
-#define TABRMD_DBUS_NAME "com.intel.tss2.Tabrmd"
-#define TABRMD_DBUS_PATH "/com/intel/tss2/Tabrmd/Tcti"
-#define TABRMD_DBUS_INTERFACE "com.intel.tss2.TctiTabrmd"
-#define TABRMD_DBUS_ERROR "com.intel.tss2.Tabrmd.Error"
-
 /* Codes that the resource manager makes itself: TPM format, in layer 11 (TSS2_RESMGR_RC_LAYER). */
 #define RM_RC_LAYER (11u << 16)
 #define RM_RC(rc) (RM_RC_LAYER | (rc))

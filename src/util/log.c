@@ -18,7 +18,7 @@ static struct {
         LogTarget target;
         int max_priority;
         bool journal;
-        unsigned n_lost; /* lines that nobody took */
+        unsigned n_dropped; /* lines that nobody took */
 } log_state = { .target = LOG_TARGET_STDOUT, .max_priority = LOG_INFO };
 
 void log_open(LogTarget target, const char *ident, int max_priority) {
@@ -84,13 +84,13 @@ static void log_write(const char *line, size_t n) {
         int n_note;
 
         if (!log_has_room() || write(STDOUT_FILENO, line, n) < 0) {
-                log_state.n_lost++;
+                log_state.n_dropped++;
                 return;
         }
-        if (log_state.n_lost > 0 && log_has_room()) {
-                n_note = snprintf(note, sizeof(note), "%u lines of the log were lost\n", log_state.n_lost);
+        if (log_state.n_dropped > 0 && log_has_room()) {
+                n_note = snprintf(note, sizeof(note), "%u lines of the log were lost\n", log_state.n_dropped);
                 if (write(STDOUT_FILENO, note, (size_t)n_note) == n_note)
-                        log_state.n_lost = 0;
+                        log_state.n_dropped = 0;
         }
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "tpm/protocol.h"
+#include "util/names.h"
 
 #include <gio/gio.h>
 #include <gio/gunixfdlist.h>

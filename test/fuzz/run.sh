@@ -27,7 +27,8 @@ names=("${@:-reader}")
 
 mkdir -p "$dir"
 dir=$(realpath "$dir")
-if ! { CC=clang set_up "$dir/build" -Dfuzzers=enabled -Dlibtpms=enabled -Db_sanitize=address,undefined -Db_lundef=false \
+if ! { CC=clang set_up "$dir/build" -Dfuzzers=enabled -Dstrict=true -Dlibtpms=enabled \
+        -Db_sanitize=address,undefined -Db_lundef=false \
         -Dc_args=-fsanitize=fuzzer-no-link && ninja -C "$dir/build" "${names[@]/#/test/fuzz/fuzz-}"; } >"$dir/build.log" 2>&1; then
         tail -n 40 "$dir/build.log"
         exit 1

@@ -254,7 +254,7 @@ class OverSocket(ctl.TestCase):
                          [(tpm.CC_READ_PUBLIC, "0x40000009"), (tpm.CC_READ_PUBLIC, ""), (0x1234, "")])
 
     def test_who_is_slow_loses(self):
-        """Clients are answered all the same; another listener misses nothing; seen and lost is all there was."""
+        """Clients are answered all the same; another subscriber misses nothing; seen and lost is all there was."""
         pipe, end = os.pipe()
         slow, quick = Trace(self, "--json", stdout=end), Trace(self, "--json")
         os.close(end)

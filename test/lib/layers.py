@@ -1,10 +1,16 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Fails on an #include that goes the wrong way, and on what is only for one system: layers.py [ROOT]"""
+"""
+Fails on an #include that goes the wrong way, on what is only for one system, and on a different table in
+docs/ARCHITECTURE.md: layers.py [ROOT]
+"""
 
 import pathlib
 import re
 import sys
+
+# made by gdbus-codegen while building
+GENERATED = "manager-interface.h"
 
 # folder: what its files may include, of our own: folders, or single headers of one
 LAYERS = {
@@ -14,11 +20,12 @@ LAYERS = {
     "backend": ["backend", "util", "tpm"],
     "broker": ["broker", "resmgr", "tpm", "util", "backend/backend.h"],
     "helper": ["helper", "tpm", "util/fd.h", "util/platform.h", "backend/helper-protocol.h"],
-    "frontend": ["frontend", "broker", "tpm", "util"],
-    "manager": ["manager", "manager-interface.h", "frontend", "broker", "resmgr", "tpm", "util"],
-    "daemon": ["daemon", "manager", "frontend", "broker", "backend", "resmgr", "tpm", "util"],
-    "ctl": ["ctl", "manager/names.h", "tpm", "util/fd.h"],
-    "tcti": ["tcti", "tpm", "util/fd.h", "util/list.h"],
+    "door": ["door", "broker", "util"],
+    "frontend": ["frontend", "door", "broker", "tpm", "util"],
+    "manager": ["manager", GENERATED, "door", "broker", "resmgr", "tpm", "util"],
+    "daemon": ["daemon", "manager", "frontend", "door", "broker", "backend", "resmgr", "tpm", "util"],
+    "ctl": ["ctl", "manager/record.h", "tpm", "util/fd.h", "util/names.h"],
+    "tcti": ["tcti", "tpm", "util/fd.h", "util/names.h"],
 }
 
 # folder: what its files may not include, of others
@@ -71,10 +78,19 @@ def check(path, root):
             yield where + "%s may not use <%s>" % (folder, name)
 
 
+def check_document(text):
+    rows = dict(re.findall(r"^\| `src/(\w+)` \|.*\| ?([^|]*?) ?\|$", text, re.M))
+    for folder in sorted(rows.keys() | LAYERS.keys()):
+        told = set(re.findall(r"[\w./-]+", rows.get(folder, "")))
+        if folder not in rows or folder not in LAYERS or told != set(LAYERS[folder]) - {folder, GENERATED}:
+            yield "docs/ARCHITECTURE.md: what src/%s may use is told otherwise" % folder
+
+
 def main():
     root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parents[2]).resolve()
     files = sorted((root / "src").rglob("*.[ch]"))
     complaints = [complaint for path in files for complaint in check(path, root)]
+    complaints += check_document((root / "docs/ARCHITECTURE.md").read_text())
     print("\n".join(complaints + ["layers: %d files, %d wrong lines" % (len(files), len(complaints))]))
     sys.exit(1 if complaints or not files else 0)
 

@@ -131,7 +131,7 @@ MUTANTS = [
      "tpm_read_u8(&reader);\n                blank_field(&reader, bytes);\n        }\n        if (reader.bad)",
      "tpm_read_u8(&reader);\n                tpm_read_bytes(&reader, tpm_read_u16(&reader));\n        }\n        "
      "if (reader.bad)"),
-    ("trace-lost", "to say what a listener has lost", "manager/trace.c", "listener->n_lost++;", ";"),
+    ("trace-lost", "to say what a subscriber has lost", "manager/trace.c", "subscriber->n_dropped++;", ";"),
     ("locality-gone", "that a TPM may have lost its localities", "backend/backend.c",
      "if (locality != 0 && !backend->localities)", "if (0)"),
     ("hierarchy-state", "that a hierarchy that is enabled loses nothing", "resmgr/commit.c",
@@ -182,7 +182,8 @@ class Workshop:
         # With the time of the copy: what the last mutant of an earlier run left in the build is older.
         shutil.copytree(ROOT, self.tree, copy_function=shutil.copy, ignore=shutil.ignore_patterns("build*", ".git"))
         if not os.path.exists(os.path.join(self.build, "build.ninja")):
-            subprocess.run(["meson", "setup", self.build, self.tree, "--buildtype=debug", "-Doptimization=1"],
+            subprocess.run(["meson", "setup", self.build, self.tree, "--buildtype=debug", "-Doptimization=1",
+                            "-Dstrict=true"],
                            check=True, stdout=subprocess.DEVNULL)
         code, output, _ = run(["ninja", "-C", self.build])
         if code:

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "broker/transition.h"
+#include "util/transition.h"
 
 #include "util/log.h"
 

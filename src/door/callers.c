@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "frontend/callers.h"
+#include "door/callers.h"
 
 #include "util/list.h"
 #include "util/log.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#ifndef FRONTEND_PEER_H
-#define FRONTEND_PEER_H
+#ifndef DOOR_PEER_H
+#define DOOR_PEER_H
 
 #include "broker/broker.h"
 

@@ -4,6 +4,7 @@
 #include "manager/test-visitors.h"
 #include "util/fd.h"
 #include "util/log.h"
+#include "util/names.h"
 
 #include <string.h>
 #include <sys/socket.h>
@@ -14,17 +15,17 @@
 
 /* Those that say nothing keep others out only when there are many of them, and not for ever. */
 static void test_silent(void **state) {
-        int fds[DOOR_SILENT_MAX];
+        int fds[SOCKET_SILENT_MAX];
 
         hurry = 5;
-        for (unsigned i = 0; i < DOOR_SILENT_MAX; i++) {
+        for (unsigned i = 0; i < SOCKET_SILENT_MAX; i++) {
                 assert_true(visitor_comes());
                 fds[i] = visitor_raw();
         }
         assert_false(visitor_comes());
-        for (unsigned i = 0; i < DOOR_SILENT_MAX; i++)
+        for (unsigned i = 0; i < SOCKET_SILENT_MAX; i++)
                 assert_false(visitor_is_out(fds[i]));
-        for (unsigned i = 0; i < DOOR_SILENT_MAX; i++) {
+        for (unsigned i = 0; i < SOCKET_SILENT_MAX; i++) {
                 bench_until(visitor_is_out(fds[i]));
                 fd_close(fds[i]);
         }
@@ -33,9 +34,9 @@ static void test_silent(void **state) {
 }
 
 static void test_many(void **state) {
-        GDBusConnection *visitors[DOOR_VISITORS_MAX];
+        GDBusConnection *visitors[SOCKET_VISITORS_MAX];
 
-        for (unsigned i = 0; i < DOOR_VISITORS_MAX; i++) {
+        for (unsigned i = 0; i < SOCKET_VISITORS_MAX; i++) {
                 visitors[i] = visitor_new();
                 assert_non_null(visitors[i]);
         }
@@ -43,7 +44,7 @@ static void test_many(void **state) {
                 assert_false(visitor_comes());
         g_object_unref(visitors[0]);
         bench_until((visitors[0] = visitor_new()));
-        for (unsigned i = 0; i < DOOR_VISITORS_MAX; i++) {
+        for (unsigned i = 0; i < SOCKET_VISITORS_MAX; i++) {
                 g_variant_unref(
                         visitor_call(visitors[i], PROPERTIES, "GetAll", g_variant_new("(s)", MANAGER_INTERFACE)));
                 g_object_unref(visitors[i]);
@@ -110,7 +111,7 @@ static void test_nonsense(void **state) {
 /* Something is told to all who are there. */
 static void change(unsigned i) {
         log_set_level(i % 2 ? LOG_ERR : LOG_WARNING);
-        door_tell(manager->door);
+        manager_socket_signal(manager->socket);
 }
 
 /* Return: bytes that were there for it; true when the last of them, @text, was. */
@@ -141,7 +142,7 @@ static void test_never_reads(void **state) {
                         g_variant_unref(visitor_call(other, MANAGER_INTERFACE, "ListClients", NULL));
         }
         log_set_level(LOG_INFO);
-        door_tell(manager->door);
+        manager_socket_signal(manager->socket);
         bench_until(drain(fd, "info", &n_bytes));
         assert_true(n_bytes < BACKLOG_MAX);
         log_set_level(level);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "frontend/listener.h"
+#include "door/listener.h"
 
 #include "util/fd.h"
 #include "util/list.h"
@@ -107,7 +107,7 @@ static void listener_event(LoopFd *self, uint32_t events) {
         }
 }
 
-static bool fail(GError **error, const char *path, const char *what) {
+static bool listener_fail(GError **error, const char *path, const char *what) {
         int saved = errno;
         g_autofree char *who = NULL;
 
@@ -119,7 +119,7 @@ static bool fail(GError **error, const char *path, const char *what) {
 }
 
 /* For what the system has no good word. */
-static bool refuse(GError **error, const char *path, const char *what) {
+static bool listener_refuse(GError **error, const char *path, const char *what) {
         g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED, "%s: %s", path, what);
         return false;
 }
@@ -134,7 +134,7 @@ static bool folder_make(const char *path, GError **error) {
         g_autofree char *folder = g_path_get_dirname(path);
 
         if (mkdir(folder, FOLDER_MODE) < 0 && errno != EEXIST)
-                return fail(error, folder, "cannot be made");
+                return listener_fail(error, folder, "cannot be made");
         return true;
 }
 
@@ -144,7 +144,7 @@ static int lock_take(const ListenerConfig *config, GError **error) {
         fd_auto lock = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 
         if (lock < 0) {
-                fail(error, lock_path, "cannot be opened");
+                listener_fail(error, lock_path, "cannot be opened");
                 return -1;
         }
         /* The file stays when we go: to remove it would let two others lock one each. */
@@ -152,7 +152,7 @@ static int lock_take(const ListenerConfig *config, GError **error) {
                 if (errno == EWOULDBLOCK)
                         refuse_taken(error, config, "another daemon has it; end that one");
                 else
-                        fail(error, lock_path, "cannot be locked");
+                        listener_fail(error, lock_path, "cannot be locked");
                 return -1;
         }
         return fd_steal(&lock);
@@ -164,16 +164,16 @@ static bool stale_remove(const ListenerConfig *config, const struct sockaddr_un 
         struct stat st;
 
         if (fd < 0)
-                return fail(error, address->sun_path, "cannot be tried");
+                return listener_fail(error, address->sun_path, "cannot be tried");
         if (lstat(address->sun_path, &st) < 0)
-                return errno == ENOENT || fail(error, address->sun_path, "cannot be looked at");
+                return errno == ENOENT || listener_fail(error, address->sun_path, "cannot be looked at");
         if (!S_ISSOCK(st.st_mode))
                 return refuse_taken(error, config, "it is there, and is no socket; remove it");
-        /* The lock tells only of our own kind. */
+        /* The lock is known to daemons of our own kind only. */
         if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno != ECONNREFUSED)
                 return refuse_taken(error, config, "another program listens there; end that one");
         if (unlink(address->sun_path) < 0 && errno != ENOENT)
-                return fail(error, address->sun_path, "cannot be replaced");
+                return listener_fail(error, address->sun_path, "cannot be replaced");
         return true;
 }
 
@@ -200,12 +200,12 @@ static bool group_give(const ListenerConfig *config, GError **error) {
         if (!group_find(config->group ? config->group : SOCKET_GROUP, &gid)) {
                 g_autofree char *none = g_strdup_printf("there is no group %s to give it to", config->group);
 
-                return !config->group || refuse(error, config->path, none);
+                return !config->group || listener_refuse(error, config->path, none);
         }
         if (lchown(config->path, (uid_t)-1, gid) == 0)
                 return true;
         if (config->group)
-                return fail(error, config->path, what);
+                return listener_fail(error, config->path, what);
         log_debug("%s stays out of group %s: %s", config->path, SOCKET_GROUP, g_strerror(errno));
         return true;
 }
@@ -215,11 +215,11 @@ static int listener_open(const ListenerConfig *config, const struct sockaddr_un 
         const char *path = address->sun_path;
 
         if (fd < 0) {
-                fail(error, path, "no socket");
+                listener_fail(error, path, "no socket");
                 return -1;
         }
         if (platform_bind(fd, (const struct sockaddr *)address, sizeof(*address), config->mode) < 0) {
-                fail(error, path, "cannot be bound");
+                listener_fail(error, path, "cannot be bound");
                 return -1;
         }
         if (!group_give(config, error)) {
@@ -227,7 +227,7 @@ static int listener_open(const ListenerConfig *config, const struct sockaddr_un 
                 return -1;
         }
         if (chmod(path, config->mode) < 0 || listen(fd, SOMAXCONN) < 0) {
-                fail(error, path, "cannot be listened on");
+                listener_fail(error, path, "cannot be listened on");
                 (void)unlink(path);
                 return -1;
         }
@@ -241,7 +241,7 @@ static int path_take(const ListenerConfig *config, int *ret_lock, GError **error
         int fd;
 
         if (g_strlcpy(address.sun_path, config->path, sizeof(address.sun_path)) >= sizeof(address.sun_path)) {
-                refuse(error, config->path, "the path of a socket has at most 107 bytes");
+                listener_refuse(error, config->path, "the path of a socket has at most 107 bytes");
                 return -1;
         }
         if (!folder_make(config->path, error))
@@ -279,7 +279,7 @@ Listener *listener_new(Loop *loop, const ListenerConfig *config, void (*accepted
         r = fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ? -errno : loop_add(loop, &listener->watch, fd, EPOLLIN, listener_event);
         if (r < 0) {
                 errno = -r;
-                fail(error, config->path, "cannot be watched");
+                listener_fail(error, config->path, "cannot be watched");
                 return listener_free(listener);
         }
         return listener;

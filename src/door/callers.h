@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#ifndef FRONTEND_CALLERS_H
-#define FRONTEND_CALLERS_H
+#ifndef DOOR_CALLERS_H
+#define DOOR_CALLERS_H
 
 #include <gio/gio.h>
 #include <stdbool.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#ifndef FRONTEND_LISTENER_H
-#define FRONTEND_LISTENER_H
+#ifndef DOOR_LISTENER_H
+#define DOOR_LISTENER_H
 
 #include "util/loop.h"
 

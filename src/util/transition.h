@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#ifndef BROKER_TRANSITION_H
-#define BROKER_TRANSITION_H
+#ifndef UTIL_TRANSITION_H
+#define UTIL_TRANSITION_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -8,13 +8,12 @@
 /*
  * Transitions of state machines
  *
- * Each state machine has a list of the pairs of states that it may go through, and one setter, which calls
- * transition_check(). The comment over its enum has the same pairs, each with its cause; test/lib/transitions.py
- * compares the two.
+ * A state machine has a list of the pairs of states that it may go through, and one setter, which calls
+ * transition_check(). The comment over its enum has the same pairs, each with its cause.
  *
  * A pair that is not listed is a fault of ours. It is counted, the first one is logged, and the setter goes on, since
- * clients lose less by that than by the end of the daemon. Where TABRMD_STRICT is defined, as in tests, it ends the
- * process.
+ * clients lose less by that than by the end of the daemon. Where TABRMD_STRICT is defined, as in tests, the process
+ * ends.
  */
 void transition_check(const char *machine, const uint8_t (*pairs)[2], size_t n_pairs, unsigned from, unsigned to);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "frontend/peer.h"
+#include "door/peer.h"
 
 #include "util/platform.h"
 
