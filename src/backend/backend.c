@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "backend/backend-internal.h"
 
-#include "tpm/protocol.h"
+#include "tpm/header.h"
 #include "tpm/writer.h"
 #include "util/transition.h"
 

@@ -3,7 +3,8 @@
 #define BACKEND_CHANNEL_H
 
 #include "backend/backend-internal.h"
-#include "tpm/protocol.h"
+#include "tpm/header.h"
+#include "util/protocol.h"
 
 #include <sys/types.h>
 

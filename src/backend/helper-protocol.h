@@ -2,7 +2,8 @@
 #ifndef BACKEND_HELPER_PROTOCOL_H
 #define BACKEND_HELPER_PROTOCOL_H
 
-#include "tpm/protocol.h"
+#include "tpm/header.h"
+#include "util/protocol.h"
 
 /*
  * What the helper says beyond the stream protocol

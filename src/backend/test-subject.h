@@ -3,7 +3,7 @@
 #define BACKEND_TEST_SUBJECT_H
 
 #include "backend/backend.h"
-#include "tpm/protocol.h"
+#include "tpm/header.h"
 
 #include <gio/gio.h>
 

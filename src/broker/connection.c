@@ -3,7 +3,6 @@
 #include "broker/policy.h"
 #include "broker/refusal.h"
 #include "tpm/header.h"
-#include "tpm/protocol.h"
 #include "tpm/writer.h"
 #include "util/log.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "broker/policy.h"
 
-#include "tpm/protocol.h"
+#include "tpm/header.h"
 
 /* Above it are values that cannot be selected, and extended localities, which no back end has (Part 2, section 8.5). */
 #define LOCALITY_LAST 4

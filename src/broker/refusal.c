@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "broker/refusal.h"
 
-#include "tpm/protocol.h"
+#include "tpm/header.h"
 #include "util/log.h"
 
 #include <glib.h>

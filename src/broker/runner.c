@@ -2,7 +2,7 @@
 #include "broker/runner.h"
 
 #include "broker/losses.h"
-#include "tpm/protocol.h"
+#include "tpm/header.h"
 
 /* Ending */
 

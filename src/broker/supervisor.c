@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "broker/supervisor.h"
 
-#include "tpm/protocol.h"
+#include "tpm/header.h"
 #include "util/log.h"
 #include "util/transition.h"
 

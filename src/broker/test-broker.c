@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "broker/test-clients.h"
-#include "tpm/protocol.h"
+#include "tpm/header.h"
 #include "util/log.h"
 
 /* One in flight each: what a flooder sends at once again stands behind everybody else's. */

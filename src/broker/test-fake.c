@@ -3,7 +3,6 @@
 
 #include "backend/backend-internal.h"
 #include "tpm/header.h"
-#include "tpm/protocol.h"
 #include "tpm/writer.h"
 
 #include <string.h>

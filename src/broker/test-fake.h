@@ -4,7 +4,7 @@
 
 #include "broker/broker.h"
 #include "test/lib/fake-tpm.h"
-#include "tpm/protocol.h"
+#include "tpm/header.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

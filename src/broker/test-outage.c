@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "backend/backend-internal.h"
 #include "broker/test-clients.h"
-#include "tpm/protocol.h"
+#include "tpm/header.h"
 #include "util/log.h"
 
 static void test_lost(void **state) {

@@ -3,7 +3,7 @@
 /* What is counted, and told of the broker. */
 #include "broker/report.h"
 #include "broker/test-clients.h"
-#include "tpm/protocol.h"
+#include "tpm/header.h"
 
 static ConnectionReport reports[CLIENTS];
 static unsigned n_reports;

@@ -3,7 +3,7 @@
 /* State machines: what a setter does with a pair that is listed, and with one that is not; and the rarest of pairs. */
 #include "broker/report.h"
 #include "broker/test-clients.h"
-#include "tpm/protocol.h"
+#include "tpm/header.h"
 #include "util/log.h"
 #include "util/transition.h"
 

@@ -6,7 +6,7 @@
 #include "door/peer.h"
 #include "frontend/bus-name.h"
 #include "frontend/stream.h"
-#include "tpm/protocol.h"
+#include "tpm/header.h"
 #include "util/fd.h"
 #include "util/log.h"
 #include "util/names.h"

@@ -3,11 +3,11 @@
 
 #include "frontend/stream-state.h"
 #include "tpm/header.h"
-#include "tpm/protocol.h"
 #include "tpm/writer.h"
 #include "util/fd.h"
 #include "util/list.h"
 #include "util/log.h"
+#include "util/protocol.h"
 
 #include <errno.h>
 #include <string.h>

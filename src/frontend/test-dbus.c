@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "frontend/test-dbus-subject.h"
 
-#include "tpm/protocol.h"
+#include "tpm/header.h"
 #include "util/fd.h"
 #include "util/names.h"
 

@@ -2,9 +2,9 @@
 #include "broker/test-fake.h"
 #include "frontend/stream.h"
 #include "tpm/header.h"
-#include "tpm/protocol.h"
 #include "tpm/writer.h"
 #include "util/fd.h"
+#include "util/protocol.h"
 
 #include <errno.h>
 #include <sys/socket.h>

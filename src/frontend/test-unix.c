@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "broker/test-fake.h"
 #include "frontend/frontend-unix.h"
-#include "tpm/protocol.h"
+#include "tpm/header.h"
 #include "util/fd.h"
 
 #include <fcntl.h>

@@ -2,7 +2,7 @@
 #ifndef MANAGER_RECORD_H
 #define MANAGER_RECORD_H
 
-#include "tpm/protocol.h"
+#include "tpm/header.h"
 
 /* One message of a trace, as the daemon writes it and tabrmctl reads it; see the method Trace of the manager. */
 #define MANAGER_RECORD_TYPE "(ytttuusyttuayay)"

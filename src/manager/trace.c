@@ -4,7 +4,7 @@
 #include "manager/record.h"
 #include "manager/redact.h"
 #include "resmgr/report.h"
-#include "tpm/protocol.h"
+#include "tpm/header.h"
 #include "util/fd.h"
 
 #include <errno.h>

@@ -166,17 +166,15 @@ static RmFlow commit_success(Rm *rm, RmJob *job, const TpmResponse *response, co
         return possible ? RM_FLOW_REPLY : RM_FLOW_LOST;
 }
 
-/* What was to be flushed is not there. */
-static RmFlow commit_missing(Rm *rm, RmJob *job) {
+/* What was to be flushed is not there. Return: whether it has a context, and can be flushed as one that is absent. */
+static bool commit_missing(Rm *rm, RmJob *job) {
         uint32_t i = rm_job_find_flushed(rm, job);
 
         if (i != RM_NONE && rm_kind(i) == RM_SESSION)
                 rm_entry_free(rm, i);
         else if (i != RM_NONE)
                 rm_entry_lost(rm, i);
-        /* One that has a context lives on, and can be flushed as one that is absent. */
-        i = rm_job_find_flushed(rm, job);
-        return i != RM_NONE && rm_kind(i) == RM_OBJECT ? RM_FLOW_AGAIN : RM_FLOW_CONTINUE;
+        return i != RM_NONE && rm_job_find_flushed(rm, job) == i;
 }
 
 static RmFlow commit_failure(Rm *rm, RmJob *job, TSS2_RC rc) {
@@ -185,8 +183,7 @@ static RmFlow commit_failure(Rm *rm, RmJob *job, TSS2_RC rc) {
 
         if (rc == TPM2_RC_INITIALIZE || rc == TPM2_RC_FAILURE)
                 rm->fixed_stale = true;
-        if (rm_job_is_flush(job) && rc == TPM2_RC_HANDLE + TPM2_RC_P + TPM2_RC_1 &&
-            commit_missing(rm, job) == RM_FLOW_AGAIN)
+        if (rc == TPM2_RC_HANDLE + TPM2_RC_P + TPM2_RC_1 && commit_missing(rm, job))
                 return RM_FLOW_AGAIN;
         if (rm_rc_is_dead_context(rc) && rm_job_presents_session(job, &context)) {
                 i = rm_session_find(rm, context.saved_handle);

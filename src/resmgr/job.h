@@ -11,19 +11,20 @@
  *
  * A frame is one level of the work, its op. rm_<op>_build() makes the frame on top into a TPM command;
  * rm_<op>_settle() takes the answer, unless that is none, or calls for a repair (resmgr/repair.h). When the answer is a
- * failure, rm_<op>_undo() has been called before. step.c makes its table from this list.
+ * failure, its undo has been called before. What is uncovered again is built afresh from the client's original bytes,
+ * since handles may have moved. step.c makes its table from this list.
  *
  *      op, its functions, the undo
  */
 #define RM_OPS(X)                                                                                                      \
-        X(COMMAND, command, command)           /* the client's command */                                              \
-        X(LOAD, load, entry)                   /* ContextLoad of the saved context */                                  \
-        X(SAVE, save, entry)                   /* ContextSave; an object stays, a session leaves the TPM */            \
-        X(FLUSH, flush, entry)                 /* FlushContext; an object that has a current context lives on */       \
-        X(FLUSH_HANDLE, flush_handle, nothing) /* FlushContext of a handle that is in no table */                      \
-        X(DROP_FOREIGN, drop_foreign, nothing) /* flush one saved session that we do not hold */                       \
-        X(START, start, nothing)               /* Startup, attributes, properties */                                   \
-        X(RECONCILE, reconcile, nothing)       /* compare the tables with what the TPM lists */
+        X(COMMAND, command, rm_command_undo) /* the client's command */                                                \
+        X(LOAD, load, rm_entry_undo)         /* ContextLoad of the saved context */                                    \
+        X(SAVE, save, rm_entry_undo)         /* ContextSave; an object stays, a session leaves the TPM */              \
+        X(FLUSH, flush, rm_entry_undo)       /* FlushContext; an object that has a current context lives on */         \
+        X(FLUSH_HANDLE, flush_handle, NULL)  /* FlushContext of a handle that is in no table */                        \
+        X(DROP_FOREIGN, drop_foreign, NULL)  /* flush one saved session that we do not hold */                         \
+        X(START, start, NULL)                /* Startup, attributes, properties */                                     \
+        X(RECONCILE, reconcile, NULL)        /* compare the tables with what the TPM lists */
 
 typedef enum RmOp {
 #define RM_OP(op, name, undo) RM_OP_##op,

@@ -18,15 +18,6 @@ enum {
         RECONCILE_DONE,
 };
 
-static RmFlow send_startup(RmJob *job) {
-        TpmWriter writer = TPM_WRITER(job->out, sizeof(job->out));
-
-        tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, TPM2_CC_Startup);
-        tpm_write_u16(&writer, TPM2_SU_CLEAR);
-        job->n_out = tpm_write_end(&writer);
-        return RM_FLOW_SEND;
-}
-
 static RmFlow set_phase(RmFrame *frame, uint8_t phase, uint32_t at) {
         frame->phase = phase;
         frame->at = at;
@@ -99,9 +90,14 @@ static const struct Query {
 
 RmFlow rm_start_build(Rm *rm, RmJob *job) {
         const RmFrame *frame = rm_top(job);
+        TpmWriter writer = TPM_WRITER(job->out, sizeof(job->out));
 
-        if (frame->phase == START_STARTUP)
-                return send_startup(job);
+        if (frame->phase == START_STARTUP) {
+                tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, TPM2_CC_Startup);
+                tpm_write_u16(&writer, TPM2_SU_CLEAR);
+                job->n_out = tpm_write_end(&writer);
+                return RM_FLOW_SEND;
+        }
         if (frame->phase == START_DONE) {
                 rm->due_start = false;
                 rm->due_reconcile = true;
@@ -210,18 +206,8 @@ static void close_saved_sessions(Rm *rm) {
         }
 }
 
-static RmFlow end_phase(Rm *rm, RmFrame *frame) {
-        static void (*const ENDS[])(Rm * rm) = {
-                [RECONCILE_OBJECTS] = close_objects,
-                [RECONCILE_LOADED] = close_loaded_sessions,
-                [RECONCILE_SAVED] = close_saved_sessions,
-        };
-
-        ENDS[frame->phase](rm);
-        return set_phase(frame, frame->phase + 1, RM_NONE);
-}
-
 RmFlow rm_reconcile_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
+        static void (*const ENDS[])(Rm * rm) = { close_objects, close_loaded_sessions, close_saved_sessions };
         RmFrame *frame = rm_top(job);
         uint32_t next = 0;
         RmList list;
@@ -243,7 +229,8 @@ RmFlow rm_reconcile_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
         }
         if (list.more && next > frame->at && next <= TPM2_HR_HANDLE_MASK)
                 return set_phase(frame, frame->phase, next);
-        return end_phase(rm, frame);
+        ENDS[frame->phase](rm);
+        return set_phase(frame, frame->phase + 1, RM_NONE);
 }
 
 /* Something that may be gone is flushed, or saved, which tells. */

@@ -73,9 +73,8 @@ typedef struct RmOutput {
 
 /* Work without a client. Each is a short job: begin it again until there is nothing to do. */
 typedef enum RmChore {
-        RM_CHORE_START, /* start the TPM, read its attributes and properties, clear what others left loaded. Once, first
-                         */
-        RM_CHORE_DUE,   /* what must be settled before the next client command: probes, reconciliation */
+        RM_CHORE_START,   /* start the TPM, read what it can do, flush what others left loaded. Once, first */
+        RM_CHORE_DUE,     /* what must be settled before the next client command: probes, reconciliation */
         RM_CHORE_CLEANUP, /* flush one thing that a closed client owned, or that is one too many */
         RM_CHORE_RESERVE, /* evict one thing too many for the reserve */
         RM_CHORE_SAVE,    /* save one resident object that has no copy; it stays resident */

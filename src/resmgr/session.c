@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "resmgr/session.h"
 
-#include "tpm/protocol.h"
+#include "tpm/header.h"
 
 #define INDEX(handle) ((handle)&TPM2_HR_HANDLE_MASK)
 
@@ -41,8 +41,7 @@ bool rm_session_loaded(Rm *rm, uint32_t i, TPM2_HANDLE handle) {
         if (!rm_entry_set_resident(rm, i, handle))
                 return false;
         rm_context_free(rm, &rm_entry(rm, i)->context);
-        rm_entry(rm, i)->clean = false;
-        rm_entry(rm, i)->unsaveable = false;
+        rm_entry(rm, i)->clean = rm_entry(rm, i)->unsaveable = false;
         return true;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "resmgr/share.h"
 
-#include "tpm/protocol.h"
+#include "tpm/header.h"
 
 static TSS2_RC admit_object(const Rm *rm, const RmSpace *space) {
         uint32_t n_of_uid = 0;
@@ -96,15 +96,12 @@ void rm_share_give_up(Rm *rm, uint32_t i) {
         rm_entry_doom(rm, i);
 }
 
-static uint32_t max_abandoned(const Rm *rm) {
-        if (rm->limits.abandoned != RM_NONE)
-                return rm->limits.abandoned;
-        return rm->active_sessions_max > 8 ? rm->active_sessions_max - 8 : rm->active_sessions_max;
-}
-
 void rm_share_abandon(Rm *rm, uint32_t i) {
+        uint32_t most = rm->active_sessions_max > 8 ? rm->active_sessions_max - 8 : rm->active_sessions_max;
         uint32_t n_abandoned = 0;
 
+        if (rm->limits.abandoned != RM_NONE)
+                most = rm->limits.abandoned;
         if (rm_entry(rm, i)->state != RM_CLIENT_SAVED) {
                 rm_entry_doom(rm, i);
                 return;
@@ -113,7 +110,7 @@ void rm_share_abandon(Rm *rm, uint32_t i) {
         rm_entry_set_state(rm, i, RM_ABANDONED);
         for (uint32_t k = 0; k < rm->n_sessions_used; k++)
                 n_abandoned += rm_entry(rm, k)->state == RM_ABANDONED;
-        if (n_abandoned > max_abandoned(rm)) {
+        if (n_abandoned > most) {
                 uint32_t oldest = find_oldest_of_heaviest(rm, RM_ABANDONED, 0);
 
                 rm_share_give_up(rm, oldest != RM_NONE ? oldest : i);

@@ -5,11 +5,6 @@
 
 #include <string.h>
 
-/*
- * A job is stepped: the frame on top is built into a TPM command; its answer settles it, or has a repair pushed above
- * it. Whatever is uncovered again is built afresh from the client's original bytes, since handles may have moved.
- */
-
 #define PAUSE_LONGEST_MS 250
 #define PAUSES_MS 2000        /* in all, for one job */
 #define PAUSES_START_MS 30000 /* ... at start: a TPM may be testing itself */
@@ -18,14 +13,12 @@ static void rm_entry_undo(Rm *rm, RmJob *job) {
         rm_entry_settle(rm, rm_top(job)->at);
 }
 
-#define rm_nothing_undo NULL
-
 static const struct Op {
         RmFlow (*build)(Rm *rm, RmJob *job);
         RmFlow (*settle)(Rm *rm, RmJob *job, const RmAnswer *answer);
         void (*undo)(Rm *rm, RmJob *job);
 } OPS[] = {
-#define RM_OP(op, name, undo) [RM_OP_##op] = { rm_##name##_build, rm_##name##_settle, rm_##undo##_undo },
+#define RM_OP(op, name, undo) [RM_OP_##op] = { rm_##name##_build, rm_##name##_settle, undo },
         RM_OPS(RM_OP)
 #undef RM_OP
 };
@@ -64,12 +57,6 @@ static RmFlow lose_answer(Rm *rm, RmJob *job) {
         return rm_reply_rc(job, RM_RC(TPM2_RC_FAILURE));
 }
 
-static RmFlow pause_after(RmJob *job, TSS2_RC rc) {
-        uint32_t at_most = rm_top(job)->op == RM_OP_START ? PAUSES_START_MS : PAUSES_MS;
-
-        return job->paused_ms >= at_most ? rm_reply_rc(job, rc) : RM_FLOW_PAUSE;
-}
-
 static RmFlow settle_answer(Rm *rm, RmJob *job, const uint8_t *response, size_t n_response) {
         TpmReader reader = TPM_READER(response, n_response);
         TpmHeader header = tpm_read_header(&reader);
@@ -90,8 +77,8 @@ static RmFlow settle_answer(Rm *rm, RmJob *job, const uint8_t *response, size_t 
                         op->undo(rm, job);
                 flow = rm_repair(rm, job, answer.rc);
         }
-        if (flow == RM_FLOW_PAUSE)
-                return pause_after(job, answer.rc);
+        if (flow == RM_FLOW_PAUSE && job->paused_ms >= (rm_top(job)->op == RM_OP_START ? PAUSES_START_MS : PAUSES_MS))
+                return rm_reply_rc(job, answer.rc);
         return flow == RM_FLOW_CONTINUE ? op->settle(rm, job, &answer) : flow;
 }
 

@@ -3,10 +3,10 @@
 
 #include "tcti/io.h"
 #include "tpm/header.h"
-#include "tpm/protocol.h"
 #include "tpm/writer.h"
 #include "util/fd.h"
 #include "util/names.h"
+#include "util/protocol.h"
 
 #include <errno.h>
 #include <stdlib.h>

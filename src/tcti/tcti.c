@@ -4,7 +4,6 @@
 #include "tcti/link.h"
 #include "tcti/tss2/tss2-tcti-tabrmd.h"
 #include "tpm/header.h"
-#include "tpm/protocol.h"
 #include "util/names.h"
 
 #include <string.h>

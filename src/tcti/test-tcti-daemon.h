@@ -4,7 +4,7 @@
 
 /* A daemon that says what the test wants, in the test's own process, and a client of it by the built library. */
 #include "tcti/tss2/tss2-tcti-tabrmd.h"
-#include "tpm/protocol.h"
+#include "tpm/header.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

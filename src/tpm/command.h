@@ -4,7 +4,6 @@
 
 #include "tpm/command-table.h"
 #include "tpm/header.h"
-#include "tpm/protocol.h"
 
 #include <tss2/tss2_tpm2_types.h>
 

@@ -7,6 +7,7 @@
 #include "test/lib/tpm-commands.h"
 #include "test/sim/clock.h"
 #include "tpm/header.h"
+#include "util/protocol.h"
 #include "util/log.h"
 
 #include <sys/epoll.h>

@@ -19,13 +19,13 @@ LAYERS = {
     "resmgr": ["resmgr", "tpm"],
     "backend": ["backend", "util", "tpm"],
     "broker": ["broker", "resmgr", "tpm", "util", "backend/backend.h"],
-    "helper": ["helper", "tpm", "util/fd.h", "util/platform.h", "backend/helper-protocol.h"],
+    "helper": ["helper", "tpm", "util/fd.h", "util/platform.h", "util/protocol.h", "backend/helper-protocol.h"],
     "door": ["door", "broker", "util"],
     "frontend": ["frontend", "door", "broker", "tpm", "util"],
     "manager": ["manager", GENERATED, "door", "broker", "resmgr", "tpm", "util"],
     "daemon": ["daemon", "manager", "frontend", "door", "broker", "backend", "resmgr", "tpm", "util"],
     "ctl": ["ctl", "manager/record.h", "tpm", "util/fd.h", "util/names.h"],
-    "tcti": ["tcti", "tpm", "util/fd.h", "util/names.h"],
+    "tcti": ["tcti", "tpm", "util/fd.h", "util/names.h", "util/protocol.h"],
 }
 
 # folder: what its files may not include, of others

@@ -2,7 +2,7 @@
 #ifndef TEST_TPM_COMMANDS_H
 #define TEST_TPM_COMMANDS_H
 
-#include "tpm/protocol.h"
+#include "tpm/header.h"
 #include "tpm/reader.h"
 #include "tpm/writer.h"
 
