@@ -19,19 +19,19 @@
 #include <sys/socket.h>
 #include <sysexits.h>
 
-typedef struct TraceOptions {
+typedef struct TraceArguments {
         gboolean tpm, payload, json;
         char *pcapng; /* where to; "-": standard output; NULL: text */
         gint64 client;
         gint64 count;
-} TraceOptions;
+} TraceArguments;
 
 /*
  * Records come in only while all of the last one has gone out. What is read late is lost to us in the daemon, so
  * neither it nor this grows; and as nothing blocks, signals are heard at any time.
  */
 typedef struct Trace {
-        TraceOptions options;
+        TraceArguments options;
         TpmCommandTable table;
         Pcapng *pcapng;
         GMainLoop *loop;
@@ -187,7 +187,7 @@ static int trace_loop(Trace *trace) {
         return trace->code;
 }
 
-static int trace_open(Ctl *ctl, const TraceOptions *options, GError **error) {
+static int trace_open(Ctl *ctl, const TraceArguments *options, GError **error) {
         g_auto(GVariantBuilder) builder = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE_VARDICT);
         g_autoptr(GUnixFDList) fds = NULL;
         g_autoptr(GVariant) reply = NULL;
@@ -209,13 +209,13 @@ static int trace_open(Ctl *ctl, const TraceOptions *options, GError **error) {
 }
 
 /* Secrets may be in it, so it is nobody else's. */
-static int output_open(const TraceOptions *options) {
+static int output_open(const TraceArguments *options) {
         if (!options->pcapng || g_str_equal(options->pcapng, "-"))
                 return dup(STDOUT_FILENO);
         return open(options->pcapng, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 }
 
-static int trace_verb(Ctl *ctl, const TraceOptions *options) {
+static int trace_verb(Ctl *ctl, const TraceArguments *options) {
         g_autoptr(GString) text = g_string_new(NULL);
         g_autofree Trace *trace = g_new0(Trace, 1);
         g_autoptr(GError) error = NULL;
@@ -240,7 +240,7 @@ static int trace_verb(Ctl *ctl, const TraceOptions *options) {
         return trace->code;
 }
 
-static bool check_options(const TraceOptions *options, int argc, GError **error) {
+static bool check_options(const TraceArguments *options, int argc, GError **error) {
         const char *wrong = NULL;
 
         if (argc > 1)
@@ -257,7 +257,7 @@ static bool check_options(const TraceOptions *options, int argc, GError **error)
 }
 
 static int trace_run(Ctl *ctl, int argc, char **argv) {
-        TraceOptions options = { .client = -1, .json = ctl->json };
+        TraceArguments options = { .client = -1, .json = ctl->json };
         const GOptionEntry entries[] = {
                 { "tpm", 't', 0, G_OPTION_ARG_NONE, &options.tpm, "What the TPM is sent, too", NULL },
                 { "payload", 'p', 0, G_OPTION_ARG_NONE, &options.payload,

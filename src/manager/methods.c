@@ -105,7 +105,7 @@ static bool parse_trace(GVariant *dictionary, TraceOptions *ret_options) {
         return good;
 }
 
-static void trace_open(Manager *manager, const Peer *peer, GDBusMethodInvocation *invocation) {
+static void trace_begin(Manager *manager, const Peer *peer, GDBusMethodInvocation *invocation) {
         GDBusConnection *connection = g_dbus_method_invocation_get_connection(invocation);
         g_autoptr(GVariant) dictionary =
                 g_variant_get_child_value(g_dbus_method_invocation_get_parameters(invocation), 0);
@@ -187,7 +187,7 @@ static const struct {
         { MANAGER_INTERFACE, "FlushClient", false, flush_client },
         { MANAGER_INTERFACE, "FlushAbandoned", false, flush_abandoned },
         { MANAGER_INTERFACE, "FlushLeftOver", false, flush_left_over },
-        { MANAGER_INTERFACE, "Trace", false, trace_open },
+        { MANAGER_INTERFACE, "Trace", false, trace_begin },
         { PROPERTIES_INTERFACE, "Get", false, property_get },
         { PROPERTIES_INTERFACE, "GetAll", false, property_get_all },
         { PROPERTIES_INTERFACE, "Set", false, property_set },

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
-/* That the manager says what its XML file, the argument of this program, says that it does. */
+/* That the manager says what its XML file, and docs/MANAGER.md, the argument of this program, say that it does. */
 #include "manager-interface.h"
 #include "manager/test-visitors.h"
 #include "tpm/writer.h"
@@ -9,49 +9,26 @@
 
 #include <string.h>
 
-static char *xml;
-
-/* Return: the comment before <@element name="@name". */
-static char *comment_of(const char *element, const char *name) {
-        g_autofree char *tag = g_strdup_printf("<%s name=\"%s\"", element, name);
-        const char *end = strstr(xml, tag), *begin;
-
-        assert_non_null(end);
-        begin = g_strrstr_len(xml, end - xml, "<!--");
-        assert_non_null(begin);
-        return g_strndup(begin, (gsize)(end - begin));
-}
+static char *page;
 
 /*
- * Keys that the comment documents: lines of the same depth that begin with some, with their types or without.
- * Return: a set; the type is the value.
+ * The keys in the first column of the table below @title in docs/MANAGER.md, each with what is in backticks in the
+ * second. Return: a set; the second column is the value.
  */
-static GHashTable *documented(const char *element, const char *name, bool typed) {
-        g_autoptr(GRegex) regex = g_regex_new(typed ? "^ {8}([a-z-]+ [a-z](?:, [a-z-]+ [a-z])*)(?=\\s)"
-                                                    : "^ {8}([a-z-]+(?:, [a-z-]+)*)(?:  |:)",
-                                              G_REGEX_MULTILINE, 0, NULL);
+static GHashTable *documented(const char *title) {
         GHashTable *keys = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
-        g_autofree char *comment = comment_of(element, name);
+        g_autoptr(GRegex) regex = g_regex_new("^\\| `([a-z-]+)` \\| (?:`([a-z])` \\|)?", G_REGEX_MULTILINE, 0, NULL);
+        g_autofree char *line = g_strdup_printf("%s:\n\n", title), *table = NULL;
+        const char *begin = strstr(page, line), *end;
         g_autoptr(GMatchInfo) match = NULL;
 
-        for (g_regex_match(regex, comment, 0, &match); g_match_info_matches(match); g_match_info_next(match, NULL)) {
-                g_autofree char *line = g_match_info_fetch(match, 1);
-                g_auto(GStrv) words = g_strsplit_set(line, ", ", -1);
-                char *key = NULL;
-
-                for (char **word = words; *word; word++) {
-                        if (!**word)
-                                continue;
-                        if (!typed) {
-                                g_hash_table_insert(keys, g_strdup(*word), g_strdup("t"));
-                        } else if (!key) {
-                                key = g_strdup(*word);
-                        } else {
-                                g_hash_table_insert(keys, g_steal_pointer(&key), g_strdup(*word));
-                        }
-                }
-                g_free(key);
-        }
+        assert_non_null(begin);
+        begin += strlen(line);
+        end = strstr(begin, "\n\n");
+        assert_non_null(end);
+        table = g_strndup(begin, (gsize)(end - begin));
+        for (g_regex_match(regex, table, 0, &match); g_match_info_matches(match); g_match_info_next(match, NULL))
+                g_hash_table_insert(keys, g_match_info_fetch(match, 1), g_match_info_fetch(match, 2));
         assert_true(g_hash_table_size(keys) > 0);
         return keys;
 }
@@ -75,8 +52,9 @@ static void check_row(GVariant *row, GHashTable *keys, GHashTable *unseen) {
 
 /* @always: keys of each row, with spaces around them; others may be missing from some. NULL: all. */
 static void check_rows(GDBusConnection *visitor, const char *method, const char *always) {
-        g_autoptr(GHashTable) keys = documented("method", method, true);
-        g_autoptr(GHashTable) unseen = documented("method", method, true);
+        g_autofree char *title = g_strdup_printf(", of `%s`", method);
+        g_autoptr(GHashTable) keys = documented(title);
+        g_autoptr(GHashTable) unseen = documented(title);
         g_autoptr(GVariant) reply = visitor_call(visitor, MANAGER_INTERFACE, method, NULL);
         g_autoptr(GVariant) list = g_variant_get_child_value(reply, 0);
         GHashTableIter iter;
@@ -138,7 +116,7 @@ static void test_keys(void **state) {
 }
 
 static void test_counters(void **state) {
-        g_autoptr(GHashTable) keys = documented("property", "Counters", false);
+        g_autoptr(GHashTable) keys = documented("\nCounters");
         g_autoptr(GVariant) counters = g_variant_ref_sink(manager_property(manager, "Counters"));
         GVariantIter iter;
         const char *key;
@@ -306,7 +284,7 @@ int main(int argc, char **argv) {
                 TEST(test_bad_calls), TEST(test_flush),    TEST(test_changes),
         };
 
-        if (argc != 2 || !g_file_get_contents(argv[1], &xml, NULL, NULL))
+        if (argc != 2 || !g_file_get_contents(argv[1], &page, NULL, NULL))
                 return 2;
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
