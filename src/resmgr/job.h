@@ -11,23 +11,23 @@
  *
  * A frame is one level of the work, its op. rm_<op>_build() makes the frame on top into a TPM command;
  * rm_<op>_settle() takes the answer, unless that is none, or calls for a repair (resmgr/repair.h). When the answer is a
- * failure, its undo has been called before. What is uncovered again is built afresh from the client's original bytes,
- * since handles may have moved. step.c makes its table from this list.
+ * failure, what it might have changed is as it was before. What is uncovered again is built afresh from the client's
+ * original bytes, since handles may have moved. step.c makes its table from this list.
  *
- *      op, its functions, the undo
+ *      op, the name of its functions, whether it is about an entry, which settles when the TPM refuses
  */
 #define RM_OPS(X)                                                                                                      \
-        X(COMMAND, command, rm_command_undo) /* the client's command */                                                \
-        X(LOAD, load, rm_entry_undo)         /* ContextLoad of the saved context */                                    \
-        X(SAVE, save, rm_entry_undo)         /* ContextSave; an object stays, a session leaves the TPM */              \
-        X(FLUSH, flush, rm_entry_undo)       /* FlushContext; an object that has a current context lives on */         \
-        X(FLUSH_HANDLE, flush_handle, NULL)  /* FlushContext of a handle that is in no table */                        \
-        X(DROP_FOREIGN, drop_foreign, NULL)  /* flush one saved session that we do not hold */                         \
-        X(START, start, NULL)                /* Startup, attributes, properties */                                     \
-        X(RECONCILE, reconcile, NULL)        /* compare the tables with what the TPM lists */
+        X(COMMAND, command, false)           /* the client's command */                                                \
+        X(LOAD, load, true)                  /* ContextLoad of the saved context */                                    \
+        X(SAVE, save, true)                  /* ContextSave; an object stays, a session leaves the TPM */              \
+        X(FLUSH, flush, true)                /* FlushContext; an object that has a current context lives on */         \
+        X(FLUSH_HANDLE, flush_handle, false) /* FlushContext of a handle that is in no table */                        \
+        X(DROP_FOREIGN, drop_foreign, false) /* flush one saved session that we do not hold */                         \
+        X(START, start, false)               /* Startup, attributes, properties */                                     \
+        X(RECONCILE, reconcile, false)       /* compare the tables with what the TPM lists */
 
 typedef enum RmOp {
-#define RM_OP(op, name, undo) RM_OP_##op,
+#define RM_OP(op, name, is_of_entry) RM_OP_##op,
         RM_OPS(RM_OP)
 #undef RM_OP
 } RmOp;

@@ -9,16 +9,12 @@
 #define PAUSES_MS 2000        /* in all, for one job */
 #define PAUSES_START_MS 30000 /* ... at start: a TPM may be testing itself */
 
-static void rm_entry_undo(Rm *rm, RmJob *job) {
-        rm_entry_settle(rm, rm_top(job)->at);
-}
-
 static const struct Op {
         RmFlow (*build)(Rm *rm, RmJob *job);
         RmFlow (*settle)(Rm *rm, RmJob *job, const RmAnswer *answer);
-        void (*undo)(Rm *rm, RmJob *job);
+        bool is_of_entry;
 } OPS[] = {
-#define RM_OP(op, name, undo) [RM_OP_##op] = { rm_##name##_build, rm_##name##_settle, undo },
+#define RM_OP(op, name, is_of_entry) [RM_OP_##op] = { rm_##name##_build, rm_##name##_settle, is_of_entry },
         RM_OPS(RM_OP)
 #undef RM_OP
 };
@@ -73,8 +69,10 @@ static RmFlow settle_answer(Rm *rm, RmJob *job, const uint8_t *response, size_t 
         if (reader.bad || header.size != n_response || n_response > sizeof(job->out))
                 return RM_FLOW_LOST;
         if (answer.rc != TPM2_RC_SUCCESS) {
-                if (op->undo)
-                        op->undo(rm, job);
+                if (op->is_of_entry)
+                        rm_entry_settle(rm, rm_top(job)->at);
+                else if (rm_top(job)->op == RM_OP_COMMAND)
+                        rm_command_undo(rm, job);
                 flow = rm_repair(rm, job, answer.rc);
         }
         if (flow == RM_FLOW_PAUSE && job->paused_ms >= (rm_top(job)->op == RM_OP_START ? PAUSES_START_MS : PAUSES_MS))
