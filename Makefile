@@ -39,6 +39,14 @@ sim: all
 	$(BUILD)/test/sim/sim --seeds $(SEEDS)
 	$(BUILD)/test/sim/sim --seeds $(SEEDS) --faults
 
+# All paths of two clients on a small fake TPM: `make worlds DEPTH=8`, and with one fault on the way.
+DEPTH ?= 6
+FAULT_DEPTH ?= 4
+worlds: all
+	$(BUILD)/test/worlds/worlds --depth $(DEPTH)
+	$(BUILD)/test/worlds/worlds --depth $(FAULT_DEPTH) --faults warning
+	$(BUILD)/test/worlds/worlds --depth $(FAULT_DEPTH) --faults lost
+
 # Breaks the code on purpose, and sees what notices; some ten minutes. `make mutants MUTANTS="alias gap"` some of them.
 mutants:
 	$(PYTHON) test/mutants/mutants.py build-mutants $(MUTANTS)
@@ -111,5 +119,5 @@ check-fresh:
 clean:
 	rm -rf $(BUILD) build-run build-check build-mutants build-coverage build-fuzz build-vm build-deb build-deb-* build-roots
 
-.PHONY: all check check-vm bench pictures sim mutants fuzz coverage format lint install deb check-deb check-local check-units \
+.PHONY: all check check-vm bench pictures sim worlds mutants fuzz coverage format lint install deb check-deb check-local check-units \
 	check-kernel check-fresh build-deb clean

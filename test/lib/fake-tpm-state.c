@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "test/lib/fake-tpm-private.h"
 
+#include <string.h>
+
 #define RANDOM_MAX 64
 
 uint64_t fake_secret(FakeTpm *tpm) {
@@ -136,4 +138,36 @@ TPM2_RC fake_get_test_result(FakeTpm *tpm, FakeCall *call) {
 TPM2_RC fake_self_test(FakeTpm *tpm, FakeCall *call) {
         fake_read_u8(call);
         return fake_read_end(call);
+}
+
+static size_t objects_size(const FakeTpm *tpm) {
+        return tpm->config.object_slots * sizeof(*tpm->objects);
+}
+
+static size_t sessions_size(const FakeTpm *tpm) {
+        return tpm->config.active_sessions * sizeof(*tpm->sessions);
+}
+
+size_t fake_tpm_snapshot_size(const FakeTpm *tpm) {
+        return sizeof(*tpm) + objects_size(tpm) + sessions_size(tpm);
+}
+
+void fake_tpm_snapshot(const FakeTpm *tpm, void *ret_snapshot) {
+        uint8_t *bytes = ret_snapshot;
+
+        memcpy(bytes, tpm, sizeof(*tpm));
+        memcpy(bytes + sizeof(*tpm), tpm->objects, objects_size(tpm));
+        memcpy(bytes + sizeof(*tpm) + objects_size(tpm), tpm->sessions, sessions_size(tpm));
+}
+
+void fake_tpm_restore(FakeTpm *tpm, const void *snapshot) {
+        FakeObject *objects = tpm->objects;
+        FakeSession *sessions = tpm->sessions;
+        const uint8_t *bytes = snapshot;
+
+        memcpy(tpm, bytes, sizeof(*tpm));
+        tpm->objects = objects;
+        tpm->sessions = sessions;
+        memcpy(objects, bytes + sizeof(*tpm), objects_size(tpm));
+        memcpy(sessions, bytes + sizeof(*tpm) + objects_size(tpm), sessions_size(tpm));
 }

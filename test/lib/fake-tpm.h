@@ -60,6 +60,14 @@ FakeTpm *fake_tpm_free(FakeTpm *tpm);
 /* Return: the size of the response; 0: it is lost. */
 size_t fake_tpm_run(FakeTpm *tpm, const uint8_t *command, size_t n_command, uint8_t *response, size_t size);
 
+/*
+ * All that a TPM is, as plain bytes, so that a test can go back to it. A snapshot fits any TPM of the same
+ * configuration.
+ */
+size_t fake_tpm_snapshot_size(const FakeTpm *tpm);
+void fake_tpm_snapshot(const FakeTpm *tpm, void *ret_snapshot);
+void fake_tpm_restore(FakeTpm *tpm, const void *snapshot);
+
 /* How long the TPM took for the last command, in ms; it is for the caller to wait. */
 unsigned fake_tpm_delay(const FakeTpm *tpm);
 

@@ -196,6 +196,23 @@ static void test_faults(void **state) {
                 assert_int_equal(rc_of(cmd_get_random(1)), TPM2_RC_YIELDED);
 }
 
+static void test_snapshot(void **state) {
+        TPM2_HANDLE session = handle_of(cmd_start_session(TPM2_SE_HMAC));
+        TPM2_HANDLE object = handle_of(cmd_hash_start());
+        uint8_t *snapshot = malloc(fake_tpm_snapshot_size(fake));
+
+        assert_non_null(snapshot);
+        fake_tpm_snapshot(fake, snapshot);
+        for (unsigned i = 0; i < 2; i++) {
+                assert_int_equal(rc_of(flush(object)), TPM2_RC_SUCCESS);
+                assert_int_equal(rc_of(flush(session)), TPM2_RC_SUCCESS);
+                assert_int_equal(handle_of(cmd_hash_start()), object);
+                assert_int_equal(handle_of(cmd_hash_start()), object + 1);
+                fake_tpm_restore(fake, snapshot);
+        }
+        free(snapshot);
+}
+
 static void test_rounds_leave_nothing(void **state) {
         for (unsigned i = 0; i < 1 << 20; i++) {
                 assert_int_equal(handle_of(cmd_hash_start()), 0x80000000);
@@ -213,6 +230,7 @@ int main(void) {
                 FAKE_TEST(test_vendor_commands_tell_objects_apart),
                 FAKE_TEST(test_continue_session_is_honoured),
                 FAKE_TEST(test_faults),
+                FAKE_TEST(test_snapshot),
                 FAKE_TEST(test_rounds_leave_nothing),
         };
 

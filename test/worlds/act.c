@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "test/worlds/act.h"
+
+#include "test/worlds/alphabet.h"
+#include "test/worlds/model.h"
+#include "test/worlds/oracle.h"
+#include "test/worlds/state.h"
+
+#include <stdio.h>
+
+#define CHORES_MAX 64 /* of a kind, in one step */
+
+void act_list(Client *client) {
+        static const TPM2_HT TYPES[] = { TPM2_HT_TRANSIENT, TPM2_HT_LOADED_SESSION, TPM2_HT_SAVED_SESSION };
+
+        for (unsigned i = 0; i < 3 && !world_failed() && !world.struck; i++) {
+                Message ask = cmd_get_capability(TPM2_CAP_HANDLES, (uint32_t)TYPES[i] << TPM2_HR_SHIFT, 16);
+                Message reply = world_command(client, &ask);
+
+                oracle_judge_list(client, TYPES[i], &reply);
+        }
+}
+
+void act_leave(Client *client) {
+        unsigned i = client - world.model.clients;
+
+        rm_space_close(world.rm, client->space);
+        client->refused = false;
+        model_left(client);
+        world_check();
+        if (rm_space_open(world.rm, 1000 + i, &client->space) != TSS2_RC_SUCCESS)
+                world_fail("the client cannot come back");
+}
+
+/* An administrator takes from the client what it has. */
+void act_purge(Client *client) {
+        uint32_t n_objects, n_sessions;
+
+        rm_flush_space(world.rm, client->space, &n_objects, &n_sessions);
+        model_purged(client);
+        world_check();
+}
+
+static const struct {
+        const char *name;
+        RmChore chore;
+        unsigned at_most;
+} CHORES[] = {
+        { "cleanup", RM_CHORE_CLEANUP, CHORES_MAX },
+        { "save", RM_CHORE_SAVE, 1 },
+        { "renew", RM_CHORE_RENEW, 1 },
+        { "evict", RM_CHORE_EVICT, 1 },
+};
+#define N_CHORES (sizeof(CHORES) / sizeof(CHORES[0]))
+
+unsigned act_count(void) {
+        return CLIENTS * N_ACTS + N_CHORES;
+}
+
+const char *act_name(unsigned act) {
+        static char name[32];
+
+        if (act >= CLIENTS * N_ACTS)
+                return CHORES[act - CLIENTS * N_ACTS].name;
+        snprintf(name, sizeof(name), "%c.%s", 'A' + (char)(act / N_ACTS), ACTS[act % N_ACTS].name);
+        return name;
+}
+
+unsigned act_kind(unsigned act) {
+        return act < CLIENTS * N_ACTS ? act % N_ACTS : act;
+}
+
+static void chore(unsigned i) {
+        bool done = world_chore(RM_CHORE_DUE, CHORES_MAX) && world_chore(CHORES[i].chore, CHORES[i].at_most);
+
+        if (CHORES[i].chore == RM_CHORE_CLEANUP && done && !world.struck && !world.model.down && !world_failed())
+                oracle_judge_rest();
+}
+
+static bool command(Client *client, const Act *act) {
+        static Exchange x;
+        Message reply;
+
+        x.client = client;
+        x.effect = act->effect;
+        x.compare = act->compare;
+        x.foreign = false;
+        x.hopeless = client->refused && state_is_hopeless(client);
+        x.thing = x.second = NULL;
+        x.saved = NULL;
+        if (!act->build(&x))
+                return false;
+        reply = world_command(client, &x.commands[SIDE_REAL]);
+        if (!world_failed())
+                oracle_judge(&x, &reply);
+        return true;
+}
+
+bool act_run(Step step) {
+        Client *client = &world.model.clients[step.act / N_ACTS];
+        const Act *act = &ACTS[step.act % N_ACTS];
+        const RmCounters *counters = rm_counters(world.rm);
+
+        world.step = step;
+        world.n_sent = 0;
+        world.n_flushed = counters->abandoned_flushed + counters->client_saved_flushed;
+        world.struck = world.struck_own = world.own_sent = world.lost = false;
+        if (step.act >= CLIENTS * N_ACTS)
+                chore(step.act - CLIENTS * N_ACTS);
+        else if (act->run)
+                act->run(client);
+        else
+                return command(client, act);
+        return true;
+}
