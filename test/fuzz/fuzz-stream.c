@@ -7,8 +7,8 @@
 #include "test/lib/tpm-commands.h"
 #include "test/sim/clock.h"
 #include "tpm/header.h"
-#include "util/protocol.h"
 #include "util/log.h"
+#include "util/protocol.h"
 
 #include <sys/epoll.h>
 #include <sys/socket.h>
