@@ -47,12 +47,6 @@ static uint32_t list_objects(Rm *rm, uint32_t space, uint32_t from, TPM2_HANDLE 
         return n;
 }
 
-static bool session_is_listed(Rm *rm, uint32_t space, uint32_t i, bool saved) {
-        if (!saved)
-                return rm_entry(rm, i)->state == RM_LIVE && rm_entry(rm, i)->space == space;
-        return rm_entry(rm, i)->state != RM_LIVE && rm_session_may_flush(rm, space, i);
-}
-
 static uint32_t list_sessions(Rm *rm, uint32_t space, uint32_t from, TPM2_HANDLE handles[], uint32_t size) {
         bool saved = from >> TPM2_HR_SHIFT == TPM2_HT_SAVED_SESSION;
         TPM2_HANDLE next = from & TPM2_HR_HANDLE_MASK;
@@ -63,8 +57,10 @@ static uint32_t list_sessions(Rm *rm, uint32_t space, uint32_t from, TPM2_HANDLE
 
                 for (uint32_t i = 0; i < rm->n_sessions_used; i++) {
                         TPM2_HANDLE index = rm_entry(rm, i)->handle & TPM2_HR_HANDLE_MASK;
+                        bool listed =
+                                rm_session_may_flush(rm, space, i) && (rm_entry(rm, i)->state != RM_LIVE) == saved;
 
-                        if (index >= next && session_is_listed(rm, space, i, saved) &&
+                        if (index >= next && listed &&
                             (lowest == RM_NONE || index < (rm_entry(rm, lowest)->handle & TPM2_HR_HANDLE_MASK)))
                                 lowest = i;
                 }

@@ -44,14 +44,10 @@ static bool save_object(Rm *rm, RmJob *job) {
         return false;
 }
 
-static bool renew_session(Rm *rm, RmJob *job) {
-        return !rm->shut_down && rm_gap_renew(rm, job);
-}
-
 RmJob *rm_job_begin_chore(Rm *rm, RmChore chore) {
         static bool (*const CHORES[])(Rm * rm, RmJob * job) = {
                 [RM_CHORE_START] = start_tpm,      [RM_CHORE_DUE] = rm_push_due,  [RM_CHORE_CLEANUP] = clean_up,
-                [RM_CHORE_RESERVE] = keep_reserve, [RM_CHORE_SAVE] = save_object, [RM_CHORE_RENEW] = renew_session,
+                [RM_CHORE_RESERVE] = keep_reserve, [RM_CHORE_SAVE] = save_object, [RM_CHORE_RENEW] = rm_gap_renew,
                 [RM_CHORE_EVICT] = evict_any,
         };
         RmJob *job = rm_job_new(rm, false);

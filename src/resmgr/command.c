@@ -147,14 +147,6 @@ static RmFlow admit_entry(Rm *rm, RmJob *job, RmKind kind) {
         return rm_reply_rc(job, RM_RC(kind == RM_SESSION ? TPM2_RC_SESSION_HANDLES : TPM2_RC_OBJECT_MEMORY));
 }
 
-static RmFlow reply_handle(RmJob *job, TPM2_HANDLE handle) {
-        TpmWriter writer = TPM_WRITER(job->out, sizeof(job->out));
-
-        tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, TPM2_RC_SUCCESS);
-        tpm_write_u32(&writer, handle);
-        return rm_reply_written(job, &writer);
-}
-
 /* Whether what the client presents is the whole of what the last ContextSave gave out. */
 static bool presents_the_last(Rm *rm, const RmJob *job, const RmEntry *session) {
         return (session->state == RM_CLIENT_SAVED || session->state == RM_ABANDONED) &&
@@ -177,8 +169,12 @@ static RmFlow build_load_of_session(Rm *rm, RmJob *job, TPM2_HANDLE handle) {
                 return flow;
         /* A renewal that stopped halfway has left it loaded. */
         if (known && session->residency == RM_RESIDENT) {
+                TpmWriter writer = TPM_WRITER(job->out, sizeof(job->out));
+
                 rm_session_own(rm, i, job->space, session->handle);
-                return reply_handle(job, session->handle);
+                tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, TPM2_RC_SUCCESS);
+                tpm_write_u32(&writer, session->handle);
+                return rm_reply_written(job, &writer);
         }
         if (rm_slots_short(rm, RM_SESSION, 1) && rm_evict(rm, job, RM_SESSION))
                 return RM_FLOW_AGAIN;
@@ -210,35 +206,29 @@ static RmFlow make_room(Rm *rm, RmJob *job) {
         return RM_FLOW_CONTINUE;
 }
 
-static void mark_session(Rm *rm, const RmJob *job, TPM2_HANDLE handle) {
-        uint32_t i = rm_job_session(rm, job, handle);
-
-        if (i != RM_NONE)
-                rm_entry_set_unknown(rm, i);
-}
-
 /* What the command may change, or take out of the TPM, should it succeed. */
-static void mark_unknown(Rm *rm, const RmJob *job) {
+static void mark_unknown(Rm *rm, RmJob *job) {
         const TpmCommand *command = &job->command;
+        bool saves = command->info.kind == TPM_COMMAND_CONTEXT_SAVE;
 
-        for (unsigned i = 0; i < command->n_handles; i++) {
-                uint32_t at = rm_job_object(rm, job, i);
+        job->marked = true;
+        for (unsigned k = 0; k < rm_job_n_names(job); k++)
+                if (rm_job_name(rm, job, k) != RM_NONE)
+                        rm_entry(rm, rm_job_name(rm, job, k))->was_clean = rm_entry(rm, rm_job_name(rm, job, k))->clean;
+        for (unsigned k = 0; k < rm_job_n_names(job); k++) {
+                uint32_t i = rm_job_name(rm, job, k);
+                bool leaves;
 
-                if (at != RM_NONE) {
-                        RmEntry *object = rm_entry(rm, at);
-
-                        if (command->info.attributes & TPMA_CC_FLUSHED)
-                                rm_entry_set_unknown(rm, at);
-                        object->was_clean = object->clean;
-                        object->clean =
-                                object->clean && (!object->sequence || command->info.kind == TPM_COMMAND_CONTEXT_SAVE);
-                }
-                if (command->info.kind == TPM_COMMAND_CONTEXT_SAVE)
-                        mark_session(rm, job, command->handles[i]);
+                if (i == RM_NONE)
+                        continue;
+                if (k >= command->n_handles)
+                        leaves = !(command->auths[k - command->n_handles].attributes & TPMA_SESSION_CONTINUESESSION);
+                else
+                        leaves = rm_kind(i) == RM_SESSION ? saves : (command->info.attributes & TPMA_CC_FLUSHED) != 0;
+                if (leaves)
+                        rm_entry_set_unknown(rm, i);
+                rm_entry(rm, i)->clean &= !rm_entry(rm, i)->sequence || saves;
         }
-        for (unsigned i = 0; i < command->n_auths; i++)
-                if (!(command->auths[i].attributes & TPMA_SESSION_CONTINUESESSION))
-                        mark_session(rm, job, command->auths[i].session);
         for (RmKind kind = 0; kind < RM_KINDS; kind++)
                 for (uint32_t k = 0; k < rm->n_residents[kind]; k++)
                         if (command->info.kind == TPM_COMMAND_STARTUP ||
@@ -248,12 +238,13 @@ static void mark_unknown(Rm *rm, const RmJob *job) {
 
 void rm_command_undo(Rm *rm, RmJob *job) {
         rm_settle_all(rm);
-        for (unsigned i = 0; i < job->command.n_handles; i++) {
-                uint32_t at = rm_job_object(rm, job, i);
+        for (unsigned k = 0; job->marked && k < rm_job_n_names(job); k++) {
+                uint32_t i = rm_job_name(rm, job, k);
 
-                if (at != RM_NONE)
-                        rm_entry(rm, at)->clean |= rm_entry(rm, at)->was_clean;
+                if (i != RM_NONE)
+                        rm_entry(rm, i)->clean = rm_entry(rm, i)->was_clean;
         }
+        job->marked = false;
 }
 
 /* In place of a handle of the client: the physical one; what is no session of its own, nothing that exists. */

@@ -150,6 +150,8 @@ static RmFlow commit_success(Rm *rm, RmJob *job, const TpmResponse *response, co
 
         memcpy(job->out, answer->bytes, answer->n_bytes);
         job->n_out = answer->n_bytes;
+        if (job->n_out > job->n_used)
+                job->n_used = job->n_out;
         job->rc = TSS2_RC_SUCCESS;
         rm_space(rm, job->space)->hopeless = 0;
         rm_unlearn(rm, &job->command);

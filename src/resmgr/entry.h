@@ -27,11 +27,13 @@ extern const uint8_t rm_object_transitions[][2];
  *      PENDING      --it succeeded-->                                            LIVE
  *      LIVE         --ContextSave by its client-->                               CLIENT_SAVED
  *      LIVE         --continueSession clear in a response; flushed; a reset-->   FREE
+ *      LIVE         --not listed any more; its handle is another's; no room-->   FREE
  *      LIVE         --its client is gone, or the TPM does not know it-->         DOOMED
  *      CLIENT_SAVED --ContextLoad with the whole context, by whoever has it-->   LIVE
  *      CLIENT_SAVED --its client is gone-->                                      ABANDONED
  *      CLIENT_SAVED --flushed by its client; a reset; not listed any more-->     FREE
  *      CLIENT_SAVED --room is needed; it cannot be renewed; an administrator-->  DOOMED
+ *      CLIENT_SAVED, ABANDONED --the TPM does not accept its context-->          DOOMED
  *      ABANDONED    --ContextLoad with the whole context-->                      LIVE
  *      ABANDONED    --flushed by its user; a reset; not listed any more-->       FREE
  *      ABANDONED    --room is needed; it cannot be renewed; an administrator-->  DOOMED
@@ -112,7 +114,8 @@ bool rm_entry_set_unknown(Rm *rm, uint32_t i);
 bool rm_entry_set_resident(Rm *rm, uint32_t i, TPM2_HANDLE handle);
 void rm_entry_set_absent(Rm *rm, uint32_t i);
 
-/* The command that is out, or was to go out, did nothing: what is unknown is where it was. */
+/* What was sent was not done: what is unknown is where it was. Not while the tables are in doubt, for rm_settle_all().
+ */
 void rm_entry_settle(Rm *rm, uint32_t i);
 void rm_settle_all(Rm *rm);
 

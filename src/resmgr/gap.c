@@ -27,9 +27,11 @@ static uint32_t find_oldest(const Rm *rm) {
         return oldest;
 }
 
-/* Load it and save it; the TPM itself keeps a slot free for that. */
-static void push_renewal(RmJob *job, uint32_t i) {
-        rm_push(job, RM_OP_SAVE, i);
+/* Load it and save it, for which the TPM itself keeps a slot free; or flush it, should that be due. */
+static void push_renewal(const Rm *rm, RmJob *job, uint32_t i) {
+        rm_push(job, rm_entry(rm, i)->state == RM_DOOMED ? RM_OP_FLUSH : RM_OP_SAVE, i);
+        if (rm_top(job)->op == RM_OP_FLUSH)
+                return;
         rm_top(job)->renewing = true;
         rm_push(job, RM_OP_LOAD, i);
         rm_top(job)->renewing = true;
@@ -46,10 +48,8 @@ bool rm_gap_close(Rm *rm, RmJob *job) {
         /* If the oldest that we know of cannot be renewed, an older one is none of ours. */
         if (closing || i == RM_NONE)
                 rm_push(job, RM_OP_DROP_FOREIGN, RM_NONE);
-        else if (rm_entry(rm, i)->state == RM_DOOMED)
-                rm_push(job, RM_OP_FLUSH, i);
         else
-                push_renewal(job, i);
+                push_renewal(rm, job, i);
         return true;
 }
 
@@ -57,12 +57,12 @@ bool rm_gap_renew(Rm *rm, RmJob *job) {
         uint32_t i = find_oldest(rm);
 
         /* Once a tick: a TPM whose numbers make no sense must not keep us at it. */
-        if (i == RM_NONE || rm_entry(rm, i)->renewed == rm->tick || rm->gap < 4 ||
+        if (rm->shut_down || i == RM_NONE || rm_entry(rm, i)->renewed == rm->tick || rm->gap < 4 ||
             rm_gap_newest(rm) - rm_entry(rm, i)->number < rm->gap / 4 * 3)
                 return false;
         rm_entry(rm, i)->renewed = rm->tick;
-        push_renewal(job, i);
-        if (rm_slots_short(rm, RM_SESSION, 1))
+        push_renewal(rm, job, i);
+        if (rm_top(job)->renewing && rm_slots_short(rm, RM_SESSION, 1))
                 rm_evict(rm, job, RM_SESSION);
         return true;
 }

@@ -58,6 +58,7 @@ struct RmJob {
         bool waiting; /* bytes are out */
         uint32_t space;
         uint32_t pending[RM_KINDS]; /* made for what the command returns, or RM_NONE */
+        bool marked;                /* its command is out, and what that may change is marked */
         bool parse_again;           /* attributes may have become known since it began */
         bool counted;               /* its hits and misses are */
         uint32_t n_missed;          /* loads that were pushed for it */
@@ -128,7 +129,7 @@ static inline unsigned rm_job_n_names(const RmJob *job) {
 uint32_t rm_job_name(const Rm *rm, const RmJob *job, unsigned k);
 bool rm_job_pins(const Rm *rm, const RmJob *job, uint32_t entry); /* it names this */
 
-/* What its FlushContext names, whoever it belongs to, if it is one, and well formed; or RM_NONE. */
+/* What its FlushContext names, if it is one, and well formed: an object of its own, anybody's session; or RM_NONE. */
 bool rm_job_is_flush(const RmJob *job);
 TPM2_HANDLE rm_job_first_parameter_handle(const RmJob *job);
 uint32_t rm_job_find_flushed(const Rm *rm, const RmJob *job);

@@ -1,13 +1,23 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "resmgr/move.h"
 
-RmFlow rm_give_up(RmJob *job, TSS2_RC rc) {
+/* The client hears why, by our own word, since it asked for nothing of this. */
+static RmFlow give_up(RmJob *job, TSS2_RC rc) {
         return rm_reply_rc(job, rm_rc_is_warning(rc) ? RM_RC(rc) : rc);
 }
 
 /* What is not in the TPM and has a context that loads. */
 static bool is_loadable(const RmEntry *entry) {
         return rm_exists(entry) && entry->state != RM_DOOMED && entry->residency == RM_ABSENT && entry->clean;
+}
+
+/* It is lost. If it is the oldest saved session, no other can be saved as long as it is there. */
+static RmFlow drop_entry(Rm *rm, RmJob *job) {
+        rm_entry_lost(rm, rm_top(job)->at);
+        if (!rm_top(job)->renewing)
+                return rm_pop(job);
+        *rm_top(job) = (RmFrame){ .op = RM_OP_FLUSH, .at = rm_top(job)->at };
+        return RM_FLOW_AGAIN;
 }
 
 RmFlow rm_load_build(Rm *rm, RmJob *job) {
@@ -19,11 +29,12 @@ RmFlow rm_load_build(Rm *rm, RmJob *job) {
         if (!rm_top(job)->renewing && rm_slots_short(rm, kind, 1) && rm_evict(rm, job, kind))
                 return RM_FLOW_AGAIN;
         if (!rm_entry_set_unknown(rm, i))
-                return rm_reply_rc(job, RM_RC(TPM2_RC_OBJECT_MEMORY));
+                return rm_reply_rc(job, RM_RC(kind == RM_SESSION ? TPM2_RC_SESSION_MEMORY : TPM2_RC_OBJECT_MEMORY));
         return rm_send_load(rm, job, &rm_entry(rm, i)->context);
 }
 
-bool rm_answer_is_load(const Rm *rm, uint32_t i, const RmAnswer *answer, TPM2_HANDLE *ret_handle) {
+/* Whether the answer is that of a successful ContextLoad of the entry. */
+static bool is_load_of(const Rm *rm, uint32_t i, const RmAnswer *answer, TPM2_HANDLE *ret_handle) {
         TpmReader reader = TPM_READER(answer->parameters, answer->n_parameters);
         TPM2_HANDLE handle = tpm_read_u32(&reader);
 
@@ -37,7 +48,7 @@ RmFlow rm_load_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
         uint32_t i = rm_top(job)->at;
         TPM2_HANDLE handle;
 
-        if (rm_answer_is_load(rm, i, answer, &handle)) {
+        if (is_load_of(rm, i, answer, &handle)) {
                 /* A handle that we hold already: the tables are wrong. */
                 if (rm_kind(i) == RM_OBJECT && rm_object_find_resident(rm, handle) != RM_NONE) {
                         rm_objects_lost(rm);
@@ -54,13 +65,9 @@ RmFlow rm_load_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
                 return RM_FLOW_LOST;
         /* For one that is abandoned nobody waits. */
         if (!rm_rc_is_dead_context(answer->rc) && !(rm_top(job)->renewing && rm_entry(rm, i)->state == RM_ABANDONED))
-                return rm_give_up(job, answer->rc);
-        rm_entry_doom(rm, i);
-        if (!rm_top(job)->renewing)
-                return rm_pop(job);
-        /* As long as the oldest is there, no session can be saved. */
-        rm_top(job)->op = RM_OP_FLUSH;
-        return RM_FLOW_AGAIN;
+                return give_up(job, answer->rc);
+        rm_entry(rm, i)->clean = false;
+        return drop_entry(rm, job);
 }
 
 RmFlow rm_save_build(Rm *rm, RmJob *job) {
@@ -101,7 +108,10 @@ RmFlow rm_save_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
         /* To a probe, this is no answer, and no proof that it is there. */
         if (entry->probe && !rm_rc_is_unknown_handle(answer->rc))
                 rm->due_reconcile = true;
-        if (entry->probe || rm_rc_is_unknown_handle(answer->rc) || (session && answer->rc == TPM2_RC_SUCCESS))
+        if (session && (answer->rc == TPM2_RC_SUCCESS || rm_rc_is_unknown_handle(answer->rc) ||
+                        (rm_top(job)->renewing && !rm_rc_is_warning(answer->rc))))
+                return drop_entry(rm, job);
+        if (entry->probe || rm_rc_is_unknown_handle(answer->rc))
                 rm_entry_lost(rm, i);
         else
                 entry->unsaveable = true; /* what cannot be saved stays */
@@ -112,7 +122,10 @@ RmFlow rm_flush_build(Rm *rm, RmJob *job) {
         uint32_t i = rm_top(job)->at;
         const RmEntry *entry = rm_entry(rm, i);
 
-        if (!rm_exists(entry) || (rm_kind(i) == RM_OBJECT && entry->residency == RM_ABSENT))
+        /* Where a lost load has put an object, nobody knows but the TPM: reconciliation flushes what is there. */
+        if (rm_exists(entry) && entry->handle == 0)
+                rm_entry_flushed(rm, i);
+        if (!rm_exists(entry) || entry->handle == 0)
                 return rm_pop(job);
         if (!rm_entry_set_unknown(rm, i))
                 return rm_reply_rc(job, RM_RC(TPM2_RC_SESSION_MEMORY));
@@ -143,7 +156,7 @@ RmFlow rm_flush_handle_build(Rm *rm, RmJob *job) {
 /* Whether it was there or not, it is not now. */
 RmFlow rm_flush_handle_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
         if (answer->rc != TPM2_RC_SUCCESS && !rm_rc_is_dead_context(answer->rc) && !rm_rc_is_unknown_handle(answer->rc))
-                return rm_give_up(job, answer->rc);
+                return give_up(job, answer->rc);
         rm->counters.foreign_flushed += answer->rc == TPM2_RC_SUCCESS;
         return rm_pop(job);
 }

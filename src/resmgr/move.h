@@ -21,18 +21,12 @@ RmFlow rm_flush_settle(Rm *rm, RmJob *job, const RmAnswer *answer);
 RmFlow rm_flush_handle_build(Rm *rm, RmJob *job);
 RmFlow rm_flush_handle_settle(Rm *rm, RmJob *job, const RmAnswer *answer);
 
-/* Whether the answer is that of a successful ContextLoad of the entry. */
-bool rm_answer_is_load(const Rm *rm, uint32_t entry, const RmAnswer *answer, TPM2_HANDLE *ret_handle);
-
-/* A load cannot be made room for: the client hears why, by our own word, since it did not ask for a load. */
-RmFlow rm_give_up(RmJob *job, TSS2_RC rc);
-
 /* The TPM holds nothing under the handle that it was given. */
 static inline bool rm_rc_is_unknown_handle(TSS2_RC rc) {
         return rc == TPM2_RC_REFERENCE_H0 || rc == TPM2_RC_HANDLE + TPM2_RC_P + TPM2_RC_1;
 }
 
-/* A ContextLoad that failed thus will never succeed: the context, and nothing else, was at fault. */
+/* A ContextLoad that failed thus never succeeds: the context alone was at fault. (Or there was nothing to flush.) */
 static inline bool rm_rc_is_dead_context(TSS2_RC rc) {
         return rc & TPM2_RC_FMT1 || rc == TPM2_RC_BAD_CONTEXT;
 }

@@ -212,6 +212,11 @@ RmFlow rm_reconcile_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
         uint32_t next = 0;
         RmList list;
 
+        /* It was reset, and holds nothing: only a Startup, which is its users' affair, makes it due again. */
+        if (answer->rc == TPM2_RC_INITIALIZE) {
+                rm->due_reconcile = false;
+                return rm_pop(job);
+        }
         if (!rm_read_list(answer, TPM2_CAP_HANDLES, sizeof(TPM2_HANDLE), &list)) {
                 rm->due_reconcile = true; /* still: the next answer may be better */
                 return rm_reply_rc(job, answer->rc != TPM2_RC_SUCCESS ? answer->rc : RM_RC(TPM2_RC_FAILURE));

@@ -5,6 +5,8 @@
 
 /* Ops that a repair is for. */
 #define BIT(op) (1u << RM_OP_##op)
+#define RENEWING (1u << 30)    /* LOAD and SAVE that renew, whatever else is for these */
+#define SAVE_OBJECT (1u << 31) /* SAVE is that of a session */
 #define ROOM (BIT(COMMAND) | BIT(LOAD))
 
 typedef struct Repair {
@@ -85,21 +87,24 @@ static RmFlow drop_auth_session(Rm *rm, RmJob *job, unsigned n) {
 static const Repair REPAIRS[] = {
         { TPM2_RC_OBJECT_MEMORY, 1, ROOM, OBJECT, NULL },
         { TPM2_RC_OBJECT_HANDLES, 1, ROOM, OBJECT, NULL },
-        { TPM2_RC_SESSION_MEMORY, 1, ROOM, SESSION, NULL },
+        { TPM2_RC_SESSION_MEMORY, 1, ROOM | RENEWING, SESSION, NULL },
         { TPM2_RC_MEMORY, 1, ROOM, OBJECT | SESSION, NULL },
         { TPM2_RC_SESSION_HANDLES, 1, ROOM, 0, drop_session },
-        { TPM2_RC_CONTEXT_GAP, 1, ROOM | BIT(SAVE), 0, close_gap },
+        { TPM2_RC_CONTEXT_GAP, 1, ROOM | BIT(SAVE) | RENEWING, 0, close_gap },
         { TPM2_RC_RETRY, 1, UINT32_MAX, 0, pause_job },
         { TPM2_RC_YIELDED, 1, UINT32_MAX, 0, pause_job },
         { TPM2_RC_TESTING, 1, UINT32_MAX, 0, pause_job },
         { TPM2_RC_REFERENCE_H0, TPM_HANDLES_MAX, BIT(COMMAND), 0, reload_handle },
         { TPM2_RC_REFERENCE_S0, TPM_HANDLES_MAX, BIT(COMMAND), 0, drop_auth_session },
-        { TPM2_RC_INITIALIZE, 1, ROOM | BIT(FLUSH_HANDLE) | BIT(RECONCILE), 0, forget_all },
+        { TPM2_RC_INITIALIZE, 1, ROOM | RENEWING | BIT(FLUSH_HANDLE) | BIT(RECONCILE), 0, forget_all },
 };
 
-static const Repair *find_repair(RmOp op, TSS2_RC rc) {
+static const Repair *find_repair(const RmFrame *frame, TSS2_RC rc) {
+        bool saves_object = frame->op == RM_OP_SAVE && rm_kind(frame->at) == RM_OBJECT;
+        uint32_t bit = frame->renewing ? RENEWING : saves_object ? SAVE_OBJECT : 1u << frame->op;
+
         for (size_t i = 0; i < sizeof(REPAIRS) / sizeof(REPAIRS[0]); i++)
-                if (rc >= REPAIRS[i].first && rc < REPAIRS[i].first + REPAIRS[i].n_codes && REPAIRS[i].ops & 1u << op)
+                if (rc >= REPAIRS[i].first && rc < REPAIRS[i].first + REPAIRS[i].n_codes && REPAIRS[i].ops & bit)
                         return &REPAIRS[i];
         return NULL;
 }
@@ -130,7 +135,7 @@ static RmFlow make_room_for_command(Rm *rm, RmJob *job, const Repair *repair, ui
 
 RmFlow rm_repair(Rm *rm, RmJob *job, TSS2_RC rc) {
         bool is_command = rm_top(job)->op == RM_OP_COMMAND;
-        const Repair *repair = find_repair(rm_top(job)->op, rc);
+        const Repair *repair = find_repair(rm_top(job), rc);
         uint64_t hopeless = is_command ? rm_space(rm, job->space)->hopeless : 0;
 
         if (is_command && !(repair && repair->repair == pause_job))

@@ -13,7 +13,8 @@ static uint64_t expected_wait(const Rm *rm, const RmUse *use) {
         return use->interval > elapsed ? use->interval - elapsed : elapsed - use->interval;
 }
 
-uint32_t rm_find_victim(const Rm *rm, RmKind kind, const RmJob *job) {
+/* Return: RM_NONE when all that is resident is needed by the job. */
+static uint32_t find_victim(const Rm *rm, RmKind kind, const RmJob *job) {
         uint32_t victim = RM_NONE;
         uint64_t longest = 0;
 
@@ -37,7 +38,7 @@ uint32_t rm_find_victim(const Rm *rm, RmKind kind, const RmJob *job) {
 }
 
 bool rm_evict(Rm *rm, RmJob *job, RmKind kind) {
-        uint32_t i = rm_find_victim(rm, kind, job);
+        uint32_t i = find_victim(rm, kind, job);
         bool doomed;
 
         if (i == RM_NONE || !rm_may_push(job, 2))
@@ -45,7 +46,7 @@ bool rm_evict(Rm *rm, RmJob *job, RmKind kind) {
         doomed = rm_entry(rm, i)->state == RM_DOOMED;
         if (kind == RM_OBJECT || doomed)
                 rm_push(job, RM_OP_FLUSH, i);
-        if (!doomed && !rm_entry(rm, i)->clean)
+        if (!doomed && (kind == RM_SESSION || !rm_entry(rm, i)->clean))
                 rm_push(job, RM_OP_SAVE, i);
         return true;
 }

@@ -8,10 +8,7 @@
  * Residency: what stays in the TPM, and how much has room there
  */
 
-/* Return: what to evict, or RM_NONE when all that is resident is needed by the job. */
-uint32_t rm_find_victim(const Rm *rm, RmKind kind, const RmJob *job);
-
-/* Push what takes a victim out of the TPM. Return: false when there is none. */
+/* Push what takes a victim out of the TPM. Return: false when there is none, or the stack has no room. */
 bool rm_evict(Rm *rm, RmJob *job, RmKind kind);
 
 /* Object slots that would have to be free for a command, as far as is known. */

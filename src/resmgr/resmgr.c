@@ -16,7 +16,7 @@ static uint32_t count_cells(const RmLimits *limits) {
         uint32_t per_object = (OBJECT_CONTEXT_MAX + RM_CELL_PAYLOAD - 1) / RM_CELL_PAYLOAD;
         uint32_t per_session = (SESSION_CONTEXT_MAX + RM_CELL_PAYLOAD - 1) / RM_CELL_PAYLOAD;
 
-        /* A session may have a copy and a token, and a new copy is stored before the old one is freed. */
+        /* A session may have two contexts, and a new one is stored before the old one is freed. */
         return limits->objects * per_object + RM_SESSIONS * 2 * per_session + per_object + RM_FIXED_MAX * CELLS_A_FIXED;
 }
 

@@ -117,13 +117,7 @@ uint32_t rm_max_command(const Rm *rm);
 /* Whether the TPM itself implements a command code; false before RM_CHORE_START. */
 bool rm_implements(const Rm *rm, TPM2_CC code);
 
-/**
- * rm_space_open() - a new client
- * @uid:       whose share its sessions and objects count against
- * @ret_space: its index, on success
- *
- * Return: TSS2_RC_SUCCESS, or RM_RC(TPM2_RC_OBJECT_MEMORY) when all spaces are taken.
- */
+/* A new client, whose objects and sessions count against @uid. Return: RM_RC(TPM2_RC_OBJECT_MEMORY): none is left. */
 TSS2_RC rm_space_open(Rm *rm, uint32_t uid, uint32_t *ret_space);
 
 /*
@@ -139,9 +133,8 @@ void rm_space_close(Rm *rm, uint32_t space);
 void rm_flush_space(Rm *rm, uint32_t space, uint32_t *ret_n_objects, uint32_t *ret_n_sessions);
 uint32_t rm_flush_sessions(Rm *rm, RmState state);
 
-/**
- * rm_job_begin() - begin a client's command
- * @command: copied; at least a header whose size field equals @n_command, which is at most rm_max_command()
+/*
+ * A client's command, which is copied: at least a header whose size is @n_command, at most rm_max_command().
  *
  * Return: NULL when all job slots are taken by paused jobs: come back when one has ended.
  */

@@ -98,6 +98,7 @@ void rm_entry_free(Rm *rm, uint32_t i) {
         rm_context_free(rm, &entry->context);
         rm_context_free(rm, &entry->client_context);
         entry->clean = false;
+        entry->number = 0;
         rm_entry_set_state(rm, i, RM_FREE);
         if (rm_kind(i) == RM_OBJECT) {
                 rm->n_objects--;

@@ -23,7 +23,8 @@ static inline RmSpace *rm_space(const Rm *rm, uint32_t i) {
 /* Return: the object of that virtual handle, or RM_NONE: not one of this space. */
 uint32_t rm_space_find(const Rm *rm, uint32_t space, TPM2_HANDLE vhandle);
 
-/* PENDING, charged to the space; or FREE, and nobody's, when @space is RM_NONE. RM_NONE: the table is full. */
+/* PENDING, charged to the space; or nobody's, when @space is RM_NONE: set its state at once. RM_NONE: there is no room.
+ */
 uint32_t rm_entry_new(Rm *rm, RmKind kind, uint32_t space);
 
 /* Give a pending object the lowest virtual handle that is free in its space, and make it live. */

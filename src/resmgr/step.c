@@ -35,6 +35,14 @@ RmJob *rm_job_begin(Rm *rm, uint32_t space, const uint8_t *command, size_t n_com
         return job;
 }
 
+/* The TPM has not done what was sent: what that might have changed is as it was. */
+static void undo_top(Rm *rm, RmJob *job) {
+        if (OPS[rm_top(job)->op].is_of_entry)
+                rm_entry_settle(rm, rm_top(job)->at);
+        else if (rm_top(job)->op == RM_OP_COMMAND)
+                rm_command_undo(rm, job);
+}
+
 static void output_reply(Rm *rm, RmJob *job, RmOutput *ret_output) {
         for (RmKind kind = 0; kind < RM_KINDS; kind++)
                 if (job->pending[kind] != RM_NONE)
@@ -66,13 +74,11 @@ static RmFlow settle_answer(Rm *rm, RmJob *job, const uint8_t *response, size_t 
         };
         RmFlow flow = RM_FLOW_CONTINUE;
 
-        if (reader.bad || header.size != n_response || n_response > sizeof(job->out))
+        if (reader.bad || header.size != n_response || n_response > sizeof(job->out) ||
+            (answer.rc != TPM2_RC_SUCCESS && n_response != TPM_HEADER_SIZE))
                 return RM_FLOW_LOST;
         if (answer.rc != TPM2_RC_SUCCESS) {
-                if (op->is_of_entry)
-                        rm_entry_settle(rm, rm_top(job)->at);
-                else if (rm_top(job)->op == RM_OP_COMMAND)
-                        rm_command_undo(rm, job);
+                undo_top(rm, job);
                 flow = rm_repair(rm, job, answer.rc);
         }
         if (flow == RM_FLOW_PAUSE && job->paused_ms >= (rm_top(job)->op == RM_OP_START ? PAUSES_START_MS : PAUSES_MS))
@@ -136,7 +142,7 @@ void rm_job_lost(Rm *rm, RmJob *job, RmOutput *ret_output) {
 
 void rm_job_cancel(Rm *rm, RmJob *job, TSS2_RC rc, RmOutput *ret_output) {
         if (job->waiting)
-                rm_settle_all(rm);
+                undo_top(rm, job);
         rm_reply_rc(job, rc);
         output_reply(rm, job, ret_output);
 }

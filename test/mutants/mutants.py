@@ -22,7 +22,7 @@ UNIT = ["resmgr-objects", "resmgr-sessions", "resmgr-capability", "resmgr-faults
 # name: what is forgotten; file; the text that is replaced; by what
 MUTANTS = [
     ("sequence-not-saved", "a sequence object that was used is not saved again", "resmgr/command.c",
-     "object->clean && (!object->sequence || command->info.kind == TPM_COMMAND_CONTEXT_SAVE);", "object->clean;"),
+     "rm_entry(rm, i)->clean &= !rm_entry(rm, i)->sequence || saves;", ";"),
     ("owner-handle-area", "whose a session in the handle area is", "resmgr/command.c",
      "(tpm_handle_is_session(handle) && rm_job_session(rm, job, handle) == RM_NONE))",
      "(tpm_handle_is_session(handle) && rm_session_find(rm, handle) == RM_NONE))"),

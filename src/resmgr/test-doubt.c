@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+
+/*
+ * Answers that leave a doubt: ones that make no sense, refusals of what renews a session, a reset in between, and jobs
+ * that are cancelled; see test-edges.h.
+ */
+#include "resmgr/test-edges.h"
+#include "test/lib/invariants.h"
+
+/* Executes the next command of that code, and answers it by a failure that is two bytes too long. */
+static TPM2_CC garbled;
+
+static bool answer_garbled(const Message *command, Message *ret_response) {
+        if (message_rc(command) != garbled)
+                return false;
+        garbled = 0;
+        direct(*command);
+        *ret_response = cmd_simple(TPM2_RC_FAILURE);
+        ret_response->n += 2;
+        tpm_put_u32(ret_response->bytes + 2, (uint32_t)ret_response->n);
+        return true;
+}
+
+static void garble(TPM2_CC code) {
+        garbled = code;
+        intercept = answer_garbled;
+        check_claims = false;
+}
+
+static TPM2_HANDLE new_sequence(const char *data) {
+        TPM2_HANDLE sequence = handle_of(0, cmd_hash_start());
+
+        succeed(0, cmd_sequence_update(sequence, data));
+        chores(RM_CHORE_EVICT);
+        return sequence;
+}
+
+/* What the sequence of client 0 comes to is what it came to in the TPM, which was given all of the data. */
+static void assert_digest(TPM2_HANDLE sequence, const char *data) {
+        TPM2_HANDLE other = handle_of(1, cmd_hash_start());
+        Message is, should;
+
+        succeed(1, cmd_sequence_update(other, data));
+        should = succeed(1, cmd_sequence_complete(other, TPM2_RH_NULL));
+        chores(RM_CHORE_EVICT);
+        is = succeed(0, cmd_sequence_complete(sequence, TPM2_RH_NULL));
+        assert_memory_equal(is.bytes + 16, should.bytes + 16, 32);
+}
+
+static void test_failure_with_a_body_is_no_failure(void **state) {
+        TPM2_HANDLE sequence = new_sequence("abc");
+
+        garble(TPM2_CC_SequenceUpdate);
+        assert_int_equal(rc_of(0, cmd_sequence_update(sequence, "def")), RM_RC(TPM2_RC_FAILURE));
+        assert_true(is_due());
+        assert_digest(sequence, "abcdef");
+}
+
+static void test_what_was_completed_is_not_completed_again(void **state) {
+        TPM2_HANDLE sequence = new_sequence("abc");
+
+        garble(TPM2_CC_SequenceComplete);
+        assert_int_equal(rc_of(0, cmd_sequence_complete(sequence, TPM2_RH_NULL)), RM_RC(TPM2_RC_FAILURE));
+        assert_int_equal(rc_of(0, cmd_sequence_complete(sequence, TPM2_RH_NULL)), RM_RC(RC_REFERENCE_H0));
+}
+
+/* Lets a client's command run until one of that code is out, which the TPM executes; its answer is lost. */
+static void lose(Message command, TPM2_CC code) {
+        RmJob *job = rm_job_begin(rm, spaces[0], command.bytes, command.n);
+        RmOutput output;
+        RmStep step = rm_job_step(rm, job, NULL, 0, &output);
+
+        while (step == RM_STEP_TRANSMIT) {
+                Message sent = { .n = output.n_bytes }, answer;
+
+                memcpy(sent.bytes, output.bytes, output.n_bytes);
+                answer = direct(sent);
+                if (output.code == code)
+                        break;
+                step = rm_job_step(rm, job, answer.bytes, answer.n, &output);
+        }
+        rm_job_lost(rm, job, &output);
+        check_claims = false;
+}
+
+/* A command that never was sent whole changes nothing about what it names. */
+static void test_malformed_command_restores_nothing(void **state) {
+        TPM2_HANDLE sequence = new_sequence("abc");
+
+        lose(cmd_sequence_update(sequence, "def"), TPM2_CC_SequenceUpdate);
+        chores(RM_CHORE_DUE);
+        rc_of(0, cmd_with_handle(TPM2_CC_Certify, sequence));
+        assert_digest(sequence, "abcdef");
+}
+
+static void test_startup_ends_a_doubt(void **state) {
+        const Message command = cmd_startup(TPM2_SU_CLEAR);
+        Message response;
+
+        doubt_tables();
+        inprocess_reset();
+        response = run(rm_job_begin(rm, spaces[0], command.bytes, command.n));
+        assert_int_equal(message_rc(&response), TPM2_RC_SUCCESS);
+        succeed(0, cmd_get_random(4));
+}
+
+/* Nothing of an object whose load was lost stays in the tables, though what would have found it was cancelled. */
+static void test_cancelled_reconciliation_settles_nothing(void **state) {
+        TPM2_HANDLE key = new_key(0, 1);
+        RmOutput output;
+        RmJob *job;
+
+        chores(RM_CHORE_EVICT);
+        lose(cmd_hmac(key, "x"), TPM2_CC_ContextLoad);
+        rm_space_close(rm, spaces[0]);
+        job = rm_job_begin_chore(rm, RM_CHORE_DUE);
+        assert_int_equal(rm_job_step(rm, job, NULL, 0, &output), RM_STEP_TRANSMIT);
+        rm_job_cancel(rm, job, TPM2_RC_CANCELED, &output);
+        assert_null(rm_invariant_broken(rm));
+        chores(RM_CHORE_DUE);
+        chores(RM_CHORE_CLEANUP);
+        assert_int_equal(report().n_objects, 0);
+        assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), 0);
+        rm_space_open(rm, 1000, &spaces[0]);
+}
+
+/* Renewals */
+
+/* Two sessions that their clients have saved; the first one is so old that it is to be renewed. */
+static void make_old(TPM2_HANDLE sessions[2]) {
+        TPM2_HANDLE newest = new_session(0);
+
+        for (unsigned i = 0; i < 2; i++) {
+                sessions[i] = new_session(i);
+                save(i, sessions[i]);
+        }
+        chores(RM_CHORE_EVICT);
+        pretend_sequence(newest, 0xC000 + 100);
+}
+
+/* Room for a renewal is never made at the cost of a session. */
+static void test_renewal_costs_no_session(void **state) {
+        TPM2_HANDLE sessions[2];
+
+        make_old(sessions);
+        arm(TPM2_CC_ContextLoad, TPM2_RC_SESSION_HANDLES, 1);
+        chores(RM_CHORE_RENEW);
+        for (unsigned i = 0; i < 2; i++)
+                assert_int_equal(session_report(sessions[i]).state, RM_CLIENT_SAVED);
+}
+
+/* What the TPM does not know, or cannot save at all, is flushed: as long as it is there, no other can be saved. */
+static void test_renewal_that_never_succeeds(void **state) {
+        const uint32_t codes[] = { RC_REFERENCE_H0, TPM2_RC_FAILURE };
+        TPM2_HANDLE sessions[2];
+
+        for (unsigned i = 0; i < 2; i++) {
+                make_old(sessions);
+                arm(TPM2_CC_ContextSave, codes[i], 1);
+                chores(RM_CHORE_RENEW);
+                assert_int_equal(n_sessions(), 2 + 2 * i);
+                assert_int_equal(tpm_count(TPM2_HT_LOADED_SESSION) + tpm_count(TPM2_HT_SAVED_SESSION), 2 + 2 * i);
+                succeed(0, cmd_get_random(4));
+        }
+}
+
+/* One that is to be flushed, and could not be, does not keep others from being renewed. */
+static void test_renewal_flushes_what_is_doomed(void **state) {
+        TPM2_HANDLE gone = new_session(0), others[2];
+
+        for (unsigned i = 0; i < 2; i++)
+                others[i] = new_session(1);
+        chores(RM_CHORE_EVICT);
+        pretend_sequence(others[1], 0xC000 + 100);
+        rm_space_close(rm, spaces[0]);
+        arm(TPM2_CC_FlushContext, TPM2_RC_NV_RATE, 1);
+        chores(RM_CHORE_CLEANUP);
+        assert_int_equal(session_report(gone).state, RM_DOOMED);
+        succeed(2, cmd_get_random(4));
+        chores(RM_CHORE_RENEW);
+        assert_int_equal(n_sessions(), 2);
+        rm_space_open(rm, 1000, &spaces[0]);
+}
+
+/* Only sessions have a gap: for an object, nobody's session is flushed. */
+static void test_gap_of_an_object(void **state) {
+        Message started = direct(cmd_start_session(TPM2_SE_HMAC));
+
+        direct(cmd_with_handle(TPM2_CC_ContextSave, message_handle(&started)));
+        reconcile();
+        new_key(0, 1);
+        arm(TPM2_CC_ContextSave, TPM2_RC_CONTEXT_GAP, 1);
+        chores(RM_CHORE_SAVE);
+        assert_int_equal(armed.n, 0);
+        assert_int_equal(session_report(message_handle(&started)).state, RM_LEFT_OVER);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                RM_TEST(test_failure_with_a_body_is_no_failure),
+                RM_TEST(test_what_was_completed_is_not_completed_again),
+                RM_TEST(test_malformed_command_restores_nothing),
+                RM_TEST(test_startup_ends_a_doubt),
+                RM_TEST(test_cancelled_reconciliation_settles_nothing),
+                RM_TEST(test_renewal_costs_no_session),
+                RM_TEST(test_renewal_that_never_succeeds),
+                RM_TEST(test_renewal_flushes_what_is_doomed),
+                RM_TEST(test_gap_of_an_object),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
