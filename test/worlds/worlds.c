@@ -3,6 +3,7 @@
 #include "test/worlds/explore.h"
 
 #include <getopt.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,8 +81,9 @@ static int explore_all(unsigned depth, Faults faults, bool verify) {
         explore(depth, faults, verify, &figures, &path);
         clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &end);
         seconds = end.tv_sec - begin.tv_sec + (end.tv_nsec - begin.tv_nsec) / 1e9;
-        printf("depth %u, faults %s: %lu states, %lu steps (%lu with a fault), %lu commands, %lu TPM commands, %.1f s; "
-               "%lu warnings told, %lu probes refused, %lu failures excused\n",
+        printf("depth %u, faults %s: %" PRIu64 " states, %" PRIu64 " steps (%" PRIu64 " with a fault), %" PRIu64
+               " commands, %" PRIu64 " of the TPM, %.1f s; %" PRIu64 " warnings told, %" PRIu64
+               " probes refused, %" PRIu64 " failures excused\n",
                depth, KINDS[faults], figures.n_states, figures.n_steps, figures.n_faults, world.n_commands,
                world.n_transmits, seconds, world.n_told, world.n_probes, world.n_excused);
         if (!world_failed())
