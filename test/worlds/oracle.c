@@ -88,11 +88,9 @@ static bool may_be_told(const Exchange *x, uint32_t class) {
         return world.struck && class == class_of(fault->rc) && is_told_rightly(x, fault->rc);
 }
 
-/* Three known faults: see state.h. */
+/* Two known faults: see state.h. */
 static bool is_excused(const Exchange *x, uint32_t class) {
-        bool stuck = x->effect == EFFECT_START && class == TPM2_RC_INITIALIZE && state_is_stuck();
-
-        if (!stuck && (class != CLASS_NO_ROOM || (state_n_unsaveable() == 0 && !x->hopeless)))
+        if (class != CLASS_NO_ROOM || (state_n_unsaveable() == 0 && !x->hopeless))
                 return false;
         world.n_excused++;
         return true;

@@ -346,10 +346,6 @@ bool state_is_hopeless(const Client *client) {
         return rm_space(world.rm, client->space)->hopeless != 0;
 }
 
-bool state_is_stuck(void) {
-        return world.model.down && world.rm->due_reconcile && !world.rm->due_start;
-}
-
 Thing *state_probed(TPM2_HANDLE handle) {
         for (uint32_t k = 0; k < world.rm->n_residents[RM_OBJECT]; k++) {
                 const RmEntry *object = rm_entry(world.rm, world.rm->residents[RM_OBJECT][k]);

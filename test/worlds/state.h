@@ -28,7 +28,7 @@ uint64_t state_hash(void);
 unsigned state_n_unknown(void);
 
 /*
- * Three faults of the resource manager are known. The oracle excuses what follows from them, no more, and counts it.
+ * Two faults of the resource manager are known. The oracle excuses what follows from them, no more, and counts it.
  *
  * Objects and sessions that could not be saved or flushed once are not tried again before their owner uses them, even
  * when the cause has gone: a client hears "no room", or a doomed session is not flushed.
@@ -37,12 +37,6 @@ unsigned state_n_unsaveable(void);
 
 /* A client's command that ended with "no room" is not repaired the next time: it hears "no room" again. */
 bool state_is_hopeless(const Client *client);
-
-/*
- * A TPM that was reset while the tables are to be reconciled is not started by a client's Startup: before it comes the
- * reconciliation, which such a TPM refuses.
- */
-bool state_is_stuck(void);
 
 /*
  * The object under a handle of the TPM that is shared, if whether it is still there is to be asked, since a command may
