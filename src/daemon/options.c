@@ -6,8 +6,6 @@
 #include <gio/gio.h>
 
 #define DEFAULT_TCTI "device:/dev/tpm0"
-#define SPACES_MAX 65535 /* RmLimits.spaces, and more sessions than a TPM has */
-#define OBJECTS_MAX 65536
 #define RESERVE_MAX 64
 #define TIME_LIMIT_S_MAX (24 * 60 * 60)
 #define IDLE_EVICT_MS_MAX (24 * 60 * 60 * 1000)
@@ -75,15 +73,15 @@ static const OptionRow OPTIONS[] = {
               "PATH"),
         TEXT("manager", 0, options.manager, NULL, FILENAME,
              "Private socket for root, who asks there what the daemon does; see tabrmctl(1)", "PATH"),
-        NUMBER("max-connections", 'm', options.broker.max_connections, 1024, 1, SPACES_MAX, 1, "Clients at a time",
+        NUMBER("max-connections", 'm', options.broker.max_connections, 1024, 1, RM_SPACES_MAX, 1, "Clients at a time",
                "N"),
-        NUMBER("max-sessions", 'e', options.broker.limits.sessions_per_space, 64, 1, SPACES_MAX, 1,
+        NUMBER("max-sessions", 'e', options.broker.limits.sessions_per_space, 64, 1, RM_SPACES_MAX, 1,
                "Sessions of one connection", "N"),
-        NUMBER("max-transients", 'r', options.broker.limits.objects_per_space, 1024, 1, OBJECTS_MAX, 1,
+        NUMBER("max-transients", 'r', options.broker.limits.objects_per_space, 1024, 1, RM_OBJECTS_MAX, 1,
                "Transient objects of one connection", "N"),
-        NUMBER("max-objects", 0, options.broker.limits.objects, 16384, 1, OBJECTS_MAX, 1, "Transient objects in all",
+        NUMBER("max-objects", 0, options.broker.limits.objects, 16384, 1, RM_OBJECTS_MAX, 1, "Transient objects in all",
                "N"),
-        NUMBER("max-abandoned", 0, options.broker.limits.abandoned, RM_NONE, 0, SPACES_MAX, 1,
+        NUMBER("max-abandoned", 0, options.broker.limits.abandoned, RM_NONE, 0, RM_SPACES_MAX, 1,
                "Saved sessions kept of clients that are gone (default: all but eight that the TPM has)", "N"),
         NUMBER("reserve", 0, options.broker.limits.reserve, OPTIONS_BY_BACKEND, 0, RESERVE_MAX, 1,
                "Slots of the TPM kept free between commands (default: " G_STRINGIFY(
@@ -244,7 +242,7 @@ bool options_parse(char ***arguments, uint64_t n_fds, Options *ret_options, GErr
         g_auto(Raw) raw = { 0 };
 
         if (!read_arguments(arguments, values, error) ||
-            !take_values(values, (int)MIN(room, SPACES_MAX), &raw, error) || !raw_check(&raw, error) ||
+            !take_values(values, (int)MIN(room, RM_SPACES_MAX), &raw, error) || !raw_check(&raw, error) ||
             !parse_sockets(raw.sockets, &raw.options, error))
                 return false;
 

@@ -23,11 +23,9 @@ static uint32_t find_victim(const Rm *rm, RmKind kind, const RmJob *job) {
                 const RmEntry *entry = rm_entry(rm, i);
                 uint64_t wait = expected_wait(rm, &entry->use);
 
-                if (entry->residency != RM_RESIDENT || entry->unsaveable)
-                        continue;
-                if (entry->state == RM_DOOMED)
+                if (entry->state == RM_DOOMED && !entry->unsaveable)
                         return i;
-                if (rm_job_pins(rm, job, i))
+                if (entry->residency != RM_RESIDENT || entry->unsaveable || rm_job_pins(rm, job, i))
                         continue;
                 if (victim == RM_NONE || wait > longest || (wait == longest && i < victim)) {
                         victim = i;

@@ -4,9 +4,6 @@
 
 #define ALIGN(n, to) (((n) + (to)-1) / (to) * (to))
 
-#define OBJECTS_MAX 65536
-#define SPACES_MAX 65535
-
 /* TPM_PT_MAX_OBJECT_CONTEXT and TPM_PT_MAX_SESSION_CONTEXT of the TPMs known are below these, in bytes. */
 #define OBJECT_CONTEXT_MAX 2772
 #define SESSION_CONTEXT_MAX 1000
@@ -21,8 +18,8 @@ static uint32_t count_cells(const RmLimits *limits) {
 }
 
 static bool limits_make_sense(const RmLimits *limits) {
-        return limits->spaces >= 1 && limits->spaces <= SPACES_MAX && limits->objects >= 1 &&
-               limits->objects <= OBJECTS_MAX;
+        return limits->spaces >= 1 && limits->spaces <= RM_SPACES_MAX && limits->objects >= 1 &&
+               limits->objects <= RM_OBJECTS_MAX;
 }
 
 /* Where each array begins. Return: where the block ends. */

@@ -44,9 +44,12 @@ typedef enum RmState {
         RM_STATES,
 } RmState;
 
+#define RM_SPACES_MAX 65535
+#define RM_OBJECTS_MAX 65536
+
 typedef struct RmLimits {
-        uint32_t spaces;             /* connections at a time, 1..65535 */
-        uint32_t objects;            /* transient objects in all, 1..65536 */
+        uint32_t spaces;             /* connections at a time, 1..RM_SPACES_MAX */
+        uint32_t objects;            /* transient objects in all, 1..RM_OBJECTS_MAX */
         uint32_t objects_per_space;  /* ... of one client */
         uint32_t sessions_per_space; /* sessions of one client, saved by it or not */
         uint32_t abandoned;          /* saved sessions of clients that are gone; RM_NONE: all the TPM has less 8 */
