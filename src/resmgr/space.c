@@ -134,6 +134,8 @@ void rm_entry_flushed(Rm *rm, uint32_t i) {
 }
 
 void rm_entry_lost(Rm *rm, uint32_t i) {
+        if (!rm_exists(rm_entry(rm, i)))
+                return; /* with all others, in a reset */
         if (rm_kind(i) == RM_SESSION)
                 rm_entry_doom(rm, i);
         else

@@ -164,6 +164,19 @@ static void test_renewal_that_never_succeeds(void **state) {
         }
 }
 
+/* A reset in the middle of it: the session is gone with all others. */
+static void test_renewal_ends_in_a_reset(void **state) {
+        TPM2_HANDLE sessions[2];
+
+        make_old(sessions);
+        check_claims = false;
+        arm(TPM2_CC_ContextSave, TPM2_RC_INITIALIZE, 1);
+        chores(RM_CHORE_RENEW);
+        assert_int_equal(rm_counters(rm)->forbidden, 0);
+        doubt_tables();
+        chores(RM_CHORE_DUE);
+}
+
 /* One that is to be flushed, and could not be, does not keep others from being renewed. */
 static void test_renewal_flushes_what_is_doomed(void **state) {
         TPM2_HANDLE gone = new_session(0), others[2];
@@ -204,6 +217,7 @@ int main(void) {
                 RM_TEST(test_cancelled_reconciliation_settles_nothing),
                 RM_TEST(test_renewal_costs_no_session),
                 RM_TEST(test_renewal_that_never_succeeds),
+                RM_TEST(test_renewal_ends_in_a_reset),
                 RM_TEST(test_renewal_flushes_what_is_doomed),
                 RM_TEST(test_gap_of_an_object),
         };
