@@ -8,6 +8,7 @@
 
 void chores_clear(Chores *chores) {
         g_clear_handle_id(&chores->timer, g_source_remove);
+        g_clear_handle_id(&chores->retry_timer, g_source_remove);
 }
 
 void chores_wake(Chores *chores, bool command) {
@@ -28,11 +29,26 @@ RmJob *chores_begin(Chores *chores, RmChore chore) {
         return job;
 }
 
+/* Return: whether the TPM refused anything since this was asked last. */
+static bool chores_see_refusals(Chores *chores) {
+        uint64_t n = rm_counters(chores->rm)->refusals;
+        bool refused = n != chores->n_refusals;
+
+        chores->n_refusals = n;
+        chores->refused |= refused;
+        return refused;
+}
+
 void chores_ended(Chores *chores, RmChore chore, TSS2_RC rc) {
+        bool refused = chores_see_refusals(chores);
+
         chores->pending |= BIT(RM_CHORE_DUE);
         /* One that fails would fail again at once, for ever. */
         if (rc != TSS2_RC_SUCCESS)
                 chores->pending &= ~BIT(chore);
+        chores->refused |= rc != TSS2_RC_SUCCESS;
+        if (rc == TSS2_RC_SUCCESS && !refused)
+                chores->retry_ms = CHORES_RETRY_MIN_MS;
         if (chore == RM_CHORE_CLEANUP)
                 chores->cleanup_owed = false;
 }
@@ -87,11 +103,33 @@ static gboolean chores_timer(gpointer userdata) {
         return G_SOURCE_REMOVE;
 }
 
+static gboolean chores_retry(gpointer userdata) {
+        Chores *chores = userdata;
+
+        chores->retry_timer = 0;
+        chores->retry_ms = MIN(chores->retry_ms * 2, CHORES_RETRY_MAX_MS);
+        chores->refused = false;
+        rm_retry(chores->rm);
+        chores_wake(chores, false);
+        turn_enter(chores->turn);
+        turn_leave(chores->turn);
+        return G_SOURCE_REMOVE;
+}
+
+static void chores_await_retry(Chores *chores) {
+        chores_see_refusals(chores);
+        if (!chores->refused || chores->retry_timer)
+                return;
+        chores->retry_ms = MAX(chores->retry_ms, CHORES_RETRY_MIN_MS);
+        chores->retry_timer = g_timeout_add(chores->retry_ms, chores_retry, chores);
+}
+
 void chores_rest(Chores *chores) {
         bool save = chores->pending & BIT(RM_CHORE_SAVE) && !chores->may_save;
         bool evict = chores->pending & BIT(RM_CHORE_EVICT) && !chores->may_evict && chores->evict_ms > 0;
         unsigned ms = G_MAXUINT;
 
+        chores_await_retry(chores);
         /* A timer that comes too early because of commands since then is cheaper than a new one for each command. */
         if (chores->timer || (!save && !evict))
                 return;

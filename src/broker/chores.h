@@ -17,10 +17,13 @@
  *      SAVE     when the TPM has been idle for CHORES_SAVE_MS
  *      EVICT    when it has been idle for evict_ms
  *
- * A kind with nothing to do, or that failed, is not asked again until something has changed: when nothing is left to
- * do, no timer runs.
+ * A kind with nothing to do is not asked again until something has changed: when nothing is left to do, no timer runs.
+ * What the TPM refused is tried again after CHORES_RETRY_MIN_MS, and as long as it goes on refusing, after twice as
+ * long each time.
  */
 #define CHORES_SAVE_MS 50
+#define CHORES_RETRY_MIN_MS 100
+#define CHORES_RETRY_MAX_MS 10000
 
 typedef struct Chores {
         Rm *rm;
@@ -32,6 +35,10 @@ typedef struct Chores {
         bool may_evict;
         gint64 idle_since; /* monotonic, in us */
         guint timer;
+        bool refused;        /* the TPM has refused something since it was tried again last */
+        uint64_t n_refusals; /* of RmCounters, as far as they were seen */
+        unsigned retry_ms;
+        guint retry_timer;
 } Chores;
 
 void chores_clear(Chores *chores);

@@ -44,8 +44,12 @@ struct Rm {
         bool capability_audited; /* GetCapability is on the list of audited commands */
         bool fixed_stale;        /* what never changes may have changed */
 
-        uint64_t tick; /* client commands so far */
-        uint64_t now;  /* rm_set_time() */
+        uint64_t tick;    /* client commands so far */
+        uint64_t n_jobs;  /* begun so far */
+        uint64_t moment;  /* of these, the one that is stepped */
+        bool for_client;  /* ... is a client's */
+        uint64_t retried; /* what was refused in jobs up to this one is tried again by chores */
+        uint64_t now;     /* rm_set_time() */
         RmCounters counters;
 
         /* TPM properties (Part 2, section 6.13) */

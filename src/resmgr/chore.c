@@ -12,11 +12,11 @@ static bool clean_up(Rm *rm, RmJob *job) {
         for (uint32_t k = 0; k < rm->n_residents[RM_OBJECT]; k++) {
                 uint32_t i = rm->residents[RM_OBJECT][k];
 
-                if (rm_entry(rm, i)->state == RM_DOOMED && !rm_entry(rm, i)->unsaveable)
+                if (rm_entry(rm, i)->state == RM_DOOMED && rm_may_try(rm, rm_entry(rm, i)))
                         return rm_push(job, RM_OP_FLUSH, i) == RM_FLOW_AGAIN;
         }
         for (uint32_t i = 0; i < rm->n_sessions_used; i++)
-                if (rm_entry(rm, i)->state == RM_DOOMED && !rm_entry(rm, i)->unsaveable)
+                if (rm_entry(rm, i)->state == RM_DOOMED && rm_may_try(rm, rm_entry(rm, i)))
                         return rm_push(job, RM_OP_FLUSH, i) == RM_FLOW_AGAIN;
         return false;
 }
@@ -38,7 +38,7 @@ static bool save_object(Rm *rm, RmJob *job) {
                 const RmEntry *object = rm_entry(rm, i);
 
                 if (object->state == RM_LIVE && object->residency == RM_RESIDENT && !object->clean &&
-                    !object->unsaveable)
+                    rm_may_try(rm, object))
                         return rm_push(job, RM_OP_SAVE, i) == RM_FLOW_AGAIN;
         }
         return false;

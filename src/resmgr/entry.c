@@ -88,7 +88,8 @@ void rm_entry_set_absent(Rm *rm, uint32_t i) {
         if (entry->residency == RM_ABSENT)
                 return;
         entry->residency = RM_ABSENT;
-        entry->probe = entry->unsaveable = false;
+        entry->probe = false;
+        entry->refused = 0;
         if (kind == RM_OBJECT)
                 entry->handle = 0;
         for (uint32_t k = 0; k < rm->n_residents[kind]; k++)
@@ -115,6 +116,11 @@ void rm_settle_all(Rm *rm) {
                         rm_entry_settle(rm, rm->residents[kind][k - 1]);
 }
 
+void rm_entry_refuse(Rm *rm, uint32_t i) {
+        rm_entry(rm, i)->refused = rm->moment;
+        rm->counters.refusals++;
+}
+
 bool rm_entry_keep_context(Rm *rm, uint32_t i, const uint8_t *bytes, size_t n_bytes) {
         RmEntry *entry = rm_entry(rm, i);
         TpmContext context;
@@ -122,6 +128,8 @@ bool rm_entry_keep_context(Rm *rm, uint32_t i, const uint8_t *bytes, size_t n_by
         if (!tpm_context_parse(bytes, n_bytes, &context) || !rm_context_store(rm, &entry->context, bytes, n_bytes))
                 return false;
         entry->clean = true;
+        entry->refused = 0;
+        rm->retried = rm->moment; /* what kept others from being saved may be over */
         if (rm_kind(i) == RM_OBJECT) {
                 entry->hierarchy = context.hierarchy;
                 entry->sequence = context.saved_handle == TPM_CONTEXT_SEQUENCE;
@@ -129,9 +137,6 @@ bool rm_entry_keep_context(Rm *rm, uint32_t i, const uint8_t *bytes, size_t n_by
         }
         entry->number = context.sequence;
         rm_entry_set_absent(rm, i);
-        /* What kept others from being saved may be over. */
-        for (uint32_t k = 0; k < rm->n_sessions_used; k++)
-                rm_entry(rm, k)->unsaveable = false;
         return true;
 }
 
@@ -146,7 +151,7 @@ void rm_entry_use(Rm *rm, uint32_t i) {
         RmUse *use = &rm_entry(rm, i)->use;
         uint64_t interval = rm->tick - use->last;
 
-        rm_entry(rm, i)->unsaveable = false;
+        rm_entry(rm, i)->refused = 0;
         if (use->last == rm->tick)
                 return;
         if (use->last > 0)

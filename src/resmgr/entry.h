@@ -63,7 +63,6 @@ typedef struct RmEntry {
         bool clean;            /* the saved context is what the TPM holds, or would hold again */
         bool was_clean;        /* ... before the command that is out, which may change it */
         bool seen;             /* in the list of handles that is being read */
-        bool unsaveable;       /* saving or flushing it failed, and it was not used since */
         bool probe;            /* an object: whether it is still there must be asked before the next client command */
         bool sequence;         /* an object that changes with every use */
         uint32_t space;        /* RM_NONE: nobody's */
@@ -75,6 +74,8 @@ typedef struct RmEntry {
         RmContext context;     /* a loaded session has none, since a context loads once */
         RmContext client_context; /* what the client of a session got from ContextSave */
         RmUse use;
+        uint64_t refused; /* rm->moment when saving or flushing it was refused last; 0: it went well, or was used since
+                           */
         uint64_t number;  /* sequence of a session's context: the oldest saved session has the lowest */
         uint64_t renewed; /* tick of a session's last renewal */
         uint64_t saved;   /* tick at which its client saved a session */
@@ -118,6 +119,17 @@ void rm_entry_set_absent(Rm *rm, uint32_t i);
  */
 void rm_entry_settle(Rm *rm, uint32_t i);
 void rm_settle_all(Rm *rm);
+
+/*
+ * The TPM refused to save or flush it. For that moment, which is the job, it is not tried again. For other jobs of
+ * clients it is the last choice; chores wait until rm_retry(), or until something was saved or flushed.
+ */
+void rm_entry_refuse(Rm *rm, uint32_t i);
+
+static inline bool rm_may_try(const Rm *rm, const RmEntry *entry) {
+        return entry->refused == 0 ||
+               (entry->refused != rm->moment && (rm->for_client || entry->refused <= rm->retried));
+}
 
 /* Keep what ContextSave returned, and what it tells. Return: false, and nothing changed, if it is none, or no room. */
 bool rm_entry_keep_context(Rm *rm, uint32_t i, const uint8_t *bytes, size_t n_bytes);

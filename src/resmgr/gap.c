@@ -82,7 +82,7 @@ bool rm_read_list(const RmAnswer *answer, TPM2_CAP capability, size_t n_entry, R
 /* One that was left over goes first; then, by what the TPM lists, one in no table. */
 RmFlow rm_drop_foreign_build(Rm *rm, RmJob *job) {
         for (uint32_t i = 0; i < rm->n_sessions_used; i++)
-                if (rm_entry(rm, i)->state == RM_LEFT_OVER && !rm_entry(rm, i)->unsaveable) {
+                if (rm_entry(rm, i)->state == RM_LEFT_OVER && rm_may_try(rm, rm_entry(rm, i))) {
                         rm_share_give_up(rm, i);
                         *rm_top(job) = (RmFrame){ .op = RM_OP_FLUSH, .at = i };
                         return RM_FLOW_AGAIN;

@@ -87,7 +87,8 @@ RmJob *rm_job_new(Rm *rm, bool client) {
                 return NULL;
         rm->jobs_used |= 1u << i;
         memset(job, 0, offsetof(RmJob, command));
-        job->client = client;
+        job->client = rm->for_client = client;
+        job->moment = rm->moment = ++rm->n_jobs;
         job->space = job->pending[RM_SESSION] = job->pending[RM_OBJECT] = RM_NONE;
         job->pause_ms = PAUSE_FIRST_MS;
         job->n_original = job->n_out = 0;

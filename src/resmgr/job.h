@@ -54,8 +54,9 @@ typedef struct RmFrame {
 #define RM_TRANSMITS_MAX 4096 /* of one job: a TPM that lies must not keep us for ever */
 
 struct RmJob {
-        bool client;  /* begun for a client */
-        bool waiting; /* bytes are out */
+        uint64_t moment; /* its number */
+        bool client;     /* begun for a client */
+        bool waiting;    /* bytes are out */
         uint32_t space;
         uint32_t pending[RM_KINDS]; /* made for what the command returns, or RM_NONE */
         bool marked;                /* its command is out, and what that may change is marked */

@@ -114,7 +114,7 @@ RmFlow rm_save_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
         if (entry->probe || rm_rc_is_unknown_handle(answer->rc))
                 rm_entry_lost(rm, i);
         else
-                entry->unsaveable = true; /* what cannot be saved stays */
+                rm_entry_refuse(rm, i); /* what cannot be saved stays */
         return pop_with_flush(job, i);
 }
 
@@ -139,12 +139,13 @@ RmFlow rm_flush_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
         if (answer->rc == TPM2_RC_SUCCESS || rm_rc_is_unknown_handle(answer->rc) ||
             (rm_kind(i) == RM_SESSION && rm_rc_is_dead_context(answer->rc))) {
                 rm->counters.evictions += entry->state == RM_LIVE;
+                rm->retried = rm->moment;
                 rm_entry_flushed(rm, i);
         } else if (entry->probe) {
                 rm->due_reconcile = true;
                 rm_entry_lost(rm, i);
         } else {
-                entry->unsaveable = true;
+                rm_entry_refuse(rm, i);
         }
         return rm_pop(job);
 }

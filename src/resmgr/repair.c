@@ -125,11 +125,12 @@ static uint64_t hash_command(const RmJob *job) {
  * after next, things may be different.
  */
 static RmFlow make_room_for_command(Rm *rm, RmJob *job, const Repair *repair, uint64_t hopeless) {
-        if (hopeless == hash_command(job))
+        if (hopeless == hash_command(job) && rm->tick == rm_space(rm, job->space)->hopeless_at + 1)
                 return RM_FLOW_CONTINUE;
         if (make_room(rm, job, repair->evicts))
                 return RM_FLOW_AGAIN;
         rm_space(rm, job->space)->hopeless = hash_command(job);
+        rm_space(rm, job->space)->hopeless_at = rm->tick;
         return RM_FLOW_CONTINUE;
 }
 

@@ -13,24 +13,31 @@ static uint64_t expected_wait(const Rm *rm, const RmUse *use) {
         return use->interval > elapsed ? use->interval - elapsed : elapsed - use->interval;
 }
 
+/* What was refused is the last choice, and of such what was refused longest ago. */
+static bool goes_before(const Rm *rm, uint32_t i, uint32_t other) {
+        const RmEntry *a = rm_entry(rm, i), *b = rm_entry(rm, other);
+        uint64_t wait = expected_wait(rm, &a->use), other_wait = expected_wait(rm, &b->use);
+
+        if (a->refused != b->refused)
+                return a->refused < b->refused;
+        return wait > other_wait || (wait == other_wait && i < other);
+}
+
 /* Return: RM_NONE when all that is resident is needed by the job. */
 static uint32_t find_victim(const Rm *rm, RmKind kind, const RmJob *job) {
         uint32_t victim = RM_NONE;
-        uint64_t longest = 0;
 
         for (uint32_t k = 0; k < rm->n_residents[kind]; k++) {
                 uint32_t i = rm->residents[kind][k];
                 const RmEntry *entry = rm_entry(rm, i);
-                uint64_t wait = expected_wait(rm, &entry->use);
 
-                if (entry->state == RM_DOOMED && !entry->unsaveable)
-                        return i;
-                if (entry->residency != RM_RESIDENT || entry->unsaveable || rm_job_pins(rm, job, i))
+                if (!rm_may_try(rm, entry))
                         continue;
-                if (victim == RM_NONE || wait > longest || (wait == longest && i < victim)) {
+                if (entry->state == RM_DOOMED)
+                        return i;
+                if (entry->residency == RM_RESIDENT && !rm_job_pins(rm, job, i) &&
+                    (victim == RM_NONE || goes_before(rm, i, victim)))
                         victim = i;
-                        longest = wait;
-                }
         }
         return victim;
 }

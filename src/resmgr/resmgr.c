@@ -66,6 +66,10 @@ void rm_set_time(Rm *rm, uint64_t now) {
         rm->now = now;
 }
 
+void rm_retry(Rm *rm) {
+        rm->retried = rm->n_jobs;
+}
+
 uint32_t rm_max_command(const Rm *rm) {
         return rm->max_command;
 }

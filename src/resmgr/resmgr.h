@@ -100,6 +100,7 @@ typedef struct RmCounters {
         uint64_t left_over_flushed;    /* saved sessions from before we started, to make room */
         uint64_t client_saved_flushed; /* saved sessions of clients that are still there, to make room */
         uint64_t foreign_flushed;      /* sessions and objects in no table */
+        uint64_t refusals;             /* to save or flush one of them */
         uint64_t forbidden;            /* changes of state that our own tables do not know: a fault of ours */
 } RmCounters;
 
@@ -142,6 +143,12 @@ uint32_t rm_flush_sessions(Rm *rm, RmState state);
  * Return: NULL when all job slots are taken by paused jobs: come back when one has ended.
  */
 RmJob *rm_job_begin(Rm *rm, uint32_t space, const uint8_t *command, size_t n_command);
+
+/*
+ * Chores try again what the TPM refused to save or flush. Call this by a timer with back-off while counters.refusals
+ * grows.
+ */
+void rm_retry(Rm *rm);
 
 /* Return: NULL when there is nothing of that kind to do. */
 RmJob *rm_job_begin_chore(Rm *rm, RmChore chore);

@@ -41,7 +41,8 @@ bool rm_session_loaded(Rm *rm, uint32_t i, TPM2_HANDLE handle) {
         if (!rm_entry_set_resident(rm, i, handle))
                 return false;
         rm_context_free(rm, &rm_entry(rm, i)->context);
-        rm_entry(rm, i)->clean = rm_entry(rm, i)->unsaveable = false;
+        rm_entry(rm, i)->clean = false;
+        rm_entry(rm, i)->refused = 0;
         return true;
 }
 

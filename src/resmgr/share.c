@@ -53,7 +53,7 @@ static uint32_t find_oldest_of_heaviest(const Rm *rm, RmState state, uint32_t at
                 const RmEntry *session = rm_entry(rm, i);
                 uint32_t n;
 
-                if (session->state != state || session->unsaveable)
+                if (session->state != state || !rm_may_try(rm, session))
                         continue;
                 n = weigh_uid(rm, session->uid);
                 if (n < at_least)
@@ -68,7 +68,7 @@ static uint32_t find_oldest_of_heaviest(const Rm *rm, RmState state, uint32_t at
 
 static uint32_t find_in_state(const Rm *rm, RmState state) {
         for (uint32_t i = 0; i < rm->n_sessions_used; i++)
-                if (rm_entry(rm, i)->state == state && !rm_entry(rm, i)->unsaveable)
+                if (rm_entry(rm, i)->state == state && rm_may_try(rm, rm_entry(rm, i)))
                         return i;
         return RM_NONE;
 }

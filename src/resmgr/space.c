@@ -122,7 +122,7 @@ void rm_entry_doom(Rm *rm, uint32_t i) {
                 rm_context_free(rm, &entry->context);
                 entry->clean = false;
         }
-        entry->unsaveable = false; /* it is to be flushed now, not saved */
+        entry->refused = 0; /* it is to be flushed now, not saved */
         rm_entry_set_state(rm, i, RM_DOOMED);
 }
 

@@ -11,9 +11,10 @@ typedef struct RmSpace {
         bool open;
         uint32_t uid;
         uint32_t first_object;
-        uint32_t n_objects; /* pending ones, too */
-        uint32_t next;      /* of rm->free_space */
-        uint64_t hopeless;  /* hash of a command that failed with everything evicted; 0: none */
+        uint32_t n_objects;   /* pending ones, too */
+        uint32_t next;        /* of rm->free_space */
+        uint64_t hopeless;    /* hash of a command that failed with everything evicted; 0: none ... */
+        uint64_t hopeless_at; /* ... in this tick; it holds in the next one, so that nobody's command came between */
 } RmSpace;
 
 static inline RmSpace *rm_space(const Rm *rm, uint32_t i) {

@@ -117,6 +117,8 @@ static RmStep output_pause(RmJob *job, RmOutput *ret_output) {
 RmStep rm_job_step(Rm *rm, RmJob *job, const uint8_t *response, size_t n_response, RmOutput *ret_output) {
         RmFlow flow = RM_FLOW_AGAIN;
 
+        rm->moment = job->moment;
+        rm->for_client = job->client;
         if (job->waiting)
                 flow = response ? settle_answer(rm, job, response, n_response) : RM_FLOW_LOST;
         job->waiting = false;

@@ -208,6 +208,60 @@ static void test_gap_of_an_object(void **state) {
         assert_int_equal(session_report(message_handle(&started)).state, RM_LEFT_OVER);
 }
 
+/* Refusals */
+
+/* A TPM that refused to save what is loaded, three times, and is well again, has room for another client at once. */
+static void test_refusals_count_for_their_moment(void **state) {
+        for (unsigned i = 0; i < 3; i++)
+                new_key(0, i);
+        arm(TPM2_CC_ContextSave, TPM2_RC_NV_RATE, 3);
+        assert_int_equal(rc_of(1, cmd_create_primary(TPM2_RH_OWNER, 9)), TPM2_RC_OBJECT_MEMORY);
+        assert_int_equal(armed.n, 0);
+        succeed(2, cmd_get_random(4));
+        new_key(1, 9);
+}
+
+/* What a client left and the TPM did not flush is flushed the next time that chores try again, and not before. */
+static void test_what_was_left_is_flushed_later(void **state) {
+        new_key(0, 1);
+        new_session(0);
+        rm_space_close(rm, spaces[0]);
+        arm(TPM2_CC_FlushContext, TPM2_RC_NV_RATE, 2);
+        chores(RM_CHORE_CLEANUP);
+        assert_int_equal(rm_counters(rm)->refusals, 2);
+        chores(RM_CHORE_CLEANUP);
+        assert_int_equal(tpm_count(TPM2_HT_TRANSIENT) + tpm_count(TPM2_HT_LOADED_SESSION), 2);
+        rm_retry(rm);
+        chores(RM_CHORE_CLEANUP);
+        assert_int_equal(tpm_count(TPM2_HT_TRANSIENT) + tpm_count(TPM2_HT_LOADED_SESSION), 0);
+        rm_space_open(rm, 1000, &spaces[0]);
+}
+
+/* What was refused before is the last choice, and what was not refused goes first. */
+static void test_refused_is_the_last_choice(void **state) {
+        for (unsigned i = 0; i < 3; i++)
+                new_key(i, i);
+        arm(TPM2_CC_ContextSave, TPM2_RC_NV_RATE, 1);
+        new_key(3, 3); /* the first victim stays, the second goes */
+        n_saves = 0;
+        new_key(4, 4);
+        assert_int_equal(n_saves, 1);
+        n_sent = 0;
+        use_key(0, TRANSIENT(0));
+        assert_int_equal(n_sent, 1); /* it is still there */
+}
+
+/* A memory of a lack of room holds only while nobody's command came between. */
+static void test_others_end_what_is_hopeless(void **state) {
+        Message create = cmd_create_primary(TPM2_RH_OWNER, 1);
+
+        arm(TPM2_CC_CreatePrimary, TPM2_RC_OBJECT_MEMORY, 1);
+        assert_int_equal(rc_of(0, create), TPM2_RC_OBJECT_MEMORY);
+        for (unsigned i = 0; i < 3; i++)
+                new_key(1, 1 + i);
+        succeed(0, create);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 RM_TEST(test_failure_with_a_body_is_no_failure),
@@ -220,6 +274,10 @@ int main(void) {
                 RM_TEST(test_renewal_ends_in_a_reset),
                 RM_TEST(test_renewal_flushes_what_is_doomed),
                 RM_TEST(test_gap_of_an_object),
+                RM_TEST(test_refusals_count_for_their_moment),
+                RM_TEST(test_what_was_left_is_flushed_later),
+                RM_TEST(test_refused_is_the_last_choice),
+                RM_TEST(test_others_end_what_is_hopeless),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

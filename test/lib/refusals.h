@@ -8,9 +8,8 @@
 /*
  * Handles that the TPM refused to save or flush
  *
- * The resource manager asks for such a context again only after its owner has used it. If the owner is gone, the
- * context stays in the TPM and in the tables, and takes a slot. That is a fault of the resource manager. Until it is
- * mended, tests with a TPM that refuses at random let these handles, and no others, be left over, and count them. The
+ * The resource manager tries these again a little later. Until then they may be loaded though the reserve leaves no
+ * room for them. The
  * list is made from the commands and answers that pass between the resource manager and the TPM: it does not trust the
  * tables.
  */

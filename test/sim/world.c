@@ -319,7 +319,7 @@ void world_run(const Run *run, Outcome *outcome, bool verbose) {
         world.outcome = outcome;
         world.verbose = verbose;
         outcome->failure[0] = '\0';
-        outcome->n_commands = outcome->n_transmits = outcome->n_refused = 0;
+        outcome->n_commands = outcome->n_transmits = 0;
         outcome->digest = HASH_BEGIN;
         for (unsigned i = 0; i < run->n_clients; i++) {
                 outcome->transcripts[i].n_lines = 0;

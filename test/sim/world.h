@@ -63,8 +63,7 @@ typedef struct Outcome {
         unsigned event;    /* at which it was noticed */
         uint64_t n_commands;
         uint64_t n_transmits;
-        uint64_t n_refused; /* left over, since the TPM refused to flush them; see test/lib/refusals.h */
-        uint64_t digest;    /* of all that went to the TPM, and all that clients were answered but for contents */
+        uint64_t digest; /* of all that went to the TPM, and all that clients were answered but for contents */
         Transcript transcripts[CLIENTS_MAX];
 } Outcome;
 

@@ -70,8 +70,12 @@ unsigned act_kind(unsigned act) {
         return act < CLIENTS * N_ACTS ? act % N_ACTS : act;
 }
 
+/* The timer has come as well, after which what was refused is tried again. */
 static void chore(unsigned i) {
-        bool done = world_chore(RM_CHORE_DUE, CHORES_MAX) && world_chore(CHORES[i].chore, CHORES[i].at_most);
+        bool done;
+
+        rm_retry(world.rm);
+        done = world_chore(RM_CHORE_DUE, CHORES_MAX) && world_chore(CHORES[i].chore, CHORES[i].at_most);
 
         if (CHORES[i].chore == RM_CHORE_CLEANUP && done && !world.struck && !world.model.down && !world_failed())
                 oracle_judge_rest();

@@ -43,7 +43,7 @@ typedef struct Exchange {
         Effect effect;
         Compare compare;
         bool foreign;  /* it names a session of the other client, and must be refused */
-        bool hopeless; /* a known fault: see state_is_hopeless() */
+        bool hopeless; /* see state_is_hopeless() */
         Thing *thing;  /* it names; NULL: nothing that exists */
         Thing *second; /* ... besides */
         Saved *saved;  /* it loads, or is saved into */

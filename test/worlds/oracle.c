@@ -88,9 +88,12 @@ static bool may_be_told(const Exchange *x, uint32_t class) {
         return world.struck && class == class_of(fault->rc) && is_told_rightly(x, fault->rc);
 }
 
-/* Two known faults: see state.h. */
-static bool is_excused(const Exchange *x, uint32_t class) {
-        if (class != CLASS_NO_ROOM || (state_n_unsaveable() == 0 && !x->hopeless))
+/*
+ * Whether there was no room for the moment: the TPM refused what would have made some, or the client asks for the very
+ * command again that it was just told has no room.
+ */
+static bool is_momentary(const Exchange *x, uint32_t class) {
+        if (class != CLASS_NO_ROOM || (!world.struck && !x->hopeless))
                 return false;
         world.n_excused++;
         return true;
@@ -147,7 +150,7 @@ static bool is_put_off(Exchange *x, uint32_t is) {
                 world.n_told++;
                 return true;
         }
-        return is_excused(x, is);
+        return is_momentary(x, is);
 }
 
 void oracle_judge(Exchange *x, const Message *reply) {
@@ -207,7 +210,7 @@ void oracle_judge_list(Client *client, TPM2_HT type, const Message *reply) {
                 world_fail("%u handles are listed, and %u of them are the client's", n, n_found);
 }
 
-/* Everything that was left over is flushed, but for what a refusal made the resource manager give up: see above. */
+/* Everything that was left over is flushed. */
 void oracle_judge_rest(void) {
         TPM2_HANDLE handles[16];
         RmReport report;
@@ -226,8 +229,6 @@ void oracle_judge_rest(void) {
                            report.n_sessions_loaded, n_sessions - report.n_sessions_loaded);
         if (state_n_unknown() > 0)
                 world_fail("nothing is out, and where something is is unknown");
-        if (report.n_sessions[RM_DOOMED] > 0 && state_n_unsaveable() > 0)
-                world.n_excused++;
-        else if (report.n_sessions[RM_DOOMED] > 0)
+        if (report.n_sessions[RM_DOOMED] > 0)
                 world_fail("%u sessions are left over", report.n_sessions[RM_DOOMED]);
 }

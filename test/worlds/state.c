@@ -162,7 +162,7 @@ static void mix_object(uint64_t *hash, uint32_t i) {
         mix(hash, object->vhandle);
         mix(hash, object->hierarchy);
         mix(hash, object->state | object->residency << 4 | object->sequence << 8 | object->clean << 9 |
-                          object->probe << 10 | object->unsaveable << 11);
+                          object->probe << 10 | (object->refused != 0) << 11);
         if (object->residency != RM_ABSENT) {
                 mix(hash, position_of(i) | rank_of_object(object) << 8 | (uint64_t)object->handle << 16);
                 mix(hash, loaded ? is_right(thing, loaded->identity, loaded->value) : 3);
@@ -227,7 +227,7 @@ static void mix_session(uint64_t *hash, const RmEntry *session, unsigned first) 
         mix_use(hash, &session->use);
         mix(hash, session->handle);
         mix(hash, owner_of(session->space, first) | session->state << 4 | session->residency << 8 |
-                          session->unsaveable << 12 | (session->renewed == world.rm->tick) << 13);
+                          (session->refused != 0) << 12 | (session->renewed == world.rm->tick) << 13);
         mix(hash, (session->uid == 1000) == (first == 0));
         mix(hash, rank_of_session(session));
         mix(hash, session->number == 0 ? 0 : tpm->session_sequence - session->number);
@@ -242,7 +242,7 @@ static void mix_rm(uint64_t *hash, unsigned first) {
         for (unsigned c = 0; c < CLIENTS; c++) {
                 const RmSpace *space = rm_space(rm, world.model.clients[first ^ c].space);
 
-                mix(hash, space->hopeless);
+                mix(hash, space->hopeless_at == rm->tick ? space->hopeless : 0);
                 mix(hash, space->n_objects);
                 for (uint32_t i = space->first_object; i != RM_NONE; i = rm_entry(rm, i)->next)
                         mix_object(hash, i);
@@ -322,16 +322,6 @@ uint64_t state_hash(void) {
         return hashes[0] < hashes[1] ? hashes[0] : hashes[1];
 }
 
-unsigned state_n_unsaveable(void) {
-        unsigned n = 0;
-
-        for (uint32_t k = 0; k < world.rm->n_residents[RM_OBJECT]; k++)
-                n += rm_entry(world.rm, world.rm->residents[RM_OBJECT][k])->unsaveable;
-        for (uint32_t i = 0; i < world.rm->n_sessions_used; i++)
-                n += rm_entry(world.rm, i)->unsaveable;
-        return n;
-}
-
 unsigned state_n_unknown(void) {
         unsigned n = 0;
 
@@ -343,7 +333,9 @@ unsigned state_n_unknown(void) {
 }
 
 bool state_is_hopeless(const Client *client) {
-        return rm_space(world.rm, client->space)->hopeless != 0;
+        const RmSpace *space = rm_space(world.rm, client->space);
+
+        return space->hopeless != 0 && space->hopeless_at == world.rm->tick;
 }
 
 Thing *state_probed(TPM2_HANDLE handle) {

@@ -27,15 +27,7 @@ uint64_t state_hash(void);
 /* Objects and sessions of which it is not known whether they are in the TPM. */
 unsigned state_n_unknown(void);
 
-/*
- * Two faults of the resource manager are known. The oracle excuses what follows from them, no more, and counts it.
- *
- * Objects and sessions that could not be saved or flushed once are not tried again before their owner uses them, even
- * when the cause has gone: a client hears "no room", or a doomed session is not flushed.
- */
-unsigned state_n_unsaveable(void);
-
-/* A client's command that ended with "no room" is not repaired the next time: it hears "no room" again. */
+/* The client's last command ended with "no room", and no command came since: the same is not repaired again. */
 bool state_is_hopeless(const Client *client);
 
 /*

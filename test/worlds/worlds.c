@@ -83,7 +83,7 @@ static int explore_all(unsigned depth, Faults faults, bool verify) {
         seconds = end.tv_sec - begin.tv_sec + (end.tv_nsec - begin.tv_nsec) / 1e9;
         printf("depth %u, faults %s: %" PRIu64 " states, %" PRIu64 " steps (%" PRIu64 " with a fault), %" PRIu64
                " commands, %" PRIu64 " of the TPM, %.1f s; %" PRIu64 " warnings told, %" PRIu64
-               " probes refused, %" PRIu64 " failures excused\n",
+               " probes refused, %" PRIu64 " for the moment\n",
                depth, KINDS[faults], figures.n_states, figures.n_steps, figures.n_faults, world.n_commands,
                world.n_transmits, seconds, world.n_told, world.n_probes, world.n_excused);
         if (!world_failed())
