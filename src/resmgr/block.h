@@ -48,6 +48,7 @@ struct Rm {
         uint64_t n_jobs;  /* begun so far */
         uint64_t moment;  /* of these, the one that is stepped */
         bool for_client;  /* ... is a client's */
+        uint64_t newest;  /* the highest number of a session's context that the TPM gave out since it was reset */
         uint64_t retried; /* what was refused in jobs up to this one is tried again by chores */
         uint64_t now;     /* rm_set_time() */
         RmCounters counters;

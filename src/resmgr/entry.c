@@ -135,7 +135,7 @@ bool rm_entry_keep_context(Rm *rm, uint32_t i, const uint8_t *bytes, size_t n_by
                 entry->sequence = context.saved_handle == TPM_CONTEXT_SEQUENCE;
                 return true;
         }
-        entry->number = context.sequence;
+        entry->number = rm->newest = context.sequence;
         rm_entry_set_absent(rm, i);
         return true;
 }

@@ -3,13 +3,12 @@
 
 #include "resmgr/share.h"
 
-uint64_t rm_gap_newest(const Rm *rm) {
-        uint64_t newest = 0;
+#define HANDLES_A_PAGE 64
 
-        for (uint32_t i = 0; i < rm->n_sessions_used; i++)
-                if (rm_entry(rm, i)->number > newest)
-                        newest = rm_entry(rm, i)->number;
-        return newest;
+uint64_t rm_gap_distance(const Rm *rm, const RmEntry *session) {
+        bool saved = session->residency == RM_ABSENT && session->clean;
+
+        return saved && rm->newest > session->number ? rm->newest - session->number : 0;
 }
 
 /* The saved session that has the lowest number and a context; or RM_NONE. */
@@ -47,7 +46,7 @@ bool rm_gap_close(Rm *rm, RmJob *job) {
                 return false;
         /* If the oldest that we know of cannot be renewed, an older one is none of ours. */
         if (closing || i == RM_NONE)
-                rm_push(job, RM_OP_DROP_FOREIGN, RM_NONE);
+                rm_push(job, RM_OP_DROP_FOREIGN, 0);
         else
                 push_renewal(rm, job, i);
         return true;
@@ -58,7 +57,7 @@ bool rm_gap_renew(Rm *rm, RmJob *job) {
 
         /* Once a tick: a TPM whose numbers make no sense must not keep us at it. */
         if (rm->shut_down || i == RM_NONE || rm_entry(rm, i)->renewed == rm->tick || rm->gap < 4 ||
-            rm_gap_newest(rm) - rm_entry(rm, i)->number < rm->gap / 4 * 3)
+            rm_gap_distance(rm, rm_entry(rm, i)) < rm->gap / 4 * 3)
                 return false;
         rm_entry(rm, i)->renewed = rm->tick;
         push_renewal(rm, job, i);
@@ -79,6 +78,36 @@ bool rm_read_list(const RmAnswer *answer, TPM2_CAP capability, size_t n_entry, R
                tpm_reader_left(reader) == ret_list->n * n_entry;
 }
 
+RmListed rm_walk_list(Rm *rm, RmFrame *frame, const RmAnswer *answer,
+                      bool (*known)(Rm *rm, const RmFrame *frame, TPM2_HANDLE handle), TPM2_HANDLE *ret_unknown) {
+        uint32_t next = 0;
+        RmList list;
+
+        if (!rm_read_list(answer, TPM2_CAP_HANDLES, sizeof(TPM2_HANDLE), &list))
+                return RM_LISTED_BAD;
+        while (list.n-- > 0) {
+                TPM2_HANDLE handle = tpm_read_u32(&list.reader);
+
+                if ((handle & TPM2_HR_HANDLE_MASK) < next)
+                        break;
+                next = (handle & TPM2_HR_HANDLE_MASK) + 1;
+                if (!known(rm, frame, handle)) {
+                        frame->at = next;
+                        *ret_unknown = handle;
+                        return RM_LISTED_UNKNOWN;
+                }
+        }
+        if (!list.more || next <= frame->at || next > TPM2_HR_HANDLE_MASK)
+                return RM_LISTED_END;
+        frame->at = next;
+        return RM_LISTED_MORE;
+}
+
+RmFlow rm_ask_for_handles(RmJob *job, TPM2_HT type) {
+        return RM_SEND(job, TPM2_CC_GetCapability, TPM2_CAP_HANDLES, (uint32_t)type << TPM2_HR_SHIFT | rm_top(job)->at,
+                       HANDLES_A_PAGE);
+}
+
 /* One that was left over goes first; then, by what the TPM lists, one in no table. */
 RmFlow rm_drop_foreign_build(Rm *rm, RmJob *job) {
         for (uint32_t i = 0; i < rm->n_sessions_used; i++)
@@ -87,22 +116,23 @@ RmFlow rm_drop_foreign_build(Rm *rm, RmJob *job) {
                         *rm_top(job) = (RmFrame){ .op = RM_OP_FLUSH, .at = i };
                         return RM_FLOW_AGAIN;
                 }
-        return RM_SEND(job, TPM2_CC_GetCapability, TPM2_CAP_HANDLES, (uint32_t)TPM2_HT_SAVED_SESSION << TPM2_HR_SHIFT,
-                       RM_HANDLES_A_PAGE);
+        return rm_ask_for_handles(job, TPM2_HT_SAVED_SESSION);
+}
+
+static bool is_known_session(Rm *rm, const RmFrame *frame, TPM2_HANDLE handle) {
+        return rm_session_find(rm, handle) != RM_NONE;
 }
 
 RmFlow rm_drop_foreign_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
-        RmList list;
+        TPM2_HANDLE handle;
 
-        if (!rm_read_list(answer, TPM2_CAP_HANDLES, sizeof(TPM2_HANDLE), &list))
-                list.n = 0;
-        while (list.n-- > 0) {
-                TPM2_HANDLE handle = tpm_read_u32(&list.reader);
-
-                if (rm_session_find(rm, handle) == RM_NONE) {
-                        *rm_top(job) = (RmFrame){ .op = RM_OP_FLUSH_HANDLE, .at = handle };
-                        return RM_FLOW_AGAIN;
-                }
+        switch (rm_walk_list(rm, rm_top(job), answer, is_known_session, &handle)) {
+        case RM_LISTED_UNKNOWN:
+                *rm_top(job) = (RmFrame){ .op = RM_OP_FLUSH_HANDLE, .at = handle };
+                return RM_FLOW_AGAIN;
+        case RM_LISTED_MORE:
+                return RM_FLOW_AGAIN;
+        default:
+                return rm_reply_rc(job, RM_RC(TPM2_RC_CONTEXT_GAP));
         }
-        return rm_reply_rc(job, RM_RC(TPM2_RC_CONTEXT_GAP));
 }

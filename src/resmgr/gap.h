@@ -19,7 +19,8 @@ bool rm_gap_close(Rm *rm, RmJob *job);
 /* The same in time: when three quarters of the gap lie between the oldest saved session and the newest. */
 bool rm_gap_renew(Rm *rm, RmJob *job);
 
-uint64_t rm_gap_newest(const Rm *rm); /* the highest number of all sessions */
+/* Contexts of sessions that the TPM saved since that one, as far as we know; 0 for one that is loaded. */
+uint64_t rm_gap_distance(const Rm *rm, const RmEntry *session);
 
 /* What GetCapability answered: the reader stands before the first of n entries. */
 typedef struct RmList {
@@ -28,9 +29,19 @@ typedef struct RmList {
         bool more;
 } RmList;
 
-#define RM_HANDLES_A_PAGE 64
-
 /* Return: false unless it is a whole list of this. Half a list is none: what it leaves out would seem not to exist. */
 bool rm_read_list(const RmAnswer *answer, TPM2_CAP capability, size_t n_entry, RmList *ret_list);
+
+typedef enum RmListed {
+        RM_LISTED_BAD,     /* it is no such list */
+        RM_LISTED_UNKNOWN, /* a handle that @known has not; frame->at is behind it */
+        RM_LISTED_MORE,    /* ask for the next page, from frame->at on */
+        RM_LISTED_END,
+} RmListed;
+
+/* Goes through a page of handles, from frame->at on: the lower 24 bits ascend. */
+RmListed rm_walk_list(Rm *rm, RmFrame *frame, const RmAnswer *answer,
+                      bool (*known)(Rm *rm, const RmFrame *frame, TPM2_HANDLE handle), TPM2_HANDLE *ret_unknown);
+RmFlow rm_ask_for_handles(RmJob *job, TPM2_HT type);
 
 #endif

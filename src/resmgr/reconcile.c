@@ -67,7 +67,11 @@ static uint32_t take_properties(Rm *rm, RmList *list) {
 }
 
 static uint32_t take_commands(Rm *rm, RmList *list) {
-        return tpm_command_table_add(&rm->table, &list->reader, list->n);
+        TPM2_CC next = tpm_command_table_add(&rm->table, &list->reader, list->n);
+
+        /* Until the TPM tells, GetCapability may be audited, if anything can be. */
+        rm->capability_audited = tpm_command_table_find(&rm->table, TPM2_CC_SetCommandCodeAuditStatus) != NULL;
+        return next;
 }
 
 static uint32_t take_audited(Rm *rm, RmList *list) {
@@ -107,6 +111,10 @@ RmFlow rm_start_build(Rm *rm, RmJob *job) {
                        QUERIES[frame->phase].a_page);
 }
 
+static bool is_unusable(TSS2_RC rc) {
+        return rc == TPM2_RC_INITIALIZE || rc == TPM2_RC_FAILURE;
+}
+
 RmFlow rm_start_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
         RmFrame *frame = rm_top(job);
         const struct Query *query = &QUERIES[frame->phase];
@@ -120,8 +128,12 @@ RmFlow rm_start_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
                 rm->table.n_commands = 0;
                 return set_phase(frame, START_COMMANDS, QUERIES[START_COMMANDS].first);
         }
-        if (!rm_read_list(answer, query->capability, query->n_entry, &list))
-                return rm_reply_rc(job, answer->rc != TPM2_RC_SUCCESS ? answer->rc : RM_RC(TPM2_RC_FAILURE));
+        if (!rm_read_list(answer, query->capability, query->n_entry, &list)) {
+                /* Only the commands must be known; of the rest there are values that are safe. */
+                if (frame->phase == START_COMMANDS || is_unusable(answer->rc))
+                        return rm_reply_rc(job, answer->rc != TPM2_RC_SUCCESS ? answer->rc : RM_RC(TPM2_RC_FAILURE));
+                return set_phase(frame, frame->phase + 1, QUERIES[frame->phase + 1].first);
+        }
         next = query->take(rm, &list);
         if (rm->table.n_commands == 0)
                 return rm_reply_rc(job, RM_RC(TPM2_RC_FAILURE));
@@ -149,12 +161,12 @@ RmFlow rm_reconcile_build(Rm *rm, RmJob *job) {
                 for (uint32_t i = 0; i < rm->n_sessions_used; i++)
                         rm_entry(rm, i)->seen = false;
         }
-        return RM_SEND(job, TPM2_CC_GetCapability, TPM2_CAP_HANDLES,
-                       (uint32_t)TYPES[frame->phase] << TPM2_HR_SHIFT | frame->at, RM_HANDLES_A_PAGE);
+        return rm_ask_for_handles(job, TYPES[frame->phase]);
 }
 
 /* Return: whether the handle is accounted for; else it is to be flushed. */
-static bool recognise_handle(Rm *rm, unsigned phase, TPM2_HANDLE handle) {
+static bool recognise_handle(Rm *rm, const RmFrame *frame, TPM2_HANDLE handle) {
+        unsigned phase = frame->phase;
         uint32_t i = phase == RECONCILE_OBJECTS ? rm_object_find_resident(rm, handle) : rm_session_find(rm, handle);
 
         if (phase == RECONCILE_SAVED && i == RM_NONE && !rm->limits.flush_all) {
@@ -209,33 +221,25 @@ static void close_saved_sessions(Rm *rm) {
 RmFlow rm_reconcile_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
         static void (*const ENDS[])(Rm * rm) = { close_objects, close_loaded_sessions, close_saved_sessions };
         RmFrame *frame = rm_top(job);
-        uint32_t next = 0;
-        RmList list;
+        TPM2_HANDLE handle;
 
         /* It was reset, and holds nothing: only a Startup, which is its users' affair, makes it due again. */
         if (answer->rc == TPM2_RC_INITIALIZE) {
                 rm->due_reconcile = false;
                 return rm_pop(job);
         }
-        if (!rm_read_list(answer, TPM2_CAP_HANDLES, sizeof(TPM2_HANDLE), &list)) {
+        switch (rm_walk_list(rm, frame, answer, recognise_handle, &handle)) {
+        case RM_LISTED_BAD:
                 rm->due_reconcile = true; /* still: the next answer may be better */
                 return rm_reply_rc(job, answer->rc != TPM2_RC_SUCCESS ? answer->rc : RM_RC(TPM2_RC_FAILURE));
+        case RM_LISTED_UNKNOWN:
+                return rm_push(job, RM_OP_FLUSH_HANDLE, handle);
+        case RM_LISTED_MORE:
+                return RM_FLOW_AGAIN;
+        default:
+                ENDS[frame->phase](rm);
+                return set_phase(frame, frame->phase + 1, RM_NONE);
         }
-        while (list.n-- > 0) {
-                TPM2_HANDLE handle = tpm_read_u32(&list.reader);
-
-                if ((handle & TPM2_HR_HANDLE_MASK) < next)
-                        break;
-                next = (handle & TPM2_HR_HANDLE_MASK) + 1;
-                if (!recognise_handle(rm, frame->phase, handle)) {
-                        frame->at = next;
-                        return rm_push(job, RM_OP_FLUSH_HANDLE, handle);
-                }
-        }
-        if (list.more && next > frame->at && next <= TPM2_HR_HANDLE_MASK)
-                return set_phase(frame, frame->phase, next);
-        ENDS[frame->phase](rm);
-        return set_phase(frame, frame->phase + 1, RM_NONE);
 }
 
 /* Something that may be gone is flushed, or saved, which tells. */

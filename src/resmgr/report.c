@@ -5,16 +5,7 @@
 
 #include <string.h>
 
-/* What the number of a session that is loaded, or whose context we never saw, would say is nothing. */
-static uint64_t gap_of(const RmEntry *session, uint64_t newest) {
-        bool saved = session->residency == RM_ABSENT && session->clean;
-
-        return saved ? newest - session->number : 0;
-}
-
 void rm_report(const Rm *rm, RmReport *ret_report) {
-        uint64_t newest = rm_gap_newest(rm);
-
         *ret_report = (RmReport){
                 .n_objects = rm->n_objects,
                 .n_objects_loaded = rm->n_residents[RM_OBJECT],
@@ -29,7 +20,7 @@ void rm_report(const Rm *rm, RmReport *ret_report) {
         memcpy(ret_report->firmware, rm->firmware, sizeof(rm->firmware));
         for (uint32_t i = 0; i < rm->n_sessions_used; i++) {
                 const RmEntry *session = rm_entry(rm, i);
-                uint64_t gap = gap_of(session, newest);
+                uint64_t gap = rm_gap_distance(rm, session);
 
                 if (!rm_exists(session))
                         continue;
@@ -41,8 +32,6 @@ void rm_report(const Rm *rm, RmReport *ret_report) {
 }
 
 bool rm_report_session(const Rm *rm, uint32_t *at, RmSessionReport *ret_report) {
-        uint64_t newest = rm_gap_newest(rm);
-
         while (*at < rm->n_sessions_used) {
                 const RmEntry *session = rm_entry(rm, (*at)++);
 
@@ -55,7 +44,7 @@ bool rm_report_session(const Rm *rm, uint32_t *at, RmSessionReport *ret_report) 
                         .uid = session->uid,
                         .loaded = session->residency != RM_ABSENT,
                         .since = session->since,
-                        .gap = gap_of(session, newest),
+                        .gap = rm_gap_distance(rm, session),
                 };
                 return true;
         }

@@ -22,6 +22,18 @@ static void stop(void) {
         tpm = fake_tpm_free(tpm);
 }
 
+static TPM2_CAP refused_capability;
+
+static bool refuse_capability(const Message *command, Message *ret_response) {
+        TpmReader reader = TPM_READER(command->bytes, command->n);
+
+        tpm_read_bytes(&reader, TPM_HEADER_SIZE);
+        if (message_rc(command) != TPM2_CC_GetCapability || tpm_read_u32(&reader) != refused_capability)
+                return false;
+        *ret_response = cmd_simple(TPM2_RC_VALUE + TPM2_RC_P + TPM2_RC_1);
+        return true;
+}
+
 static void test_more_slots_than_are_kept_track_of(void **state) {
         const FakeFault refusal = { .code = TPM2_CC_ContextSave, .rc = TPM2_RC_NV_RATE, .count = FAKE_ALWAYS };
         const RmLimits limits = {
@@ -109,11 +121,92 @@ static void test_gap_that_is_a_neighbours(void **state) {
         }
 }
 
+/* The foreign session stands on the second page of what the TPM lists; all on the first one are clients'. */
+static void test_gap_of_a_session_on_the_second_page(void **state) {
+        enum { N = 8, PAGE = 4 };
+        FakeTpmConfig config = FAKE_TPM_CONFIG;
+        TPM2_HANDLE sessions[N];
+        Message foreign, other;
+
+        config.gap = 255;
+        config.page = PAGE;
+        power_on(&config);
+        assert_int_equal(rm_test_setup_with(&LIMITS), 0);
+        check_claims = false; /* its questions would end at a page */
+        for (unsigned i = 0; i < N; i++)
+                sessions[i] = new_session(i % 4);
+        chores(RM_CHORE_EVICT);
+        foreign = direct(cmd_start_session(TPM2_SE_HMAC));
+        direct(cmd_with_handle(TPM2_CC_ContextSave, message_handle(&foreign)));
+        for (unsigned i = 0; i < N; i++)
+                use(i % 4, sessions[i]);
+        chores(RM_CHORE_EVICT);
+        other = direct(cmd_start_session(TPM2_SE_HMAC));
+        while (message_rc(&other) == TPM2_RC_SUCCESS) {
+                other = direct(cmd_with_handle(TPM2_CC_ContextSave, message_handle(&foreign) + 1));
+                if (message_rc(&other) == TPM2_RC_SUCCESS)
+                        direct(load_context(&other));
+        }
+        direct(cmd_with_handle(TPM2_CC_FlushContext, message_handle(&foreign) + 1));
+        use(0, sessions[0]);
+        save(0, sessions[0]);
+        assert_int_equal(rm_counters(rm)->foreign_flushed, 1);
+        for (unsigned i = 1; i < N; i++)
+                use(i % 4, sessions[i]);
+        stop();
+}
+
+/* A session that is forgotten beside short ones that end is old, though none of them is left to compare it with. */
+static void test_gap_beside_sessions_that_end(void **state) {
+        FakeTpmConfig config = FAKE_TPM_CONFIG;
+        TPM2_HANDLE forgotten;
+
+        config.gap = 255;
+        power_on(&config);
+        assert_int_equal(rm_test_setup_with(&LIMITS), 0);
+        forgotten = new_session(0);
+        save(0, forgotten);
+        for (unsigned i = 0; i < 100; i++) {
+                TPM2_HANDLE session = new_session(1);
+
+                save(1, session);
+                assert_int_equal(rc_of_flush(1, session), TPM2_RC_SUCCESS);
+        }
+        assert_int_equal(session_report(forgotten).gap, 100);
+        for (unsigned i = 0; i < 100; i++) {
+                TPM2_HANDLE session = new_session(1);
+
+                save(1, session);
+                assert_int_equal(rc_of_flush(1, session), TPM2_RC_SUCCESS);
+                chores(RM_CHORE_RENEW);
+        }
+        assert_int_equal(rm_counters(rm)->renewals, 1);
+        stop();
+}
+
+/* A TPM that refuses what need not be known is used all the same. */
+static void test_start_without_what_is_optional(void **state) {
+        const TPM2_CAP optional[] = { TPM2_CAP_AUDIT_COMMANDS, TPM2_CAP_TPM_PROPERTIES };
+
+        for (unsigned i = 0; i < 2; i++) {
+                refused_capability = optional[i];
+                power_on(NULL);
+                intercept = refuse_capability;
+                assert_int_equal(rm_test_setup_with(&LIMITS), 0);
+                succeed(0, cmd_get_random(4));
+                use(0, new_session(0));
+                stop();
+        }
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_more_slots_than_are_kept_track_of),
                 cmocka_unit_test(test_more_sessions_than_are_kept_track_of),
                 cmocka_unit_test(test_gap_that_is_a_neighbours),
+                cmocka_unit_test(test_gap_of_a_session_on_the_second_page),
+                cmocka_unit_test(test_gap_beside_sessions_that_end),
+                cmocka_unit_test(test_start_without_what_is_optional),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -165,6 +165,8 @@ void doubt_tables(void) {
 
 void pretend_sequence(TPM2_HANDLE session, uint64_t sequence) {
         rm_entry(rm, rm_session_find(rm, session))->number = sequence;
+        if (sequence > rm->newest)
+                rm->newest = sequence;
 }
 
 Message load_context(const Message *saved) {

@@ -48,22 +48,30 @@ static TpmCommandInfo tpm_command_info(uint32_t attributes) {
         return info;
 }
 
-TpmCommandInfo *tpm_command_table_find(TpmCommandTable *table, TPM2_CC code) {
+/* Return: where the code is, or where it belongs. */
+static uint32_t find_place(const TpmCommandTable *table, TPM2_CC code) {
         uint32_t low = 0;
         uint32_t high = table->n_commands;
 
         while (low < high) {
                 uint32_t middle = low + (high - low) / 2;
-                TPM2_CC found = tpm_command_code(table->commands[middle].attributes);
 
-                if (found == code)
-                        return &table->commands[middle];
-                if (found < code)
+                if (tpm_command_code(table->commands[middle].attributes) < code)
                         low = middle + 1;
                 else
                         high = middle;
         }
-        return NULL;
+        return low;
+}
+
+static bool is_at(const TpmCommandTable *table, uint32_t i, TPM2_CC code) {
+        return i < table->n_commands && tpm_command_code(table->commands[i].attributes) == code;
+}
+
+TpmCommandInfo *tpm_command_table_find(TpmCommandTable *table, TPM2_CC code) {
+        uint32_t i = find_place(table, code);
+
+        return is_at(table, i, code) ? &table->commands[i] : NULL;
 }
 
 TPM2_CC tpm_command_table_add(TpmCommandTable *table, TpmReader *list, uint32_t n) {
@@ -72,14 +80,18 @@ TPM2_CC tpm_command_table_add(TpmCommandTable *table, TpmReader *list, uint32_t 
         while (n-- > 0 && table->n_commands < TPM_COMMANDS_MAX) {
                 uint32_t attributes = tpm_read_u32(list);
                 TPM2_CC code = tpm_command_code(attributes);
+                uint32_t i = find_place(table, code);
 
                 if (list->bad)
                         break;
-                if (table->n_commands > 0 &&
-                    code <= tpm_command_code(table->commands[table->n_commands - 1].attributes))
+                if (is_at(table, i, code))
                         continue;
-                table->commands[table->n_commands++] = tpm_command_info(attributes);
-                next = code + 1;
+                memmove(&table->commands[i + 1], &table->commands[i],
+                        (table->n_commands - i) * sizeof(table->commands[0]));
+                table->commands[i] = tpm_command_info(attributes);
+                table->n_commands++;
+                if (code >= next)
+                        next = code + 1;
         }
         return next;
 }

@@ -51,8 +51,8 @@ static inline TPM2_CC tpm_command_code(uint32_t attributes) {
 TpmCommandInfo *tpm_command_table_find(TpmCommandTable *table, TPM2_CC code);
 
 /*
- * Append the n entries of a TPML_CCA, which GetCapability(TPM_CAP_COMMANDS) gives; codes that do not ascend are left
- * out. Return: the code to go on with, or 0: nothing was added.
+ * Add the n entries of a TPML_CCA, which GetCapability(TPM_CAP_COMMANDS) gives, in whatever order. Return: the code to
+ * go on with, or 0: nothing was added.
  */
 TPM2_CC tpm_command_table_add(TpmCommandTable *table, TpmReader *list, uint32_t n);
 

@@ -81,11 +81,13 @@ static void test_table_takes_no_more_than_it_holds(void **state) {
         memset(&table, 0, sizeof(table));
         tpm_command_table_add(&table, &list, TPM_COMMANDS_MAX + 50);
         assert_int_equal(table.n_commands, TPM_COMMANDS_MAX);
-        /* a count that lies, and codes that do not ascend */
+        /* a count that lies, and codes that stand twice, and do not ascend */
         list = READ(0, 0, 0, 5, 0, 0, 0, 5, 0, 0, 0, 4);
         memset(&table, 0, sizeof(table));
-        tpm_command_table_add(&table, &list, UINT32_MAX);
-        assert_int_equal(table.n_commands, 1);
+        assert_int_equal(tpm_command_table_add(&table, &list, UINT32_MAX), 6);
+        assert_int_equal(table.n_commands, 2);
+        assert_int_equal(tpm_command_table_find(&table, 4)->attributes, 4);
+        assert_int_equal(tpm_command_table_find(&table, 5)->attributes, 5);
 }
 
 static void test_command_with_handles_and_auths(void **state) {
