@@ -5,8 +5,15 @@
 #include "resmgr/reconcile.h"
 #include "resmgr/share.h"
 
-/* A handle that is well formed and never loaded, in the place of one that must not reach the TPM. */
-#define PLACEHOLDER TPM_TRANSIENT_LAST
+/*
+ * A handle of the same kind that is never loaded, in the place of one that must not reach the TPM: what is wrong with a
+ * command is the TPM's to say, and in its own order.
+ */
+static TPM2_HANDLE placeholder_for(TPM2_HANDLE handle) {
+        if (!tpm_handle_is_transient(handle) && !tpm_handle_is_session(handle))
+                return handle;
+        return (handle & TPM2_HR_RANGE_MASK) | (TPM_TRANSIENT_LAST & TPM2_HR_HANDLE_MASK);
+}
 
 #define RC_HANDLE_P1 (TPM2_RC_HANDLE + TPM2_RC_P + TPM2_RC_1)
 
@@ -17,6 +24,7 @@
  */
 static RmFlow send_malformed(RmJob *job) {
         const TpmCommand *command = &job->command;
+        size_t at = command->parameters;
 
         if (!command->known) {
                 rm_send_original(job, TPM_HEADER_SIZE);
@@ -25,8 +33,14 @@ static RmFlow send_malformed(RmJob *job) {
         }
         rm_send_original(job, job->n_original);
         for (unsigned i = 0; i < command->n_handles; i++)
-                if (tpm_handle_is_transient(command->handles[i]) || tpm_handle_is_session(command->handles[i]))
+                if (placeholder_for(command->handles[i]) != command->handles[i])
                         tpm_put_u32(job->out + tpm_handle_offset(i), command->handles[i] & TPM2_HR_RANGE_MASK);
+        if (command->info.kind == TPM_COMMAND_FLUSH_CONTEXT && command->auths_whole &&
+            job->n_original >= at + sizeof(TPM2_HANDLE)) {
+                TpmReader reader = TPM_READER(job->original + at, sizeof(TPM2_HANDLE));
+
+                tpm_put_u32(job->out + at, placeholder_for(tpm_read_u32(&reader)));
+        }
         return RM_FLOW_SEND;
 }
 
@@ -54,7 +68,7 @@ static bool is_long_flush(const RmJob *job) {
         TPM2_HANDLE handle = rm_job_first_parameter_handle(job);
 
         return job->command.header.tag == TPM2_ST_NO_SESSIONS && job->n_original > tpm_handle_offset(1) &&
-               (tpm_handle_is_session(handle) || tpm_handle_is_transient(handle));
+               placeholder_for(handle) != handle;
 }
 
 /* Answers a well-formed ContextSave of what we hold a context of. */
@@ -78,27 +92,19 @@ static RmFlow save_from_tables(Rm *rm, RmJob *job) {
         return rm_reply_context(rm, job, &rm_entry(rm, i)->client_context);
 }
 
-/* Handles and sessions that are not the client's. */
-static RmFlow refuse_foreign(Rm *rm, RmJob *job) {
+/* Notes what it names that is not the client's, or nobody's. */
+static RmFlow note_foreign(Rm *rm, RmJob *job) {
         const TpmCommand *command = &job->command;
 
-        for (unsigned i = 0; i < command->n_handles; i++) {
-                TPM2_HANDLE handle = command->handles[i];
+        job->foreign = 0;
+        for (unsigned k = 0; k < rm_job_n_names(job); k++) {
+                TPM2_HANDLE handle =
+                        k < command->n_handles ? command->handles[k] : command->auths[k - command->n_handles].session;
 
-                if ((tpm_handle_is_transient(handle) && rm_job_object(rm, job, i) == RM_NONE) ||
-                    (tpm_handle_is_session(handle) && rm_job_session(rm, job, handle) == RM_NONE))
-                        return rm_reply_rc(job, RM_RC(TPM2_RC_REFERENCE_H0 + i));
-        }
-        for (unsigned i = 0; i < command->n_auths; i++) {
-                TPM2_HANDLE handle = command->auths[i].session;
+                bool names = k < command->n_handles ? placeholder_for(handle) != handle : tpm_handle_is_session(handle);
 
-                if (handle == TPM2_RH_PW)
-                        continue;
-                /* No session at all: that is the TPM's to refuse, before it looks at those behind it. */
-                if (!tpm_handle_is_session(handle))
-                        break;
-                if (rm_job_session(rm, job, handle) == RM_NONE)
-                        return rm_reply_rc(job, RM_RC(TPM2_RC_REFERENCE_S0 + i));
+                if (names && rm_job_name(rm, job, k) == RM_NONE)
+                        job->foreign |= 1u << k;
         }
         return RM_FLOW_CONTINUE;
 }
@@ -147,13 +153,6 @@ static RmFlow admit_entry(Rm *rm, RmJob *job, RmKind kind) {
         return rm_reply_rc(job, RM_RC(kind == RM_SESSION ? TPM2_RC_SESSION_HANDLES : TPM2_RC_OBJECT_MEMORY));
 }
 
-/* Whether what the client presents is the whole of what the last ContextSave gave out. */
-static bool presents_the_last(Rm *rm, const RmJob *job, const RmEntry *session) {
-        return (session->state == RM_CLIENT_SAVED || session->state == RM_ABANDONED) &&
-               rm_context_equals(rm, &session->client_context, job->original + TPM_HEADER_SIZE,
-                                 job->n_original - TPM_HEADER_SIZE);
-}
-
 /* Who presents it has the right to the session, once. */
 static RmFlow build_load_of_session(Rm *rm, RmJob *job, TPM2_HANDLE handle) {
         uint32_t i = rm_session_find(rm, handle);
@@ -161,8 +160,8 @@ static RmFlow build_load_of_session(Rm *rm, RmJob *job, TPM2_HANDLE handle) {
         bool known = session && session->state != RM_LEFT_OVER;
         RmFlow flow = RM_FLOW_CONTINUE;
 
-        if (known && !presents_the_last(rm, job, session))
-                return rm_reply_rc(job, RM_RC(RC_HANDLE_P1));
+        if (known && !rm_job_presents_last(rm, job, i))
+                return rm_send_original(job, job->n_original);
         if (!session || session->space != job->space)
                 flow = admit_entry(rm, job, RM_SESSION);
         if (flow != RM_FLOW_CONTINUE)
@@ -187,7 +186,7 @@ static RmFlow build_load_of_session(Rm *rm, RmJob *job, TPM2_HANDLE handle) {
 static RmFlow admit_new(Rm *rm, RmJob *job) {
         const TpmCommand *command = &job->command;
 
-        if (!(command->info.attributes & TPMA_CC_RHANDLE) || !command->auths_whole)
+        if (!(command->info.attributes & TPMA_CC_RHANDLE) || !command->auths_whole || job->foreign)
                 return RM_FLOW_CONTINUE;
         return admit_entry(rm, job, command->info.kind == TPM_COMMAND_START_AUTH_SESSION ? RM_SESSION : RM_OBJECT);
 }
@@ -196,7 +195,7 @@ static RmFlow admit_new(Rm *rm, RmJob *job) {
 static RmFlow make_room(Rm *rm, RmJob *job) {
         const TpmCommand *command = &job->command;
 
-        if (!command->auths_whole)
+        if (!command->auths_whole || job->foreign)
                 return RM_FLOW_CONTINUE;
         if (command->info.kind == TPM_COMMAND_START_AUTH_SESSION && rm_slots_short(rm, RM_SESSION, 1) &&
             rm_evict(rm, job, RM_SESSION))
@@ -247,28 +246,28 @@ void rm_command_undo(Rm *rm, RmJob *job) {
         job->marked = false;
 }
 
-/* In place of a handle of the client: the physical one; what is no session of its own, nothing that exists. */
+/* In place of a handle of the client: the physical one, or one that is never loaded. */
 static RmFlow send_mapped(Rm *rm, RmJob *job) {
         const TpmCommand *command = &job->command;
 
         rm_send_original(job, job->n_original);
-        for (unsigned i = 0; i < command->n_auths; i++) {
-                TPM2_HANDLE handle = command->auths[i].session;
+        for (unsigned k = 0; k < rm_job_n_names(job); k++) {
+                bool in_area = k < command->n_handles;
+                TPM2_HANDLE handle = in_area ? command->handles[k] : command->auths[k - command->n_handles].session;
+                uint32_t i = rm_job_name(rm, job, k);
 
-                if (tpm_handle_is_session(handle) && rm_job_session(rm, job, handle) == RM_NONE)
-                        tpm_put_u32(job->out + command->auths[i].at, PLACEHOLDER);
-        }
-        for (unsigned i = 0; i < command->n_handles; i++) {
-                uint32_t at = rm_job_object(rm, job, i);
-
-                if (at != RM_NONE)
-                        tpm_put_u32(job->out + tpm_handle_offset(i), rm_entry(rm, at)->handle);
+                if (job->foreign & 1u << k)
+                        handle = placeholder_for(handle);
+                else if (i != RM_NONE && rm_kind(i) == RM_OBJECT)
+                        handle = rm_entry(rm, i)->handle;
+                tpm_put_u32(job->out + (in_area ? tpm_handle_offset(k) : command->auths[k - command->n_handles].at),
+                            handle);
         }
         return RM_FLOW_SEND;
 }
 
 static RmFlow build_plain(Rm *rm, RmJob *job) {
-        static RmFlow (*const STEPS[])(Rm * rm, RmJob * job) = { refuse_foreign, admit_new, load_missing, make_room };
+        static RmFlow (*const STEPS[])(Rm * rm, RmJob * job) = { note_foreign, admit_new, load_missing, make_room };
         RmFlow flow = RM_FLOW_CONTINUE;
 
         for (size_t i = 0; flow == RM_FLOW_CONTINUE && i < sizeof(STEPS) / sizeof(STEPS[0]); i++)

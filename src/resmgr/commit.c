@@ -179,6 +179,26 @@ static bool commit_missing(Rm *rm, RmJob *job) {
         return i != RM_NONE && rm_job_find_flushed(rm, job) == i;
 }
 
+/*
+ * The TPM's refusal, or our own: where it refuses what stands in the place of a handle that is not the client's, as not
+ * loaded, or as beyond those that it has, the client's handle is what is not loaded (Part 2, section 6.6).
+ */
+static TSS2_RC refusal_of(const RmJob *job, TSS2_RC rc) {
+        unsigned n_handles = job->command.n_handles;
+        unsigned n = rc >> 8 & 0xF; /* of a format-one code: 1 to 7 is a handle, 9 to 15 a session */
+        unsigned k = UINT32_MAX;
+
+        if (rc >= TPM2_RC_REFERENCE_H0 && rc <= TPM2_RC_REFERENCE_H6)
+                k = rc - TPM2_RC_REFERENCE_H0;
+        else if (rc >= TPM2_RC_REFERENCE_S0 && rc <= TPM2_RC_REFERENCE_S6)
+                k = n_handles + rc - TPM2_RC_REFERENCE_S0;
+        else if (rc & TPM2_RC_FMT1 && !(rc & TPM2_RC_P) && (n & 7) > 0)
+                k = n < 8 ? n - 1 : n_handles + n - 9;
+        if (k >= rm_job_n_names(job) || !(job->foreign & 1u << k))
+                return rc;
+        return RM_RC(k < n_handles ? TPM2_RC_REFERENCE_H0 + k : TPM2_RC_REFERENCE_S0 + k - n_handles);
+}
+
 static RmFlow commit_failure(Rm *rm, RmJob *job, TSS2_RC rc) {
         TpmContext context;
         uint32_t i;
@@ -189,10 +209,10 @@ static RmFlow commit_failure(Rm *rm, RmJob *job, TSS2_RC rc) {
                 return RM_FLOW_AGAIN;
         if (rm_rc_is_dead_context(rc) && rm_job_presents_session(job, &context)) {
                 i = rm_session_find(rm, context.saved_handle);
-                if (i != RM_NONE && rm_entry(rm, i)->client_context.first != RM_NONE)
+                if (i != RM_NONE && rm_job_presents_last(rm, job, i))
                         rm_entry_doom(rm, i);
         }
-        return rm_reply_rc(job, rc);
+        return rm_reply_rc(job, refusal_of(job, rc));
 }
 
 /* What a ContextSave gives out must be a context: it may be all that is left of a session. */

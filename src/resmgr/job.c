@@ -158,3 +158,11 @@ bool rm_job_presents_session(const RmJob *job, TpmContext *ret_context) {
                tpm_context_parse(job->original + TPM_HEADER_SIZE, job->n_original - TPM_HEADER_SIZE, ret_context) &&
                tpm_handle_is_session(ret_context->saved_handle);
 }
+
+bool rm_job_presents_last(Rm *rm, const RmJob *job, uint32_t i) {
+        const RmEntry *session = rm_entry(rm, i);
+
+        return (session->state == RM_CLIENT_SAVED || session->state == RM_ABANDONED) &&
+               rm_context_equals(rm, &session->client_context, job->original + TPM_HEADER_SIZE,
+                                 job->n_original - TPM_HEADER_SIZE);
+}

@@ -63,6 +63,7 @@ struct RmJob {
         bool parse_again;           /* attributes may have become known since it began */
         bool counted;               /* its hits and misses are */
         uint32_t n_missed;          /* loads that were pushed for it */
+        uint32_t foreign;           /* bit k: what it names k-th is not its client's */
         uint32_t reloaded;          /* bit i: handle i was found stale once already */
         uint32_t n_transmits;
         uint32_t paused_ms; /* in all */
@@ -136,5 +137,6 @@ TPM2_HANDLE rm_job_first_parameter_handle(const RmJob *job);
 uint32_t rm_job_find_flushed(const Rm *rm, const RmJob *job);
 
 bool rm_job_presents_session(const RmJob *job, TpmContext *ret_context); /* a ContextLoad of a session */
+bool rm_job_presents_last(Rm *rm, const RmJob *job, uint32_t session);   /* ... the whole of its last context */
 
 #endif
