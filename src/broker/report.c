@@ -26,13 +26,9 @@ void broker_report(const Broker *broker, BrokerReport *ret_report) {
                 .state = report_state(broker),
                 .reason = broker->supervisor.reason ?: "",
                 .n_connections = broker->connections.quota.n_connections,
+                .n_waiting = broker->runner.scheduler.n_waiting,
+                .longest_wait_us = report_since(now, scheduler_first_submitted(&broker->runner.scheduler, now)),
         };
-        list_for_each(link, &broker->runner.scheduler.waiting) {
-                uint64_t wait = report_since(now, list_entry(link, Request, link)->submitted);
-
-                ret_report->n_waiting++;
-                ret_report->longest_wait_us = MAX(ret_report->longest_wait_us, wait);
-        }
         if (!request || !broker->supervisor.is_out)
                 return;
         ret_report->code = outgoing->code;

@@ -46,7 +46,7 @@ typedef struct Runner Runner;
 
 typedef struct Request {
         RequestState state;        /* written by request_set_state() alone */
-        struct list link;          /* scheduler->waiting or runner->paused */
+        struct list link;          /* of the scheduler, or runner->paused */
         Runner *runner;            /* for the timer */
         const RequestOwner *owner; /* NULL: a chore */
         RmChore chore;             /* without owner */

@@ -30,7 +30,10 @@ static void runner_end_early(Runner *runner, Request *request, TSS2_RC rc) {
         RmOutput output = { .rc = rc };
 
         g_clear_handle_id(&request->timer, g_source_remove);
-        list_unlink(&request->link);
+        if (request->state == REQUEST_WAITING)
+                scheduler_remove(&runner->scheduler, request);
+        else
+                list_unlink(&request->link);
         if (request->job) {
                 rm_job_cancel(runner->rm, request->job, rc, &output);
                 runner_end(runner, request, &output);
@@ -62,6 +65,8 @@ static void runner_count(Runner *runner, Request *request, const uint8_t *respon
 
         histogram_add(&runner->stats->tpm, took_us);
         request->busy_us += took_us;
+        if (owner)
+                scheduler_charge(&runner->scheduler, owner->peer.uid, took_us, runner->turn->now);
         if (watch_wants_records(runner->watch))
                 watch_tell_record(runner->watch, &record);
 }
@@ -94,7 +99,7 @@ static gboolean runner_pause_over(gpointer userdata) {
                 runner_step(runner, request, NULL, 0);
         } else {
                 list_unlink(&request->link);
-                scheduler_add_first(&runner->scheduler, request);
+                scheduler_add_resumed(&runner->scheduler, request);
         }
         turn_leave(runner->turn);
         return G_SOURCE_REMOVE;
@@ -161,8 +166,9 @@ static bool runner_run_request(Runner *runner) {
                 if (!request->job)
                         return false;
                 request->wait_us = (uint64_t)(runner->turn->now - request->submitted);
+                scheduler_charge(&runner->scheduler, request->owner->peer.uid, SCHEDULER_COMMAND_US, runner->turn->now);
         }
-        scheduler_remove(request);
+        scheduler_remove(&runner->scheduler, request);
         runner_run(runner, request);
         return true;
 }
@@ -274,13 +280,14 @@ static void runner_lose_current(Runner *runner) {
 static void runner_lost(void *userdata) {
         Runner *runner = userdata;
         struct list *link;
+        Request *request;
 
         if (runner->current)
                 runner_lose_current(runner);
         while ((link = list_first(&runner->paused)))
                 runner_end_early(runner, list_entry(link, Request, link), RM_RC(TPM2_RC_FAILURE));
-        while ((link = list_first(&runner->scheduler.waiting)))
-                runner_end_early(runner, list_entry(link, Request, link), RM_RC(TPM2_RC_FAILURE));
+        while ((request = scheduler_peek(&runner->scheduler)))
+                runner_end_early(runner, request, RM_RC(TPM2_RC_FAILURE));
 }
 
 const SupervisorEvents runner_supervisor_events = {
@@ -307,7 +314,7 @@ bool runner_withdraw(Runner *runner, Request *request) {
                 return true;
         if (request->state != REQUEST_WAITING || request->job)
                 return false;
-        scheduler_remove(request);
+        scheduler_remove(&runner->scheduler, request);
         request_set_state(request, REQUEST_IDLE);
         return true;
 }
@@ -336,7 +343,10 @@ bool runner_drop(Runner *runner, Request *request) {
         if (request->state == REQUEST_RUNNING)
                 return false;
         g_clear_handle_id(&request->timer, g_source_remove);
-        list_unlink(&request->link);
+        if (request->state == REQUEST_WAITING)
+                scheduler_remove(&runner->scheduler, request);
+        else
+                list_unlink(&request->link);
         if (request->job)
                 rm_job_cancel(runner->rm, request->job, TPM2_RC_CANCELED, &output);
         request->job = NULL;
@@ -361,4 +371,5 @@ void runner_clear(Runner *runner) {
         g_clear_handle_id(&runner->chore.timer, g_source_remove);
         g_clear_handle_id(&runner->go_on_source, g_source_remove);
         chores_clear(&runner->chores);
+        scheduler_clear(&runner->scheduler);
 }

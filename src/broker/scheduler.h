@@ -7,17 +7,38 @@
 /*
  * Scheduler: whose request next
  *
- * First come, first served. A connection has one request at a time, so that its next one stands behind everybody
- * else's: turns are taken by construction, and a flooder gains nothing. All of it takes constant time.
+ * Turns go by user: next is the user that has had least of the TPM's time so far, so that neither many connections nor
+ * long commands gain anything. Of one user, first come, first served; a connection has one request at a time. A request
+ * whose job paused goes before all others, since its turn is not over.
+ *
+ * A clock runs as fast as each user would be served if all of them were served at once. Who comes anew, or has asked
+ * for nothing for a while, begins where the clock is: the time that went by without it is no claim.
  */
+#define SCHEDULER_GRACE_US (1000 * 1000) /* a while */
+
 typedef struct Scheduler {
-        struct list waiting; /* Request.link */
+        struct list resumed; /* Request.link: those that paused */
+        struct list users;   /* SchedulerUser.link: who has requests that wait, as they came */
+        GHashTable *known;   /* uid -> SchedulerUser */
+        uint32_t n_users;    /* of that list */
+        uint32_t n_waiting;  /* requests */
+        uint64_t clock_us;
 } Scheduler;
 
 void scheduler_init(Scheduler *scheduler);
+void scheduler_clear(Scheduler *scheduler);
 void scheduler_add(Scheduler *scheduler, Request *request);
-void scheduler_add_first(Scheduler *scheduler, Request *request); /* one that had its turn, and paused */
-Request *scheduler_peek(const Scheduler *scheduler);              /* NULL: nobody waits */
-void scheduler_remove(Request *request);
+void scheduler_add_resumed(Scheduler *scheduler, Request *request); /* one that had its turn, and paused */
+Request *scheduler_peek(const Scheduler *scheduler);                /* NULL: nobody waits */
+void scheduler_remove(Scheduler *scheduler, Request *request);
+
+/* What a command costs at least, since it costs the daemon's time also when the TPM is not asked. */
+#define SCHEDULER_COMMAND_US 20
+
+/* The TPM has worked for so long for a command of that user, whatever was needed for it included. @now: Turn.now */
+void scheduler_charge(Scheduler *scheduler, uid_t uid, uint64_t us, gint64 now);
+
+/* When the request that waits longest was submitted (Turn.now); @now: nobody waits. */
+gint64 scheduler_first_submitted(const Scheduler *scheduler, gint64 now);
 
 #endif

@@ -119,6 +119,6 @@ void world_check_end(void) {
         check_end_of_objects();
         check_end_of_sessions();
         if (!list_is_empty(&world.broker->connections.all) || !list_is_empty(&world.broker->runner.paused) ||
-            !list_is_empty(&world.broker->runner.scheduler.waiting) || world.broker->runner.current)
+            scheduler_peek(&world.broker->runner.scheduler) || world.broker->runner.current)
                 world_fail("the broker is not at rest");
 }
