@@ -34,7 +34,7 @@ typedef enum RmKind {
 struct Rm {
         RmLimits limits;
         uint64_t offsets[RM_ARRAYS]; /* of the arrays, from the beginning of the block */
-        uint32_t n_cells;
+        uint32_t n_cells, n_cells_taken;
 
         bool due_start;          /* the TPM must be started, or started again */
         bool due_reconcile;      /* the tables may be wrong */
@@ -58,7 +58,8 @@ struct Rm {
         uint32_t active_sessions_max;
         uint32_t memory; /* TPMA_MEMORY */
         uint32_t max_command;
-        uint32_t gap; /* TPM_PT_CONTEXT_GAP_MAX */
+        uint32_t max_context; /* TPM_PT_MAX_OBJECT_CONTEXT, or what was seen beyond it */
+        uint32_t gap;         /* TPM_PT_CONTEXT_GAP_MAX */
         uint32_t manufacturer, vendor[4], firmware[2], revision;
 
         uint32_t slots[RM_KINDS];       /* in the TPM; learned, or RM_SLOTS_UNKNOWN */

@@ -10,6 +10,7 @@ static uint32_t new_cell(Rm *rm) {
                 rm->free_cell = rm_cell(rm, i)->next;
         else if (rm->n_cells_used < rm->n_cells)
                 i = rm->n_cells_used++;
+        rm->n_cells_taken += i != RM_NONE;
         return i;
 }
 
@@ -20,6 +21,7 @@ static void free_chain(Rm *rm, uint32_t first) {
 
                 cell->next = rm->free_cell;
                 rm->free_cell = first;
+                rm->n_cells_taken--;
                 first = next;
         }
 }
@@ -28,7 +30,7 @@ bool rm_context_store(Rm *rm, RmContext *context, const uint8_t *bytes, size_t n
         uint32_t first = RM_NONE;
 
         /* Back to front, so that each cell can be linked to the one behind it. */
-        for (size_t n_cells = (n_bytes + RM_CELL_PAYLOAD - 1) / RM_CELL_PAYLOAD; n_cells > 0; n_cells--) {
+        for (size_t n_cells = rm_cells_for(n_bytes); n_cells > 0; n_cells--) {
                 size_t at = (n_cells - 1) * RM_CELL_PAYLOAD;
                 size_t n = n_bytes - at < RM_CELL_PAYLOAD ? n_bytes - at : RM_CELL_PAYLOAD;
                 uint32_t i = new_cell(rm);

@@ -23,6 +23,10 @@ typedef struct RmContext {
 
 #define RM_NO_CONTEXT ((RmContext){ .first = RM_NONE })
 
+static inline uint32_t rm_cells_for(size_t n_bytes) {
+        return (n_bytes + RM_CELL_PAYLOAD - 1) / RM_CELL_PAYLOAD;
+}
+
 static inline RmCell *rm_cell(const Rm *rm, uint32_t i) {
         return (RmCell *)rm_array(rm, RM_ARRAY_CELLS) + i;
 }

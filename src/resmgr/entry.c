@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "resmgr/entry.h"
 
-#include "tpm/context.h"
-
 #include <stdlib.h>
 
 const uint8_t rm_object_transitions[][2] = {
@@ -119,25 +117,6 @@ void rm_settle_all(Rm *rm) {
 void rm_entry_refuse(Rm *rm, uint32_t i) {
         rm_entry(rm, i)->refused = rm->moment;
         rm->counters.refusals++;
-}
-
-bool rm_entry_keep_context(Rm *rm, uint32_t i, const uint8_t *bytes, size_t n_bytes) {
-        RmEntry *entry = rm_entry(rm, i);
-        TpmContext context;
-
-        if (!tpm_context_parse(bytes, n_bytes, &context) || !rm_context_store(rm, &entry->context, bytes, n_bytes))
-                return false;
-        entry->clean = true;
-        entry->refused = 0;
-        rm->retried = rm->moment; /* what kept others from being saved may be over */
-        if (rm_kind(i) == RM_OBJECT) {
-                entry->hierarchy = context.hierarchy;
-                entry->sequence = context.saved_handle == TPM_CONTEXT_SEQUENCE;
-                return true;
-        }
-        entry->number = rm->newest = context.sequence;
-        rm_entry_set_absent(rm, i);
-        return true;
 }
 
 uint32_t rm_object_find_resident(const Rm *rm, TPM2_HANDLE handle) {

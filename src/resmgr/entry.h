@@ -131,9 +131,6 @@ static inline bool rm_may_try(const Rm *rm, const RmEntry *entry) {
                (entry->refused != rm->moment && (rm->for_client || entry->refused <= rm->retried));
 }
 
-/* Keep what ContextSave returned, and what it tells. Return: false, and nothing changed, if it is none, or no room. */
-bool rm_entry_keep_context(Rm *rm, uint32_t i, const uint8_t *bytes, size_t n_bytes);
-
 /* The object in the TPM that has this physical handle, or RM_NONE. */
 uint32_t rm_object_find_resident(const Rm *rm, TPM2_HANDLE handle);
 

@@ -39,6 +39,7 @@ static const struct Property {
         { TPM2_PT_ACTIVE_SESSIONS_MAX, 1, offsetof(Rm, active_sessions_max) },
         { TPM2_PT_CONTEXT_GAP_MAX, 1, offsetof(Rm, gap) },
         { TPM2_PT_MEMORY, 1, offsetof(Rm, memory) },
+        { TPM2_PT_MAX_OBJECT_CONTEXT, 1, offsetof(Rm, max_context) },
 };
 
 static void take_property(Rm *rm, TPM2_PT property, uint32_t value) {
@@ -46,6 +47,8 @@ static void take_property(Rm *rm, TPM2_PT property, uint32_t value) {
                 if (property - PROPERTIES[i].first < PROPERTIES[i].n)
                         memcpy((uint8_t *)rm + PROPERTIES[i].at + (property - PROPERTIES[i].first) * sizeof(value),
                                &value, sizeof(value));
+        if (rm->max_context > TPM_MESSAGE_MAX)
+                rm->max_context = TPM_MESSAGE_MAX;
         if (property == TPM2_PT_MAX_COMMAND_SIZE && value >= TPM_HEADER_SIZE)
                 rm->max_command = value < TPM_MESSAGE_MAX ? value : TPM_MESSAGE_MAX;
 }

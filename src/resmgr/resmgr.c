@@ -10,8 +10,8 @@
 #define CELLS_A_FIXED 5 /* a TPMS_CAPABILITY_DATA is some 1,024 bytes */
 
 static uint32_t count_cells(const RmLimits *limits) {
-        uint32_t per_object = (OBJECT_CONTEXT_MAX + RM_CELL_PAYLOAD - 1) / RM_CELL_PAYLOAD;
-        uint32_t per_session = (SESSION_CONTEXT_MAX + RM_CELL_PAYLOAD - 1) / RM_CELL_PAYLOAD;
+        uint32_t per_object = rm_cells_for(OBJECT_CONTEXT_MAX);
+        uint32_t per_session = rm_cells_for(SESSION_CONTEXT_MAX);
 
         /* A session may have two contexts, and a new one is stored before the old one is freed. */
         return limits->objects * per_object + RM_SESSIONS * 2 * per_session + per_object + RM_FIXED_MAX * CELLS_A_FIXED;
@@ -57,6 +57,7 @@ Rm *rm_init(void *block, const RmLimits *limits) {
         rm->free_space = rm->free_object = rm->free_cell = RM_NONE;
         rm->slots[RM_OBJECT] = rm->slots[RM_SESSION] = RM_SLOTS_UNKNOWN;
         rm->max_command = TPM_MESSAGE_DEFAULT;
+        rm->max_context = OBJECT_CONTEXT_MAX;
         rm->active_sessions_max = 64;
         rm->gap = 0xFFFF;
         return rm;

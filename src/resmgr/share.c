@@ -3,15 +3,21 @@
 
 #include "tpm/header.h"
 
+/* A user has at most half of the objects, and of the cells; and enough are left to evict all that is in the TPM. */
 static TSS2_RC admit_object(const Rm *rm, const RmSpace *space) {
-        uint32_t n_of_uid = 0;
+        uint32_t n_left = rm->n_cells - rm->n_cells_taken;
+        uint32_t n_of_uid = 0, n_cells_of_uid = 0;
 
-        if (space->n_objects >= rm->limits.objects_per_space)
-                return RM_RC(TPM2_RC_OBJECT_MEMORY);
         for (uint32_t k = 0; k < rm->n_spaces_used; k++)
-                if (rm_space(rm, k)->open && rm_space(rm, k)->uid == space->uid)
+                if (rm_space(rm, k)->open && rm_space(rm, k)->uid == space->uid) {
                         n_of_uid += rm_space(rm, k)->n_objects;
-        return n_of_uid < rm->limits.objects - rm->limits.objects / 2 ? TSS2_RC_SUCCESS : RM_RC(TPM2_RC_OBJECT_MEMORY);
+                        n_cells_of_uid += rm_space(rm, k)->n_cells;
+                }
+        if (space->n_objects >= rm->limits.objects_per_space ||
+            n_of_uid >= rm->limits.objects - rm->limits.objects / 2 || n_cells_of_uid >= rm->n_cells / 2 ||
+            n_left < (rm->n_residents[RM_OBJECT] + 2) * rm_cells_for(rm->max_context))
+                return RM_RC(TPM2_RC_OBJECT_MEMORY);
+        return TSS2_RC_SUCCESS;
 }
 
 static TSS2_RC admit_session(const Rm *rm, uint32_t space) {

@@ -2,6 +2,7 @@
 #include "resmgr/space.h"
 
 #include "tpm/command.h"
+#include "tpm/context.h"
 
 uint32_t rm_space_find(const Rm *rm, uint32_t space, TPM2_HANDLE vhandle) {
         uint32_t i = rm_space(rm, space)->first_object;
@@ -76,12 +77,51 @@ uint32_t rm_entry_new(Rm *rm, RmKind kind, uint32_t space) {
         return i;
 }
 
+/* The context of an object counts against its space, or does not any more. */
+static void charge_cells(Rm *rm, uint32_t i, bool counts) {
+        const RmEntry *object = rm_entry(rm, i);
+        uint32_t n = object->context.first != RM_NONE ? rm_cells_for(object->context.n_bytes) : 0;
+
+        if (rm_kind(i) != RM_OBJECT || object->space == RM_NONE)
+                return;
+        if (counts)
+                rm_space(rm, object->space)->n_cells += n;
+        else
+                rm_space(rm, object->space)->n_cells -= n;
+}
+
+bool rm_entry_keep_context(Rm *rm, uint32_t i, const uint8_t *bytes, size_t n_bytes) {
+        RmEntry *entry = rm_entry(rm, i);
+        TpmContext context;
+
+        charge_cells(rm, i, false);
+        if (!tpm_context_parse(bytes, n_bytes, &context) || !rm_context_store(rm, &entry->context, bytes, n_bytes)) {
+                charge_cells(rm, i, true);
+                return false;
+        }
+        charge_cells(rm, i, true);
+        entry->clean = true;
+        entry->refused = 0;
+        rm->retried = rm->moment; /* what kept others from being saved may be over */
+        if (rm_kind(i) == RM_OBJECT) {
+                if (n_bytes > rm->max_context)
+                        rm->max_context = n_bytes;
+                entry->hierarchy = context.hierarchy;
+                entry->sequence = context.saved_handle == TPM_CONTEXT_SEQUENCE;
+                return true;
+        }
+        entry->number = rm->newest = context.sequence;
+        rm_entry_set_absent(rm, i);
+        return true;
+}
+
 /* Take it from its client: out of its list, and no longer charged to it. */
 static void disown_entry(Rm *rm, uint32_t i) {
         RmEntry *entry = rm_entry(rm, i);
 
         if (entry->space == RM_NONE)
                 return;
+        charge_cells(rm, i, false);
         if (rm_kind(i) == RM_OBJECT) {
                 if (entry->state == RM_LIVE)
                         unlink_object(rm, i);

@@ -12,6 +12,7 @@ typedef struct RmSpace {
         uint32_t uid;
         uint32_t first_object;
         uint32_t n_objects;   /* pending ones, too */
+        uint32_t n_cells;     /* of the contexts of its objects */
         uint32_t next;        /* of rm->free_space */
         uint64_t hopeless;    /* hash of a command that failed with everything evicted; 0: none ... */
         uint64_t hopeless_at; /* ... in this tick; it holds in the next one, so that nobody's command came between */
@@ -30,6 +31,9 @@ uint32_t rm_entry_new(Rm *rm, RmKind kind, uint32_t space);
 
 /* Give a pending object the lowest virtual handle that is free in its space, and make it live. */
 void rm_space_link(Rm *rm, uint32_t object);
+
+/* Keep what ContextSave returned, and what it tells. Return: false, and nothing changed, if it is none, or no room. */
+bool rm_entry_keep_context(Rm *rm, uint32_t i, const uint8_t *bytes, size_t n_bytes);
 
 /* It is over, and the TPM holds nothing of it. */
 void rm_entry_free(Rm *rm, uint32_t i);

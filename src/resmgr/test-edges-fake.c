@@ -199,6 +199,32 @@ static void test_start_without_what_is_optional(void **state) {
         }
 }
 
+/* Contexts larger than any TPM has today: one user takes its share of the cells, and others have room for theirs. */
+static void test_large_contexts(void **state) {
+        const RmLimits limits = { .spaces = 16, .objects = 4096, .objects_per_space = 4096, .sessions_per_space = 4 };
+        FakeTpmConfig config = FAKE_TPM_CONFIG;
+        unsigned n = 0;
+
+        config.object_context = 3600;
+        power_on(&config);
+        assert_int_equal(rm_test_setup_with(&limits), 0);
+        check_claims = false; /* it would take too long */
+        new_key(1, 1);
+        while (rc_of(0, cmd_simple(FAKE_CC_VENDOR_MAKE)) == TPM2_RC_SUCCESS)
+                n++;
+        assert_in_range(n, 1000, 2000); /* fewer than half of the objects */
+        use_key(1, TRANSIENT(0));
+        for (unsigned i = 2; i < 8; i++) {
+                new_key(i, i);
+                use_key(i, TRANSIENT(0));
+        }
+        assert_int_equal(rc_of(0, cmd_simple(FAKE_CC_VENDOR_MAKE)), RM_RC(TPM2_RC_OBJECT_MEMORY));
+        for (unsigned i = 0; i < 8; i++)
+                assert_int_equal(rc_of_flush(0, TRANSIENT(i)), TPM2_RC_SUCCESS);
+        handle_of(0, cmd_simple(FAKE_CC_VENDOR_MAKE));
+        stop();
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_more_slots_than_are_kept_track_of),
@@ -207,6 +233,7 @@ int main(void) {
                 cmocka_unit_test(test_gap_of_a_session_on_the_second_page),
                 cmocka_unit_test(test_gap_beside_sessions_that_end),
                 cmocka_unit_test(test_start_without_what_is_optional),
+                cmocka_unit_test(test_large_contexts),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -352,7 +352,7 @@ static void test_no_room_for_copies_of_objects(void **state) {
         for (unsigned i = 0; i < 3; i++)
                 new_key(i, i);
         take_cells();
-        assert_int_equal(rc_of(3, cmd_create_primary(TPM2_RH_OWNER, 9)), TPM2_RC_OBJECT_MEMORY);
+        assert_int_equal(rc_of(3, cmd_create_primary(TPM2_RH_OWNER, 9)), RM_RC(TPM2_RC_OBJECT_MEMORY));
         give_cells();
         for (unsigned i = 0; i < 3; i++)
                 use_key(i, TRANSIENT(0));

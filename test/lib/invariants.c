@@ -49,11 +49,12 @@ static const char *check_chain(Rm *rm, const RmContext *context, uint32_t *n_cel
 
 static const char *check_cells(Rm *rm) {
         const char *broken = NULL;
-        uint32_t n = 0;
+        uint32_t n = 0, n_free;
 
         marks_clear(&cells, rm->n_cells);
         for (uint32_t i = rm->free_cell; i != RM_NONE; i = rm_cell(rm, i)->next, n++)
                 DEMAND(marks_meet(&cells, i, rm->n_cells_used), "a free cell is listed twice, or out of range");
+        n_free = n;
         for (RmKind kind = 0; kind < RM_KINDS; kind++)
                 for (uint32_t i = rm_first(kind); !broken && i < rm_end(rm, kind); i++)
                         if (rm_entry(rm, i)->state != RM_FREE)
@@ -62,6 +63,7 @@ static const char *check_cells(Rm *rm) {
         for (uint32_t i = 0; !broken && i < rm->n_fixed; i++)
                 broken = check_chain(rm, &rm_fixed(rm, i)->answer, &n);
         DEMAND(broken || n == rm->n_cells_used, "cells were leaked");
+        DEMAND(broken || rm->n_cells_taken + n_free == rm->n_cells_used, "cells are counted wrong");
         return broken;
 }
 
@@ -144,9 +146,11 @@ static const char *check_residents(Rm *rm, RmKind kind) {
 static const char *check_space(Rm *rm, uint32_t i) {
         const RmSpace *space = rm_space(rm, i);
         TPM2_HANDLE previous = 0;
-        uint32_t n = 0;
+        uint32_t n = 0, n_cells = 0;
 
         for (uint32_t k = space->first_object; k != RM_NONE; k = rm_entry(rm, k)->next, n++) {
+                n_cells +=
+                        rm_entry(rm, k)->context.first == RM_NONE ? 0 : rm_cells_for(rm_entry(rm, k)->context.n_bytes);
                 DEMAND(n <= rm->n_objects_used, "the objects of a space go round in a ring");
                 DEMAND(rm_entry(rm, k)->space == i && rm_entry(rm, k)->state == RM_LIVE,
                        "what a space lists is not its own");
@@ -156,6 +160,7 @@ static const char *check_space(Rm *rm, uint32_t i) {
         for (uint32_t k = rm_first(RM_OBJECT); k < rm_end(rm, RM_OBJECT); k++)
                 n += rm_entry(rm, k)->space == i && rm_entry(rm, k)->state == RM_PENDING;
         DEMAND(n == space->n_objects, "a space miscounts its objects");
+        DEMAND(n_cells == space->n_cells, "a space miscounts its cells");
         DEMAND(n <= rm->limits.objects_per_space, "a space has more objects than its quota");
         n = 0;
         for (uint32_t k = 0; k < rm->n_sessions_used; k++)
