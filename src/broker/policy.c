@@ -6,6 +6,8 @@
 /* Above it are values that cannot be selected, and extended localities, which no back end has (Part 2, section 8.5). */
 #define LOCALITY_LAST 4
 
+#define ROOTS_PART 32
+
 TSS2_RC policy_locality(uint32_t localities, uint8_t locality) {
         if (locality > LOCALITY_LAST || !(localities & 1u << locality))
                 return RM_RC(TPM2_RC_LOCALITY);
@@ -16,10 +18,14 @@ uint32_t policy_bus_localities(uid_t uid, bool allow_locality) {
         return uid == 0 || allow_locality ? POLICY_LOCALITIES_SELECTABLE : POLICY_LOCALITY_ZERO;
 }
 
-uint32_t policy_connections(uid_t uid, uint32_t max) {
+bool policy_keeps_for_root(uid_t uid, uint32_t n_taken, uint32_t max) {
+        return uid != 0 && n_taken + max / ROOTS_PART >= max;
+}
+
+bool policy_may_connect(uid_t uid, uint32_t n_of_uid, uint32_t n_taken, uint32_t max) {
         uint32_t others = max / 4;
 
-        return uid == 0 ? max : max - others;
+        return uid == 0 || (uint64_t)n_of_uid * others < (uint64_t)(max - others) * (max - n_taken);
 }
 
 bool policy_may_manage(uid_t uid) {

@@ -24,8 +24,14 @@ TSS2_RC policy_locality(uint32_t localities, uint8_t locality);
 /* The localities of a client of the bus. @allow_locality: everybody may select one there, not only uid 0. */
 uint32_t policy_bus_localities(uid_t uid, bool allow_locality);
 
-/* How many of @max connections one user may have: uid 0 all, any other uid three quarters. */
-uint32_t policy_connections(uid_t uid, uint32_t max);
+/* One connection in 32 is kept for root: whether none but these are left. */
+bool policy_keeps_for_root(uid_t uid, uint32_t n_taken, uint32_t max);
+
+/*
+ * Whether a user may have one more connection: uid 0 as long as there are any; any other uid as long as it has no more
+ * than three times what is left. So one alone gets three quarters of @max, and many get about the same.
+ */
+bool policy_may_connect(uid_t uid, uint32_t n_of_uid, uint32_t n_taken, uint32_t max);
 
 /* May change the daemon's state, read its properties, and trace. */
 bool policy_may_manage(uid_t uid);

@@ -23,17 +23,17 @@ QuotaUser *quota_charge(Quota *quota, uid_t uid, GError **error) {
         GQuark domain = g_quark_from_static_string("quota");
         QuotaUser *user;
 
-        if (quota->n_connections >= quota->max_connections) {
-                g_set_error(error, domain, 0, "the limit of %u connections is reached (--max-connections)",
-                            quota->max_connections);
+        user = g_hash_table_lookup(quota->users, GUINT_TO_POINTER(uid));
+        if (user && !policy_may_connect(uid, user->n_connections, quota->n_connections, quota->max_connections)) {
+                g_set_error(error, domain, 0, "uid %u has its share of %u of the %u connections (--max-connections)",
+                            (unsigned)uid, user->n_connections, quota->max_connections);
                 return NULL;
         }
-
-        user = g_hash_table_lookup(quota->users, GUINT_TO_POINTER(uid));
-        if (user && user->n_connections >= policy_connections(uid, quota->max_connections)) {
-                g_set_error(error, domain, 0,
-                            "uid %u has its share of %u connections, three quarters of --max-connections",
-                            (unsigned)uid, user->n_connections);
+        if (quota->n_connections >= quota->max_connections ||
+            policy_keeps_for_root(uid, quota->n_connections, quota->max_connections)) {
+                g_set_error(error, domain, 0, "the limit of %u connections is reached (--max-connections)%s",
+                            quota->max_connections,
+                            quota->n_connections < quota->max_connections ? ", but for those kept for root" : "");
                 return NULL;
         }
         if (!user) {

@@ -9,7 +9,7 @@
 /*
  * Quota of connections
  *
- * At most so many in all, and of each user as many as policy_connections() says. A charge is held by the connection it
+ * At most so many in all, and of each user as many as policy_may_connect() says. A charge is held by the connection it
  * pays for; objects and sessions are counted by the resource manager itself.
  */
 typedef struct Quota {

@@ -3,9 +3,24 @@
 
 #include "tpm/header.h"
 
-/* A user has at most half of the objects, and of the cells; and enough are left to evict all that is in the TPM. */
+/* One of so many is kept for root. */
+#define ROOTS_PART 32
+
+/*
+ * Whether a user may have one more of what there is: as long as it has no more than alpha times what is left. So one
+ * user alone gets all but @others, many users get about the same, and the last part is never one user's.
+ */
+static bool may_have_more(uint32_t uid, uint32_t n_of_uid, uint32_t n_taken, uint32_t n_all, uint32_t others) {
+        uint32_t n_left = n_all > n_taken ? n_all - n_taken : 0;
+
+        if (uid == 0)
+                return n_left > 0;
+        return n_left > n_all / ROOTS_PART && (uint64_t)n_of_uid * others < (uint64_t)(n_all - others) * n_left;
+}
+
+/* Cells are shared like objects; and enough of them are left to evict all that is in the TPM. */
 static TSS2_RC admit_object(const Rm *rm, const RmSpace *space) {
-        uint32_t n_left = rm->n_cells - rm->n_cells_taken;
+        uint32_t n_cells_left = rm->n_cells - rm->n_cells_taken;
         uint32_t n_of_uid = 0, n_cells_of_uid = 0;
 
         for (uint32_t k = 0; k < rm->n_spaces_used; k++)
@@ -14,26 +29,29 @@ static TSS2_RC admit_object(const Rm *rm, const RmSpace *space) {
                         n_cells_of_uid += rm_space(rm, k)->n_cells;
                 }
         if (space->n_objects >= rm->limits.objects_per_space ||
-            n_of_uid >= rm->limits.objects - rm->limits.objects / 2 || n_cells_of_uid >= rm->n_cells / 2 ||
-            n_left < (rm->n_residents[RM_OBJECT] + 2) * rm_cells_for(rm->max_context))
+            !may_have_more(space->uid, n_of_uid, rm->n_objects, rm->limits.objects, rm->limits.objects / 2) ||
+            !may_have_more(space->uid, n_cells_of_uid, rm->n_cells_taken, rm->n_cells, rm->n_cells / 2) ||
+            n_cells_left < (rm->n_residents[RM_OBJECT] + 2) * rm_cells_for(rm->max_context))
                 return RM_RC(TPM2_RC_OBJECT_MEMORY);
         return TSS2_RC_SUCCESS;
 }
 
 static TSS2_RC admit_session(const Rm *rm, uint32_t space) {
-        uint32_t others = rm->active_sessions_max / 8 > 4 ? rm->active_sessions_max / 8 : 4;
-        uint32_t share = rm->active_sessions_max > others ? rm->active_sessions_max - others : 1;
-        uint32_t n_of_space = 0, n_of_uid = 0;
+        uint32_t uid = rm_space(rm, space)->uid;
+        uint32_t n_all = rm->active_sessions_max;
+        uint32_t others = n_all / 8 > 4 ? n_all / 8 : n_all > 4 ? 4 : n_all - 1;
+        uint32_t n_of_space = 0, n_of_uid = 0, n_taken = 0;
 
         for (uint32_t k = 0; k < rm->n_sessions_used; k++) {
                 const RmEntry *session = rm_entry(rm, k);
 
                 n_of_space += session->space == space;
-                n_of_uid += session->space != RM_NONE && session->uid == rm_space(rm, space)->uid;
+                n_taken += session->space != RM_NONE && session->state != RM_CLIENT_SAVED; /* these give way */
+                n_of_uid += session->space != RM_NONE && session->uid == uid;
         }
         if (n_of_space >= rm->limits.sessions_per_space)
                 return RM_RC(TPM2_RC_SESSION_MEMORY);
-        return n_of_uid < share ? TSS2_RC_SUCCESS : RM_RC(TPM2_RC_SESSION_HANDLES);
+        return may_have_more(uid, n_of_uid, n_taken, n_all, others) ? TSS2_RC_SUCCESS : RM_RC(TPM2_RC_SESSION_HANDLES);
 }
 
 TSS2_RC rm_share_admit(const Rm *rm, RmKind kind, uint32_t space) {

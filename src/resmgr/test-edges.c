@@ -414,11 +414,19 @@ static void test_no_room_for_objects_and_spaces(void **state) {
         RmLimits limits = LIMITS;
         uint32_t space;
 
-        for (unsigned i = 0; i < LIMITS.objects; i++)
-                new_key(i / LIMITS.objects_per_space, i);
+        rm->limits.objects_per_space = LIMITS.objects;
+        for (unsigned i = 0; i < 7; i++)
+                while (rc_of(i, cmd_hash_start()) == TPM2_RC_SUCCESS)
+                        ;
+        assert_in_range(report().n_objects, LIMITS.objects / 2, LIMITS.objects - 1);
         n_sent = 0;
-        assert_int_equal(rc_of(7, cmd_create_primary(TPM2_RH_OWNER, 1)), RM_RC(TPM2_RC_OBJECT_MEMORY));
+        assert_int_equal(rc_of(0, cmd_hash_start()), RM_RC(TPM2_RC_OBJECT_MEMORY));
         assert_int_equal(n_sent, 0);
+        rm_space_close(rm, spaces[7]);
+        rm_space_open(rm, 0, &spaces[7]);
+        while (rc_of(7, cmd_hash_start()) == TPM2_RC_SUCCESS)
+                ;
+        assert_int_equal(report().n_objects, LIMITS.objects);
         for (unsigned i = 8; i < LIMITS.spaces; i++)
                 assert_int_equal(rm_space_open(rm, 2000, &space), TSS2_RC_SUCCESS);
         assert_int_equal(rm_space_open(rm, 2000, &space), RM_RC(TPM2_RC_OBJECT_MEMORY));

@@ -151,8 +151,39 @@ static void test_s15_abandoned_make_room(void **state) {
         assert_int_equal(tpm_count(TPM2_HT_SAVED_SESSION), 56); /* 64 less 8 */
         for (unsigned i = 0; i < 40; i++)
                 handle_of(1, cmd_start_session(TPM2_SE_HMAC));
-        for (unsigned i = 0; i < 24; i++)
+        for (unsigned i = 0; i < 20; i++)
                 handle_of(2, cmd_start_session(TPM2_SE_HMAC));
+        assert_int_equal(tpm_count(TPM2_HT_SAVED_SESSION) + tpm_count(TPM2_HT_LOADED_SESSION), 64);
+}
+
+/* However many users take as much as they get, root gets some, and so does who comes after them. */
+static void test_s13_shares_of_sessions(void **state) {
+        unsigned n[4] = { 0 };
+
+        rm->limits.sessions_per_space = 64;
+        for (unsigned i = 0; i < 3; i++)
+                while (rc_of(i, cmd_start_session(TPM2_SE_HMAC)) == TPM2_RC_SUCCESS)
+                        n[i]++;
+        assert_int_equal(n[0], 56);
+        assert_int_equal(n[0] + n[1] + n[2], 62);
+        assert_in_range(n[1], 1, 6);
+        rm_space_close(rm, spaces[3]);
+        rm_space_open(rm, 0, &spaces[3]);
+        while (rc_of(3, cmd_start_session(TPM2_SE_HMAC)) == TPM2_RC_SUCCESS)
+                n[3]++;
+        assert_int_equal(n[3], 2);
+}
+
+/* Users who take turns in taking get about the same. */
+static void test_s13_shares_are_even(void **state) {
+        unsigned n[4] = { 0 };
+
+        rm->limits.sessions_per_space = 64;
+        for (unsigned round = 0; round < 64; round++)
+                for (unsigned i = 0; i < 4; i++)
+                        n[i] += rc_of(i, cmd_start_session(TPM2_SE_HMAC)) == TPM2_RC_SUCCESS;
+        for (unsigned i = 0; i < 4; i++)
+                assert_in_range(n[i], 15, 16);
 }
 
 static void test_s13_session_quotas(void **state) {
@@ -324,6 +355,8 @@ int main(void) {
                 RM_TEST(test_s11_f13_abandoned_sessions_load_once_each),
                 RM_TEST(test_s15_abandoned_make_room),
                 RM_TEST(test_s13_session_quotas),
+                RM_TEST(test_s13_shares_of_sessions),
+                RM_TEST(test_s13_shares_are_even),
                 RM_TEST(test_leftover_sessions),
                 RM_TEST(test_leftover_sessions_go_first),
                 RM_TEST(test_x10_f20_start_clears_what_was_left_loaded),
