@@ -5,7 +5,8 @@
 #include "util/log.h"
 #include "util/transition.h"
 
-#define CODE_1_2_LAST 0x7f /* a TPM 2.0 has none of these but BAD_TAG, which it has for what nobody sends */
+#define CODE_1_2_LAST 0x7f        /* a TPM 2.0 has none of these but BAD_TAG, which it has for what nobody sends */
+#define TESTING_US G_USEC_PER_SEC /* after which the log says that the TPM tests itself */
 
 static const uint8_t supervisor_transitions[][2] = {
         { SUPERVISOR_CLOSED, SUPERVISOR_OPENING },   { SUPERVISOR_OPENING, SUPERVISOR_STARTING },
@@ -72,6 +73,8 @@ static char *reason_late(const Outgoing *outgoing, const SupervisorTimes *times)
 static char *reason_unusable(TSS2_RC rc) {
         if (rc == TPM2_RC_FAILURE)
                 return g_strdup("it is in failure mode (0x101), which ends when the machine is switched off and on");
+        if (rc == TPM2_RC_TESTING)
+                return g_strdup("it is testing itself (0x90a)");
         if (rc <= CODE_1_2_LAST)
                 return g_strdup_printf("it is a TPM 1.2 (0x%x), and a TPM 2.0 is needed", rc);
         return g_strdup_printf("it answers 0x%x", rc);
@@ -116,6 +119,7 @@ static void supervisor_opened(void *userdata) {
                 supervisor_up(supervisor, true);
         } else {
                 supervisor_set_state(supervisor, SUPERVISOR_STARTING);
+                supervisor->testing_since = 0;
                 supervisor->events->opened(supervisor->userdata);
         }
         turn_leave(supervisor->turn);
@@ -214,6 +218,46 @@ bool supervisor_cancel(Supervisor *supervisor) {
         return backend_cancel(supervisor->backend);
 }
 
+/* In failure mode a TPM answers these two as ever (Part 1, section 12.4). */
+static bool proves_no_failure(TPM2_CC code) {
+        return code != TPM2_CC_GetTestResult && code != TPM2_CC_GetCapability;
+}
+
+static void supervisor_log_failure_mode(Supervisor *supervisor, TPM2_RC rc) {
+        bool is_failing = rc == TPM2_RC_FAILURE;
+
+        if (is_failing == supervisor->is_failing || (!is_failing && !proves_no_failure(supervisor->outgoing.code)))
+                return;
+        supervisor->is_failing = is_failing;
+        if (is_failing)
+                log_limited(LOG_ERR,
+                            "the TPM is in failure mode: it answers 0x%x to commands until the machine is switched off "
+                            "and on",
+                            rc);
+        else
+                log_limited(LOG_NOTICE, "the TPM has left failure mode: it answered 0x%x", rc);
+}
+
+/* A TPM that tests itself is asked again for up to 30 s. */
+static void supervisor_log_testing(Supervisor *supervisor) {
+        g_autofree char *reason = reason_unusable(TPM2_RC_TESTING);
+
+        if (!supervisor->testing_since)
+                supervisor->testing_since = supervisor->turn->now;
+        else if (supervisor->turn->now - supervisor->testing_since >= TESTING_US)
+                supervisor_log_absent(supervisor, reason);
+}
+
+static void supervisor_log_answer(Supervisor *supervisor, const uint8_t *response, size_t n_response) {
+        TpmReader reader = TPM_READER(response, n_response);
+        TPM2_RC rc = tpm_read_header(&reader).code;
+
+        if (supervisor->was_started)
+                supervisor_log_failure_mode(supervisor, rc);
+        else if (rc == TPM2_RC_TESTING)
+                supervisor_log_testing(supervisor);
+}
+
 /* What comes while nothing is out answers no question of ours. */
 static void supervisor_response(void *userdata, const uint8_t *response, size_t n_response) {
         Supervisor *supervisor = userdata;
@@ -223,6 +267,7 @@ static void supervisor_response(void *userdata, const uint8_t *response, size_t 
         supervisor->reopen_ms = supervisor->times.reopen_min;
         turn_enter(supervisor->turn);
         supervisor->is_out = false;
+        supervisor_log_answer(supervisor, response, n_response);
         supervisor->events->response(supervisor->userdata, response, n_response);
         turn_leave(supervisor->turn);
 }

@@ -81,6 +81,8 @@ typedef struct Supervisor {
         char *reason;          /* why there is no TPM, as the log says; NULL: there is one, or none was logged yet */
         Outgoing outgoing;     /* what was transmitted last */
         bool is_out;           /* its answer is awaited */
+        bool is_failing;       /* the TPM is in failure mode, as the log says */
+        gint64 testing_since;  /* STARTING: Turn.now of the first answer that said so; 0: none did */
         unsigned reopen_ms;    /* before the next try */
         guint tick_timer;
         guint reopen_timer;

@@ -14,6 +14,7 @@ import tpm
 from process import MOUNT, needs
 
 EX_USAGE, EX_UNAVAILABLE = 64, 69
+GET_TEST_RESULT = tpm.command(0x17C)
 SET_LOCALITY = tpm.command(0x20001000, parameters=b"\3", tag=0x8001)
 PROGRESS = re.compile("the TPM at .* is there|ready: .*|stopped")
 
@@ -136,6 +137,19 @@ class Starts(TestCase):
         time.sleep(1)
         self.assertSays("No such file", "waiting for a TPM: .*directory")
 
+    def test_tpm_that_tests_itself(self):
+        """One line for all the answers that say so, and nobody is kept out for longer than it lasts."""
+        chip = harness.FakeTpm(self.folder, "fault=code=0x17a,kind=rc,rc=0x90a,count=always")
+        self.addCleanup(chip.stop)
+        self.daemon = self.start_daemon(chip.conf, ready=False)
+        asked = chip.count(0x17A)
+        self.assertSays("waiting for a TPM: it is testing itself .0x90a.")
+        harness.wait_until(lambda: chip.count(0x17A) >= asked + 5, "it is asked again")
+        chip.option("heal")
+        harness.wait_until(lambda: "ready: " in self.daemon.process.output(), "it gets ready")
+        self.assertServes(self.connect())
+        self.assertSays("waiting for a TPM: it is testing itself")
+
 
 @harness.by_socket_only
 class Runs(TestCase):
@@ -202,6 +216,22 @@ class Runs(TestCase):
         for line, pattern in zip(lines, 2 * ["the TPM is lost: swtpm at %s: .*closed" % self.tpm.data,
                                              "the TPM is not back: .*refused", "the TPM is back"]):
             self.assertRegex(line, pattern)
+
+    def test_tpm_that_fails(self):
+        """It is told when it begins and when it ends, for all commands together."""
+        self.tpm = harness.FakeTpm(self.folder)
+        self.addCleanup(self.tpm.stop)
+        self.daemon = self.start_daemon(self.tpm.conf)
+        client = self.connect()
+        for _ in range(2):
+            self.assertServes(client)
+            self.tpm.option("fail")
+            for _ in range(5):
+                self.assertEqual(client.ask(tpm.get_random()).rc, 0x101)
+                client.run(GET_TEST_RESULT)
+            self.tpm.option("heal")
+        self.assertServes(client)
+        self.assertSays(*2 * ["the TPM is in failure mode: .*0x101 .*switched off and on", "has left failure mode"])
 
     def test_helper_that_crashes(self):
         self.daemon = self.start_daemon("libtpms")
