@@ -157,7 +157,7 @@ static RmFlow admit_entry(Rm *rm, RmJob *job, RmKind kind) {
 static RmFlow build_load_of_session(Rm *rm, RmJob *job, TPM2_HANDLE handle) {
         uint32_t i = rm_session_find(rm, handle);
         const RmEntry *session = i != RM_NONE ? rm_entry(rm, i) : NULL;
-        bool known = session && session->state != RM_LEFT_OVER;
+        bool known = session && session->state != RM_LEFT_OVER && session->state != RM_DOOMED;
         RmFlow flow = RM_FLOW_CONTINUE;
 
         if (known && !rm_job_presents_last(rm, job, i))

@@ -15,6 +15,7 @@ const uint8_t rm_session_transitions[][2] = {
         { RM_CLIENT_SAVED, RM_FREE }, { RM_CLIENT_SAVED, RM_DOOMED }, { RM_ABANDONED, RM_LIVE },
         { RM_ABANDONED, RM_FREE },    { RM_ABANDONED, RM_DOOMED },    { RM_LEFT_OVER, RM_LIVE },
         { RM_LEFT_OVER, RM_FREE },    { RM_LEFT_OVER, RM_DOOMED },    { RM_DOOMED, RM_FREE },
+        { RM_DOOMED, RM_LIVE },
 };
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))

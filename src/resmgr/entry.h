@@ -41,6 +41,7 @@ extern const uint8_t rm_object_transitions[][2];
  *      LEFT_OVER    --flushed by root; a reset; not listed any more-->           FREE
  *      LEFT_OVER    --room is needed; an administrator-->                        DOOMED
  *      DOOMED       --flushed by us, or found gone-->                            FREE
+ *      DOOMED       --ContextLoad with a context that the TPM accepts-->         LIVE
  */
 extern const uint8_t rm_session_transitions[][2];
 
