@@ -60,6 +60,7 @@ typedef struct Request {
         uint64_t busy_us; /* the TPM's time */
         uint32_t n_transmits;
 
+        bool aside;       /* WAITING, for room: see broker/scheduler.h */
         RmJob *job;       /* NULL: not begun */
         guint timer;      /* of a pause */
         bool own_out;     /* what was transmitted last is the client's own command */

@@ -156,7 +156,7 @@ static bool runner_run_chore(Runner *runner, RmJob *job, RmChore chore) {
 }
 
 static bool runner_run_request(Runner *runner) {
-        Request *request = scheduler_peek(&runner->scheduler);
+        Request *request = scheduler_next(&runner->scheduler, runner->turn->now);
 
         if (!request)
                 return false;
@@ -212,6 +212,23 @@ static gboolean runner_go_on(gpointer userdata) {
         return G_SOURCE_REMOVE;
 }
 
+static gboolean runner_look_aside(gpointer userdata) {
+        Runner *runner = userdata;
+
+        runner->aside_timer = 0;
+        turn_enter(runner->turn);
+        turn_leave(runner->turn);
+        return G_SOURCE_REMOVE;
+}
+
+/* Nothing else may happen before those that wait for room have waited for long enough. */
+static void runner_watch_aside(Runner *runner) {
+        gint64 wait_us = scheduler_deadline(&runner->scheduler) - runner->turn->now;
+
+        if (!runner->aside_timer)
+                runner->aside_timer = g_timeout_add((guint)(MAX(wait_us, 0) / 1000) + 1, runner_look_aside, runner);
+}
+
 static bool runner_decide(void *userdata) {
         Runner *runner = userdata;
         unsigned n = 0;
@@ -225,6 +242,8 @@ static bool runner_decide(void *userdata) {
         }
         if (!runner->current && runner_is_up(runner))
                 chores_rest(&runner->chores);
+        if (runner->scheduler.n_aside > 0)
+                runner_watch_aside(runner);
         return !runner->current;
 }
 
@@ -363,13 +382,14 @@ void runner_wake(Runner *runner) {
 
 void runner_init(Runner *runner, unsigned idle_evict_ms) {
         list_init(&runner->paused);
-        scheduler_init(&runner->scheduler);
+        scheduler_init(&runner->scheduler, runner->rm);
         runner->chores = (Chores){ .rm = runner->rm, .turn = runner->turn, .evict_ms = idle_evict_ms };
 }
 
 void runner_clear(Runner *runner) {
         g_clear_handle_id(&runner->chore.timer, g_source_remove);
         g_clear_handle_id(&runner->go_on_source, g_source_remove);
+        g_clear_handle_id(&runner->aside_timer, g_source_remove);
         chores_clear(&runner->chores);
         scheduler_clear(&runner->scheduler);
 }

@@ -40,7 +40,8 @@ struct Runner {
         Request chore;            /* the one chore at a time */
         Request *current;         /* has the TPM */
         RmCounters losses_logged; /* see broker/losses.h */
-        guint go_on_source;       /* set: there is more to do at once, after the others in the main loop */
+        guint aside_timer;
+        guint go_on_source; /* set: there is more to do at once, after the others in the main loop */
 };
 
 /* The fields above phase are set. */

@@ -13,24 +13,38 @@
  *
  * A clock runs as fast as each user would be served if all of them were served at once. Who comes anew, or has asked
  * for nothing for a while, begins where the clock is: the time that went by without it is no claim.
+ *
+ * A request for which there is no room waits aside, and others overtake it. Of one user, they are let in in turn. One
+ * that has waited for SCHEDULER_HELD_US, in which none of its user's was let in, goes on as it is, and is refused: what
+ * is in its way is held, and not used for a short time.
  */
 #define SCHEDULER_GRACE_US (1000 * 1000) /* a while */
+#define SCHEDULER_HELD_US (5 * 1000 * 1000)
 
 typedef struct Scheduler {
+        Rm *rm;
         struct list resumed; /* Request.link: those that paused */
-        struct list users;   /* SchedulerUser.link: who has requests that wait, as they came */
+        struct list users;   /* SchedulerUser.link: who has requests, as they came */
         GHashTable *known;   /* uid -> SchedulerUser */
-        uint32_t n_users;    /* of that list */
+        uint32_t n_users;    /* ... that do not all wait aside */
         uint32_t n_waiting;  /* requests */
+        uint32_t n_aside;    /* ... of these, for which there is no room */
         uint64_t clock_us;
+        gint64 held_us; /* SCHEDULER_HELD_US */
 } Scheduler;
 
-void scheduler_init(Scheduler *scheduler);
+void scheduler_init(Scheduler *scheduler, Rm *rm);
 void scheduler_clear(Scheduler *scheduler);
 void scheduler_add(Scheduler *scheduler, Request *request);
 void scheduler_add_resumed(Scheduler *scheduler, Request *request); /* one that had its turn, and paused */
-Request *scheduler_peek(const Scheduler *scheduler);                /* NULL: nobody waits */
 void scheduler_remove(Scheduler *scheduler, Request *request);
+Request *scheduler_peek(const Scheduler *scheduler); /* any of them; NULL: nobody waits */
+
+/* Return: the request whose turn it is, or NULL; what has no room is put aside. */
+Request *scheduler_next(Scheduler *scheduler, gint64 now);
+
+/* When the first request that waits aside must be looked at again (Turn.now); G_MAXINT64: there is none. */
+gint64 scheduler_deadline(const Scheduler *scheduler);
 
 /* What a command costs at least, since it costs the daemon's time also when the TPM is not asked. */
 #define SCHEDULER_COMMAND_US 20

@@ -153,7 +153,7 @@ void bench_started(void *userdata, TSS2_RC rc, const char *detail) {
         bench->n_started++;
 }
 
-void bench_begin(Bench *bench, uint32_t max_connections) {
+void bench_begin_on(Bench *bench, uint32_t max_connections, const FakeTpmConfig *tpm_config) {
         const BrokerConfig config = {
                 .limits = {
                         .spaces = max_connections,
@@ -164,11 +164,9 @@ void bench_begin(Bench *bench, uint32_t max_connections) {
                 },
                 .max_connections = max_connections,
         };
-        FakeTpmConfig tpm_config = FAKE_TPM_CONFIG;
 
-        tpm_config.vendor_commands = 0;
         *bench = (Bench){ 0 };
-        bench->fake.tpm = fake_tpm_new(&tpm_config);
+        bench->fake.tpm = fake_tpm_new(tpm_config);
         assert_non_null(bench->fake.tpm);
         bench->loop = loop_new(NULL);
         assert_non_null(bench->loop);
@@ -177,6 +175,13 @@ void bench_begin(Bench *bench, uint32_t max_connections) {
         bench->fake.backend.localities = true;
         bench->broker = broker_new(bench->loop, &bench->fake.backend, &config, NULL);
         assert_non_null(bench->broker);
+}
+
+void bench_begin(Bench *bench, uint32_t max_connections) {
+        FakeTpmConfig tpm_config = FAKE_TPM_CONFIG;
+
+        tpm_config.vendor_commands = 0;
+        bench_begin_on(bench, max_connections, &tpm_config);
 }
 
 void bench_start(Bench *bench) {

@@ -52,6 +52,7 @@ typedef struct Bench {
 } Bench;
 
 void bench_begin(Bench *bench, uint32_t max_connections);
+void bench_begin_on(Bench *bench, uint32_t max_connections, const FakeTpmConfig *tpm_config);
 void bench_start(Bench *bench);
 void bench_started(void *userdata, TSS2_RC rc, const char *detail); /* for broker_start(), with the bench */
 void bench_end(Bench *bench);

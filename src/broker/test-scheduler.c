@@ -3,6 +3,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -14,9 +15,14 @@ static RequestOwner owners[USERS];
 static Request requests[USERS][REQUESTS];
 static uint64_t used_us[USERS];
 static gint64 now;
+static void *block; /* of a resource manager that knows no command, and so no lack of room */
 
 static int setup(void **state) {
-        scheduler_init(&scheduler);
+        const RmLimits limits = { .spaces = USERS, .objects = 1, .objects_per_space = 1, .sessions_per_space = 1 };
+
+        block = aligned_alloc(4096, rm_size(&limits));
+        memset(block, 0, rm_size(&limits));
+        scheduler_init(&scheduler, rm_init(block, &limits));
         memset(requests, 0, sizeof(requests));
         memset(used_us, 0, sizeof(used_us));
         for (unsigned u = 0; u < USERS; u++) {
@@ -31,6 +37,7 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
         scheduler_clear(&scheduler);
+        free(block);
         return 0;
 }
 
@@ -45,7 +52,7 @@ static void ask(unsigned user, unsigned i) {
 
 /* One turn: whoever is next has the TPM for so long. Return: its user. */
 static unsigned serve(const uint64_t us[USERS], Request **ret_request) {
-        Request *request = scheduler_peek(&scheduler);
+        Request *request = scheduler_next(&scheduler, now);
         unsigned user;
 
         assert_non_null(request);
@@ -79,7 +86,7 @@ static void test_turns_go_by_user(void **state) {
                 assert_in_range(n, 0, 2);
         }
         /* and of one user, first come, first served */
-        assert_ptr_equal(scheduler_peek(&scheduler)->owner, &owners[0]);
+        assert_ptr_equal(scheduler_next(&scheduler, now)->owner, &owners[0]);
         assert_int_equal(scheduler.n_waiting, REQUESTS);
 }
 
@@ -131,7 +138,7 @@ static void test_many_users(void **state) {
 
                 list_init(&once.link);
                 add(&once);
-                while (scheduler_peek(&scheduler) != &once) {
+                while (scheduler_next(&scheduler, now) != &once) {
                         serve(us, &request);
                         add(request);
                 }
@@ -150,9 +157,9 @@ static void test_resumed_is_first(void **state) {
         request_set_state(&requests[2][0], REQUEST_RUNNING);
         request_set_state(&requests[2][0], REQUEST_PAUSED);
         scheduler_add_resumed(&scheduler, &requests[2][0]);
-        assert_ptr_equal(scheduler_peek(&scheduler), &requests[2][0]);
+        assert_ptr_equal(scheduler_next(&scheduler, now), &requests[2][0]);
         scheduler_remove(&scheduler, &requests[2][0]);
-        assert_ptr_equal(scheduler_peek(&scheduler), &requests[0][0]);
+        assert_ptr_equal(scheduler_next(&scheduler, now), &requests[0][0]);
         assert_int_equal(scheduler.n_waiting, 2);
 }
 

@@ -321,3 +321,24 @@ RmFlow rm_command_build(Rm *rm, RmJob *job) {
         flow = build_kind(rm, job);
         return flow == RM_FLOW_CONTINUE ? build_plain(rm, job) : flow;
 }
+
+RmRoom rm_room(const Rm *rm, uint32_t space, const uint8_t *bytes, size_t n_bytes) {
+        TpmReader reader = TPM_READER(bytes, n_bytes);
+        const TpmCommandInfo *info =
+                tpm_command_table_find((TpmCommandTable *)&rm->table, tpm_read_header(&reader).code);
+        TpmContext context;
+        uint32_t i;
+
+        if (!info || !(info->attributes & TPMA_CC_RHANDLE))
+                return RM_ROOM_NOW;
+        if (info->kind == TPM_COMMAND_START_AUTH_SESSION)
+                return rm_share_room(rm, RM_SESSION, space, true);
+        if (info->kind != TPM_COMMAND_CONTEXT_LOAD ||
+            !tpm_context_parse(bytes + TPM_HEADER_SIZE, n_bytes - TPM_HEADER_SIZE, &context) ||
+            !tpm_handle_is_session(context.saved_handle))
+                return rm_share_room(rm, RM_OBJECT, space, true);
+        i = rm_session_find(rm, context.saved_handle);
+        if (i != RM_NONE && rm_entry(rm, i)->space == space)
+                return RM_ROOM_NOW;
+        return rm_share_room(rm, RM_SESSION, space, i == RM_NONE);
+}

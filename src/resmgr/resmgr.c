@@ -98,6 +98,10 @@ TSS2_RC rm_space_open(Rm *rm, uint32_t uid, uint32_t *ret_space) {
         return TSS2_RC_SUCCESS;
 }
 
+void rm_space_wait(Rm *rm, uint32_t space, bool waits) {
+        rm_space(rm, space)->waits = waits;
+}
+
 static uint32_t doom_objects(Rm *rm, uint32_t space) {
         uint32_t n = 0;
 

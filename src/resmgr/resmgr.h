@@ -112,7 +112,10 @@ size_t rm_size(const RmLimits *limits);
 /* Lays out a block of rm_size() zero bytes, aligned to 64. Return: NULL when limits are out of range. */
 Rm *rm_init(void *block, const RmLimits *limits);
 
-/* The time, in any unit that the caller likes: sessions keep when they were seen first (resmgr/report.h). */
+/*
+ * The time, in us from any beginning: sessions keep when they were seen first (resmgr/report.h), and one that its
+ * client saved less than 10 s ago counts as in use (rm_room()).
+ */
 void rm_set_time(Rm *rm, uint64_t now);
 
 /* The largest command that the TPM takes, in bytes; TPM_MESSAGE_DEFAULT until RM_CHORE_START has found out. */
@@ -136,6 +139,18 @@ void rm_space_close(Rm *rm, uint32_t space);
  */
 void rm_flush_space(Rm *rm, uint32_t space, uint32_t *ret_n_objects, uint32_t *ret_n_sessions);
 uint32_t rm_flush_sessions(Rm *rm, RmState state);
+
+/* Whether there is room for what a command makes. */
+typedef enum RmRoom {
+        RM_ROOM_NOW,   /* there is, or it makes nothing */
+        RM_ROOM_LATER, /* there will be, should clients that do not wait for room end what they have */
+        RM_ROOM_NEVER, /* there will be none even then: begin it, and it is refused */
+} RmRoom;
+
+RmRoom rm_room(const Rm *rm, uint32_t space, const uint8_t *command, size_t n_command);
+
+/* Its client waits for room, and so will end nothing that it has. */
+void rm_space_wait(Rm *rm, uint32_t space, bool waits);
 
 /*
  * A client's command, which is copied: at least a header whose size is @n_command, at most rm_max_command().

@@ -69,5 +69,6 @@ bool rm_session_give_context(Rm *rm, uint32_t i) {
                 return false;
         rm_entry_set_state(rm, i, RM_CLIENT_SAVED);
         session->saved = rm->tick;
+        session->saved_at = rm->now;
         return true;
 }

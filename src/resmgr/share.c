@@ -6,6 +6,8 @@
 /* One of so many is kept for root. */
 #define ROOTS_PART 32
 
+#define YOUNG_US (10 * 1000 * 1000)
+
 /*
  * Whether a user may have one more of what there is: as long as it has no more than alpha times what is left. So one
  * user alone gets all but @others, many users get about the same, and the last part is never one user's.
@@ -18,44 +20,88 @@ static bool may_have_more(uint32_t uid, uint32_t n_of_uid, uint32_t n_taken, uin
         return n_left > n_all / ROOTS_PART && (uint64_t)n_of_uid * others < (uint64_t)(n_all - others) * n_left;
 }
 
-/* Cells are shared like objects; and enough of them are left to evict all that is in the TPM. */
-static TSS2_RC admit_object(const Rm *rm, const RmSpace *space) {
-        uint32_t n_cells_left = rm->n_cells - rm->n_cells_taken;
-        uint32_t n_of_uid = 0, n_cells_of_uid = 0;
+/*
+ * May end without a command that waits for room: what belongs to a client that does not wait for room itself, and is
+ * not the one that asks.
+ */
+static bool may_end(const Rm *rm, uint32_t owner, uint32_t asking) {
+        return owner != asking && owner != RM_NONE && !rm_space(rm, owner)->waits;
+}
 
-        for (uint32_t k = 0; k < rm->n_spaces_used; k++)
-                if (rm_space(rm, k)->open && rm_space(rm, k)->uid == space->uid) {
-                        n_of_uid += rm_space(rm, k)->n_objects;
-                        n_cells_of_uid += rm_space(rm, k)->n_cells;
+/* Cells are shared like objects; and enough of them are left to evict all that is in the TPM. */
+static TSS2_RC admit_object(const Rm *rm, uint32_t i, bool if_others_end) {
+        const RmSpace *space = rm_space(rm, i);
+        uint32_t n_of_uid = 0, n_cells_of_uid = 0, n_taken = rm->n_objects, n_cells_taken = rm->n_cells_taken;
+
+        for (uint32_t k = 0; k < rm->n_spaces_used; k++) {
+                const RmSpace *other = rm_space(rm, k);
+
+                if (!other->open) {
+                        continue;
+                } else if (if_others_end && may_end(rm, k, i)) {
+                        n_taken -= other->n_objects;
+                        n_cells_taken -= other->n_cells;
+                } else if (other->uid == space->uid) {
+                        n_of_uid += other->n_objects;
+                        n_cells_of_uid += other->n_cells;
                 }
+        }
         if (space->n_objects >= rm->limits.objects_per_space ||
-            !may_have_more(space->uid, n_of_uid, rm->n_objects, rm->limits.objects, rm->limits.objects / 2) ||
-            !may_have_more(space->uid, n_cells_of_uid, rm->n_cells_taken, rm->n_cells, rm->n_cells / 2) ||
-            n_cells_left < (rm->n_residents[RM_OBJECT] + 2) * rm_cells_for(rm->max_context))
+            !may_have_more(space->uid, n_of_uid, n_taken, rm->limits.objects, rm->limits.objects / 2) ||
+            !may_have_more(space->uid, n_cells_of_uid, n_cells_taken, rm->n_cells, rm->n_cells / 2) ||
+            rm->n_cells - n_cells_taken < (rm->n_residents[RM_OBJECT] + 2) * rm_cells_for(rm->max_context))
                 return RM_RC(TPM2_RC_OBJECT_MEMORY);
         return TSS2_RC_SUCCESS;
 }
 
-static TSS2_RC admit_session(const Rm *rm, uint32_t space) {
-        uint32_t uid = rm_space(rm, space)->uid;
-        uint32_t n_all = rm->active_sessions_max;
-        uint32_t others = n_all / 8 > 4 ? n_all / 8 : n_all > 4 ? 4 : n_all - 1;
-        uint32_t n_of_space = 0, n_of_uid = 0, n_taken = 0;
+/* An abandoned one that was saved not long ago is in use: by programs that hand it on in a file. */
+static bool is_young(const Rm *rm, const RmEntry *session) {
+        return rm->now - session->saved_at < YOUNG_US;
+}
+
+typedef struct Sessions {
+        uint32_t n_of_space, n_of_uid;
+        uint32_t n_taken;   /* that do not give way */
+        uint32_t n_handles; /* of all of them */
+} Sessions;
+
+static Sessions count_sessions(const Rm *rm, uint32_t space, bool if_others_end) {
+        Sessions sessions = { 0 };
 
         for (uint32_t k = 0; k < rm->n_sessions_used; k++) {
                 const RmEntry *session = rm_entry(rm, k);
 
-                n_of_space += session->space == space;
-                n_taken += session->space != RM_NONE && session->state != RM_CLIENT_SAVED; /* these give way */
-                n_of_uid += session->space != RM_NONE && session->uid == uid;
+                if (session->state == RM_FREE)
+                        continue;
+                if (if_others_end &&
+                    (may_end(rm, session->space, space) || (session->state == RM_ABANDONED && is_young(rm, session))))
+                        continue;
+                sessions.n_handles++;
+                sessions.n_of_space += session->space == space;
+                sessions.n_of_uid += session->space != RM_NONE && session->uid == rm_space(rm, space)->uid;
+                sessions.n_taken += session->space != RM_NONE && session->state != RM_CLIENT_SAVED;
         }
-        if (n_of_space >= rm->limits.sessions_per_space)
+        return sessions;
+}
+
+static TSS2_RC admit_session(const Rm *rm, uint32_t space, const Sessions *sessions) {
+        uint32_t n_all = rm->active_sessions_max;
+        uint32_t others = n_all / 8 > 4 ? n_all / 8 : n_all > 4 ? 4 : n_all - 1;
+
+        if (sessions->n_of_space >= rm->limits.sessions_per_space)
                 return RM_RC(TPM2_RC_SESSION_MEMORY);
-        return may_have_more(uid, n_of_uid, n_taken, n_all, others) ? TSS2_RC_SUCCESS : RM_RC(TPM2_RC_SESSION_HANDLES);
+        if (!may_have_more(rm_space(rm, space)->uid, sessions->n_of_uid, sessions->n_taken, n_all, others))
+                return RM_RC(TPM2_RC_SESSION_HANDLES);
+        return TSS2_RC_SUCCESS;
 }
 
 TSS2_RC rm_share_admit(const Rm *rm, RmKind kind, uint32_t space) {
-        return kind == RM_SESSION ? admit_session(rm, space) : admit_object(rm, rm_space(rm, space));
+        Sessions sessions;
+
+        if (kind == RM_OBJECT)
+                return admit_object(rm, space, false);
+        sessions = count_sessions(rm, space, false);
+        return admit_session(rm, space, &sessions);
 }
 
 /* How many sessions a user has, whatever their state. */
@@ -69,7 +115,7 @@ static uint32_t weigh_uid(const Rm *rm, uint32_t uid) {
 }
 
 /* The oldest in that state of the user that has most, so that nobody can push out what is another's. */
-static uint32_t find_oldest_of_heaviest(const Rm *rm, RmState state, uint32_t at_least) {
+static uint32_t find_oldest_of_heaviest(const Rm *rm, RmState state, uint32_t at_least, bool young) {
         uint32_t best = RM_NONE;
         uint32_t n_best = 0;
 
@@ -77,7 +123,7 @@ static uint32_t find_oldest_of_heaviest(const Rm *rm, RmState state, uint32_t at
                 const RmEntry *session = rm_entry(rm, i);
                 uint32_t n;
 
-                if (session->state != state || !rm_may_try(rm, session))
+                if (session->state != state || !rm_may_try(rm, session) || (!young && is_young(rm, session)))
                         continue;
                 n = weigh_uid(rm, session->uid);
                 if (n < at_least)
@@ -97,18 +143,45 @@ static uint32_t find_in_state(const Rm *rm, RmState state) {
         return RM_NONE;
 }
 
-uint32_t rm_share_find_expendable(const Rm *rm, uint32_t space) {
+static uint32_t find_expendable(const Rm *rm, uint32_t space, bool young) {
         uint32_t asking = space != RM_NONE ? weigh_uid(rm, rm_space(rm, space)->uid) : 0;
         uint32_t i = find_in_state(rm, RM_DOOMED);
 
         if (i == RM_NONE)
                 i = find_in_state(rm, RM_LEFT_OVER);
         if (i == RM_NONE)
-                i = find_oldest_of_heaviest(rm, RM_ABANDONED, 0);
+                i = find_oldest_of_heaviest(rm, RM_ABANDONED, 0, young);
         /* What a client that is still there may load any moment is taken from nobody who has less than who asks. */
         if (i == RM_NONE)
-                i = find_oldest_of_heaviest(rm, RM_CLIENT_SAVED, asking);
+                i = find_oldest_of_heaviest(rm, RM_CLIENT_SAVED, asking, young);
         return i;
+}
+
+uint32_t rm_share_find_expendable(const Rm *rm, uint32_t space) {
+        return find_expendable(rm, space, true);
+}
+
+static RmRoom object_room(const Rm *rm, uint32_t space) {
+        if (admit_object(rm, space, false) == TSS2_RC_SUCCESS)
+                return RM_ROOM_NOW;
+        return admit_object(rm, space, true) == TSS2_RC_SUCCESS ? RM_ROOM_LATER : RM_ROOM_NEVER;
+}
+
+static RmRoom session_room(const Rm *rm, uint32_t space, bool is_new) {
+        Sessions now = count_sessions(rm, space, false);
+        Sessions later = count_sessions(rm, space, true);
+
+        if (admit_session(rm, space, &now) == TSS2_RC_SUCCESS &&
+            (!is_new || now.n_handles < rm->active_sessions_max || find_expendable(rm, space, false) != RM_NONE))
+                return RM_ROOM_NOW;
+        if (admit_session(rm, space, &later) != TSS2_RC_SUCCESS ||
+            (is_new && later.n_handles >= rm->active_sessions_max))
+                return RM_ROOM_NEVER;
+        return RM_ROOM_LATER;
+}
+
+RmRoom rm_share_room(const Rm *rm, RmKind kind, uint32_t space, bool is_new) {
+        return kind == RM_SESSION ? session_room(rm, space, is_new) : object_room(rm, space);
 }
 
 void rm_share_give_up(Rm *rm, uint32_t i) {
@@ -135,7 +208,7 @@ void rm_share_abandon(Rm *rm, uint32_t i) {
         for (uint32_t k = 0; k < rm->n_sessions_used; k++)
                 n_abandoned += rm_entry(rm, k)->state == RM_ABANDONED;
         if (n_abandoned > most) {
-                uint32_t oldest = find_oldest_of_heaviest(rm, RM_ABANDONED, 0);
+                uint32_t oldest = find_oldest_of_heaviest(rm, RM_ABANDONED, 0, true);
 
                 rm_share_give_up(rm, oldest != RM_NONE ? oldest : i);
         }

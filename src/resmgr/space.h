@@ -9,6 +9,7 @@
  */
 typedef struct RmSpace {
         bool open;
+        bool waits; /* for room: rm_space_wait() */
         uint32_t uid;
         uint32_t first_object;
         uint32_t n_objects;   /* pending ones, too */
