@@ -139,12 +139,12 @@ static RmFlow load_missing(Rm *rm, RmJob *job) {
 }
 
 /* The entry for what is to come, within the quota. */
-static RmFlow admit_entry(Rm *rm, RmJob *job, RmKind kind) {
+static RmFlow admit_entry(Rm *rm, RmJob *job, RmKind kind, uint32_t loaded) {
         TSS2_RC rc;
 
         if (job->pending[kind] != RM_NONE)
                 return RM_FLOW_CONTINUE;
-        rc = rm_share_admit(rm, kind, job->space);
+        rc = rm_share_admit(rm, kind, job->space, loaded);
         if (rc != TSS2_RC_SUCCESS)
                 return rm_reply_rc(job, rc);
         job->pending[kind] = rm_entry_new(rm, kind, job->space);
@@ -163,7 +163,7 @@ static RmFlow build_load_of_session(Rm *rm, RmJob *job, TPM2_HANDLE handle) {
         if (known && !rm_job_presents_last(rm, job, i))
                 return rm_send_original(job, job->n_original);
         if (!session || session->space != job->space)
-                flow = admit_entry(rm, job, RM_SESSION);
+                flow = admit_entry(rm, job, RM_SESSION, i);
         if (flow != RM_FLOW_CONTINUE)
                 return flow;
         /* A renewal that stopped halfway has left it loaded. */
@@ -188,7 +188,8 @@ static RmFlow admit_new(Rm *rm, RmJob *job) {
 
         if (!(command->info.attributes & TPMA_CC_RHANDLE) || !command->auths_whole || job->foreign)
                 return RM_FLOW_CONTINUE;
-        return admit_entry(rm, job, command->info.kind == TPM_COMMAND_START_AUTH_SESSION ? RM_SESSION : RM_OBJECT);
+        return admit_entry(rm, job, command->info.kind == TPM_COMMAND_START_AUTH_SESSION ? RM_SESSION : RM_OBJECT,
+                           RM_NONE);
 }
 
 /* Room for what the command returns and uses. */
@@ -332,13 +333,13 @@ RmRoom rm_room(const Rm *rm, uint32_t space, const uint8_t *bytes, size_t n_byte
         if (!info || !(info->attributes & TPMA_CC_RHANDLE))
                 return RM_ROOM_NOW;
         if (info->kind == TPM_COMMAND_START_AUTH_SESSION)
-                return rm_share_room(rm, RM_SESSION, space, true);
+                return rm_share_room(rm, RM_SESSION, space, RM_NONE);
         if (info->kind != TPM_COMMAND_CONTEXT_LOAD ||
             !tpm_context_parse(bytes + TPM_HEADER_SIZE, n_bytes - TPM_HEADER_SIZE, &context) ||
             !tpm_handle_is_session(context.saved_handle))
-                return rm_share_room(rm, RM_OBJECT, space, true);
+                return rm_share_room(rm, RM_OBJECT, space, RM_NONE);
         i = rm_session_find(rm, context.saved_handle);
         if (i != RM_NONE && rm_entry(rm, i)->space == space)
                 return RM_ROOM_NOW;
-        return rm_share_room(rm, RM_SESSION, space, i == RM_NONE);
+        return rm_share_room(rm, RM_SESSION, space, i);
 }

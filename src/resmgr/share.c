@@ -54,9 +54,13 @@ static TSS2_RC admit_object(const Rm *rm, uint32_t i, bool if_others_end) {
         return TSS2_RC_SUCCESS;
 }
 
-/* An abandoned one that was saved not long ago is in use: by programs that hand it on in a file. */
+static bool is_saved(const RmEntry *session) {
+        return session->state == RM_CLIENT_SAVED || session->state == RM_ABANDONED;
+}
+
+/* One that was saved not long ago is in use, by programs that hand it on in a file, and does not give way. */
 static bool is_young(const Rm *rm, const RmEntry *session) {
-        return rm->now - session->saved_at < YOUNG_US;
+        return is_saved(session) && rm->now - session->saved_at < YOUNG_US;
 }
 
 typedef struct Sessions {
@@ -65,21 +69,30 @@ typedef struct Sessions {
         uint32_t n_handles; /* of all of them */
 } Sessions;
 
-static Sessions count_sessions(const Rm *rm, uint32_t space, bool if_others_end) {
+typedef enum Counting {
+        ALL_GIVE_WAY,     /* saved sessions do, young ones too */
+        YOUNG_ARE_IN_USE, /* ... but young ones do not */
+        OTHERS_HAVE_ENDED /* what other clients have that do not wait for room is gone, and so are young files */
+} Counting;
+
+/* All but @loaded, which is there already. */
+static Sessions count_sessions(const Rm *rm, uint32_t space, uint32_t loaded, Counting counting) {
         Sessions sessions = { 0 };
 
         for (uint32_t k = 0; k < rm->n_sessions_used; k++) {
                 const RmEntry *session = rm_entry(rm, k);
+                bool young = counting != ALL_GIVE_WAY && is_young(rm, session);
+                bool is_used = session->space != RM_NONE || young;
 
-                if (session->state == RM_FREE)
+                if (session->state == RM_FREE || k == loaded)
                         continue;
-                if (if_others_end &&
-                    (may_end(rm, session->space, space) || (session->state == RM_ABANDONED && is_young(rm, session))))
+                if (counting == OTHERS_HAVE_ENDED &&
+                    (session->space == RM_NONE ? young : may_end(rm, session->space, space)))
                         continue;
                 sessions.n_handles++;
                 sessions.n_of_space += session->space == space;
-                sessions.n_of_uid += session->space != RM_NONE && session->uid == rm_space(rm, space)->uid;
-                sessions.n_taken += session->space != RM_NONE && session->state != RM_CLIENT_SAVED;
+                sessions.n_of_uid += is_used && session->uid == rm_space(rm, space)->uid;
+                sessions.n_taken += is_used && (!is_saved(session) || young);
         }
         return sessions;
 }
@@ -95,12 +108,12 @@ static TSS2_RC admit_session(const Rm *rm, uint32_t space, const Sessions *sessi
         return TSS2_RC_SUCCESS;
 }
 
-TSS2_RC rm_share_admit(const Rm *rm, RmKind kind, uint32_t space) {
+TSS2_RC rm_share_admit(const Rm *rm, RmKind kind, uint32_t space, uint32_t loaded) {
         Sessions sessions;
 
         if (kind == RM_OBJECT)
                 return admit_object(rm, space, false);
-        sessions = count_sessions(rm, space, false);
+        sessions = count_sessions(rm, space, loaded, ALL_GIVE_WAY);
         return admit_session(rm, space, &sessions);
 }
 
@@ -167,9 +180,10 @@ static RmRoom object_room(const Rm *rm, uint32_t space) {
         return admit_object(rm, space, true) == TSS2_RC_SUCCESS ? RM_ROOM_LATER : RM_ROOM_NEVER;
 }
 
-static RmRoom session_room(const Rm *rm, uint32_t space, bool is_new) {
-        Sessions now = count_sessions(rm, space, false);
-        Sessions later = count_sessions(rm, space, true);
+static RmRoom session_room(const Rm *rm, uint32_t space, uint32_t loaded) {
+        Sessions now = count_sessions(rm, space, loaded, YOUNG_ARE_IN_USE);
+        Sessions later = count_sessions(rm, space, loaded, OTHERS_HAVE_ENDED);
+        bool is_new = loaded == RM_NONE;
 
         if (admit_session(rm, space, &now) == TSS2_RC_SUCCESS &&
             (!is_new || now.n_handles < rm->active_sessions_max || find_expendable(rm, space, false) != RM_NONE))
@@ -180,8 +194,8 @@ static RmRoom session_room(const Rm *rm, uint32_t space, bool is_new) {
         return RM_ROOM_LATER;
 }
 
-RmRoom rm_share_room(const Rm *rm, RmKind kind, uint32_t space, bool is_new) {
-        return kind == RM_SESSION ? session_room(rm, space, is_new) : object_room(rm, space);
+RmRoom rm_share_room(const Rm *rm, RmKind kind, uint32_t space, uint32_t loaded) {
+        return kind == RM_SESSION ? session_room(rm, space, loaded) : object_room(rm, space);
 }
 
 void rm_share_give_up(Rm *rm, uint32_t i) {
@@ -193,23 +207,28 @@ void rm_share_give_up(Rm *rm, uint32_t i) {
         rm_entry_doom(rm, i);
 }
 
-void rm_share_abandon(Rm *rm, uint32_t i) {
-        uint32_t most = rm->active_sessions_max > 8 ? rm->active_sessions_max - 8 : rm->active_sessions_max;
-        uint32_t n_abandoned = 0;
+static uint32_t count_in_state(const Rm *rm, RmState state) {
+        uint32_t n = 0;
 
-        if (rm->limits.abandoned != RM_NONE)
-                most = rm->limits.abandoned;
+        for (uint32_t k = 0; k < rm->n_sessions_used; k++)
+                n += rm_entry(rm, k)->state == state;
+        return n;
+}
+
+void rm_share_abandon(Rm *rm, uint32_t i) {
+        bool is_strict = rm->limits.abandoned != RM_NONE;
+        uint32_t most = rm->active_sessions_max > 8 ? rm->active_sessions_max - 8 : rm->active_sessions_max;
+
         if (rm_entry(rm, i)->state != RM_CLIENT_SAVED) {
                 rm_entry_doom(rm, i);
                 return;
         }
         rm_entry(rm, i)->space = RM_NONE;
         rm_entry_set_state(rm, i, RM_ABANDONED);
-        for (uint32_t k = 0; k < rm->n_sessions_used; k++)
-                n_abandoned += rm_entry(rm, k)->state == RM_ABANDONED;
-        if (n_abandoned > most) {
-                uint32_t oldest = find_oldest_of_heaviest(rm, RM_ABANDONED, 0, true);
+        if (count_in_state(rm, RM_ABANDONED) > (is_strict ? rm->limits.abandoned : most)) {
+                uint32_t oldest = find_oldest_of_heaviest(rm, RM_ABANDONED, 0, is_strict);
 
-                rm_share_give_up(rm, oldest != RM_NONE ? oldest : i);
+                if (oldest != RM_NONE || is_strict)
+                        rm_share_give_up(rm, oldest != RM_NONE ? oldest : i);
         }
 }

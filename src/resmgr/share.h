@@ -8,11 +8,14 @@
  * Shares: who may have one more, and whose gives way when the TPM has no more session handles
  */
 
-/* Return: TSS2_RC_SUCCESS when the space may have one more, or the refusal. */
-TSS2_RC rm_share_admit(const Rm *rm, RmKind kind, uint32_t space);
+/*
+ * Return: TSS2_RC_SUCCESS when the space may have one more, or the refusal. @loaded: the session whose context is
+ * loaded, which has its handle already; RM_NONE: a new one.
+ */
+TSS2_RC rm_share_admit(const Rm *rm, RmKind kind, uint32_t space, uint32_t loaded);
 
-/* Whether it would be admitted now, and find a handle if it @is_new; see rm_room(). */
-RmRoom rm_share_room(const Rm *rm, RmKind kind, uint32_t space, bool is_new);
+/* Whether it would be admitted now, and a new session find a handle; see rm_room(). */
+RmRoom rm_share_room(const Rm *rm, RmKind kind, uint32_t space, uint32_t loaded);
 
 /* The saved session that can best be given up for the client of that space, or for nobody's (RM_NONE); or RM_NONE. */
 uint32_t rm_share_find_expendable(const Rm *rm, uint32_t space);

@@ -139,15 +139,29 @@ static void test_s11_f13_abandoned_sessions_load_once_each(void **state) {
         }
 }
 
-static void test_s15_abandoned_make_room(void **state) {
+/* Seventy session files, one after the other, each so many us after the one before. */
+static void leave_70_files(uint64_t us) {
         for (unsigned i = 0; i < 70; i++) {
-                TPM2_HANDLE session = handle_of(0, cmd_start_session(TPM2_SE_POLICY));
+                TPM2_HANDLE session;
 
+                rm_set_time(rm, i * us);
+                session = handle_of(0, cmd_start_session(TPM2_SE_POLICY));
                 succeed(0, cmd_with_handle(TPM2_CC_ContextSave, session));
                 rm_space_close(rm, spaces[0]);
                 chores(RM_CHORE_CLEANUP);
                 rm_space_open(rm, 1000, &spaces[0]);
         }
+}
+
+/* Files of this moment are in use: one goes only when there is no other handle left. */
+static void test_young_files_are_kept(void **state) {
+        leave_70_files(1000);
+        assert_int_equal(tpm_count(TPM2_HT_SAVED_SESSION), 64);
+        assert_int_equal(rm_counters(rm)->abandoned_flushed, 6);
+}
+
+static void test_s15_abandoned_make_room(void **state) {
+        leave_70_files(1000 * 1000);
         assert_int_equal(tpm_count(TPM2_HT_SAVED_SESSION), 56); /* 64 less 8 */
         for (unsigned i = 0; i < 40; i++)
                 handle_of(1, cmd_start_session(TPM2_SE_HMAC));
@@ -354,6 +368,7 @@ int main(void) {
                 RM_TEST(test_s7_s8_s9_s12_f11_f19_tokens),
                 RM_TEST(test_s11_f13_abandoned_sessions_load_once_each),
                 RM_TEST(test_s15_abandoned_make_room),
+                RM_TEST(test_young_files_are_kept),
                 RM_TEST(test_s13_session_quotas),
                 RM_TEST(test_s13_shares_of_sessions),
                 RM_TEST(test_s13_shares_are_even),

@@ -94,6 +94,59 @@ class Files(harness.TestCase):
         self.assertTpmEmpty()
 
 
+@harness.by_socket_only
+class Short(harness.TestCase):
+    """More clients at once than the TPM has session handles, each of which needs one for a moment."""
+
+    def setUp(self):
+        super().setUp()
+        self.start_subject()
+
+    def at_once(self, n, steps):
+        """n threads run the steps, each in a connection of its own, and begin together. -> failures, by their words"""
+        together = threading.Barrier(n)
+
+        def run(_):
+            held = None
+            together.wait()
+            for step in steps:
+                with self.daemon.client() as client:
+                    held = step(client, held)
+
+        with concurrent.futures.ThreadPoolExecutor(n) as pool:
+            failures = [future.exception() for future in [pool.submit(run, i) for i in range(n)]]
+        return [str(failure) for failure in failures if failure]
+
+    @staticmethod
+    def use_a_session(client, _):
+        session = client.start_session(tpm.SE_POLICY)
+        client.run(tpm.policy_pcr(session))
+        client.run(tpm.flush_context(session))
+
+    @staticmethod
+    def save_a_session(client, _):
+        return client.context_save(client.start_session(tpm.SE_POLICY))
+
+    @staticmethod
+    def use_a_file(client, context):
+        session = client.run(tpm.context_load(context)).handle
+        client.run(tpm.policy_pcr(session))
+        return client.context_save(session)
+
+    @staticmethod
+    def flush_a_file(client, context):
+        client.run(tpm.flush_context(client.run(tpm.context_load(context)).handle))
+
+    def test_sessions(self):
+        for n in (20, 100, 300):
+            self.assertEqual(self.at_once(n, [self.use_a_session]), [])
+
+    def test_session_files(self):
+        for n in (20, 100):
+            self.assertEqual(self.at_once(n, [self.save_a_session, self.use_a_file, self.flush_a_file]), [])
+        self.assertNotIn("was flushed", self.daemon.process.output())
+
+
 class Together(harness.TestCase):
     def setUp(self):
         super().setUp()
