@@ -33,15 +33,7 @@ static bool keep_reserve(Rm *rm, RmJob *job) {
 }
 
 static bool save_object(Rm *rm, RmJob *job) {
-        for (uint32_t k = 0; !rm->shut_down && k < rm->n_residents[RM_OBJECT]; k++) {
-                uint32_t i = rm->residents[RM_OBJECT][k];
-                const RmEntry *object = rm_entry(rm, i);
-
-                if (object->state == RM_LIVE && object->residency == RM_RESIDENT && !object->clean &&
-                    rm_may_try(rm, object))
-                        return rm_push(job, RM_OP_SAVE, i) == RM_FLOW_AGAIN;
-        }
-        return false;
+        return !rm->shut_down && rm_save_dirty(rm, job);
 }
 
 RmJob *rm_job_begin_chore(Rm *rm, RmChore chore) {

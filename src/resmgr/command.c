@@ -292,8 +292,9 @@ static RmFlow build_kind(Rm *rm, RmJob *job) {
         case TPM_COMMAND_GET_CAPABILITY:
                 return rm_capability_build(rm, job);
         case TPM_COMMAND_SHUTDOWN:
-                /* ContextSave would undo a Shutdown, so what has to be saved is saved before (Part 3, section 9.4). */
-                if (rm_evict(rm, job, RM_OBJECT) || rm_evict(rm, job, RM_SESSION))
+                /* ContextSave would undo a Shutdown, so what has to be saved is saved before (Part 3, section 9.4), and
+                 * nothing that has been: whoever sends one after the other costs others little. */
+                if (rm_save_dirty(rm, job) || rm_evict(rm, job, RM_SESSION))
                         return RM_FLOW_AGAIN;
                 return RM_FLOW_CONTINUE;
         case TPM_COMMAND_CONTEXT_SAVE:

@@ -56,6 +56,18 @@ bool rm_evict(Rm *rm, RmJob *job, RmKind kind) {
         return true;
 }
 
+bool rm_save_dirty(Rm *rm, RmJob *job) {
+        for (uint32_t k = 0; k < rm->n_residents[RM_OBJECT]; k++) {
+                uint32_t i = rm->residents[RM_OBJECT][k];
+                const RmEntry *object = rm_entry(rm, i);
+
+                if (object->state == RM_LIVE && object->residency == RM_RESIDENT && !object->clean &&
+                    rm_may_try(rm, object))
+                        return rm_push(job, RM_OP_SAVE, i) == RM_FLOW_AGAIN;
+        }
+        return false;
+}
+
 uint32_t rm_slots_needed(const Rm *rm, const TpmCommand *command) {
         uint32_t n = command->info.extra;
 

@@ -11,6 +11,9 @@
 /* Push what takes a victim out of the TPM. Return: false when there is none, or the stack has no room. */
 bool rm_evict(Rm *rm, RmJob *job, RmKind kind);
 
+/* Push the saving of an object that has no copy; it stays where it is. Return: false when there is none. */
+bool rm_save_dirty(Rm *rm, RmJob *job);
+
 /* Object slots that would have to be free for a command, as far as is known. */
 uint32_t rm_slots_needed(const Rm *rm, const TpmCommand *command);
 bool rm_slots_short(const Rm *rm, RmKind kind, uint32_t n_needed);
