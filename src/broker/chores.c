@@ -9,6 +9,7 @@
 void chores_clear(Chores *chores) {
         g_clear_handle_id(&chores->timer, g_source_remove);
         g_clear_handle_id(&chores->retry_timer, g_source_remove);
+        sampler_clear(&chores->sampler);
 }
 
 void chores_wake(Chores *chores, bool command) {
@@ -39,7 +40,7 @@ static bool chores_see_refusals(Chores *chores) {
         return refused;
 }
 
-void chores_ended(Chores *chores, RmChore chore, TSS2_RC rc) {
+void chores_ended(Chores *chores, RmChore chore, TSS2_RC rc, uint64_t busy_us) {
         bool refused = chores_see_refusals(chores);
 
         chores->pending |= BIT(RM_CHORE_DUE);
@@ -51,6 +52,8 @@ void chores_ended(Chores *chores, RmChore chore, TSS2_RC rc) {
                 chores->retry_ms = CHORES_RETRY_MIN_MS;
         if (chore == RM_CHORE_CLEANUP)
                 chores->cleanup_owed = false;
+        if (chore == RM_CHORE_RENEW)
+                sampler_ended(&chores->sampler, busy_us);
 }
 
 static RmJob *chores_begin_if(Chores *chores, bool condition, RmChore chore, RmChore *ret_chore) {
@@ -70,10 +73,19 @@ RmJob *chores_begin_cleanup(Chores *chores) {
         return chores_begin_if(chores, true, chore, &chore);
 }
 
+static RmJob *chores_begin_sample(Chores *chores, RmChore *ret_chore) {
+        if (!chores->sampler.due)
+                return NULL;
+        chores->sampler.due = false;
+        chores->pending |= BIT(RM_CHORE_RENEW);
+        return chores_begin_if(chores, true, RM_CHORE_RENEW, ret_chore);
+}
+
 RmJob *chores_begin_urgent(Chores *chores, RmChore *ret_chore) {
         RmJob *job = chores_begin_if(chores, true, RM_CHORE_DUE, ret_chore);
 
         job = job ?: chores_begin_if(chores, chores->cleanup_owed, RM_CHORE_CLEANUP, ret_chore);
+        job = job ?: chores_begin_sample(chores, ret_chore);
         return job ?: chores_begin_if(chores, true, RM_CHORE_RESERVE, ret_chore);
 }
 
@@ -130,6 +142,7 @@ void chores_rest(Chores *chores) {
         unsigned ms = G_MAXUINT;
 
         chores_await_retry(chores);
+        sampler_rest(&chores->sampler);
         /* A timer that comes too early because of commands since then is cheaper than a new one for each command. */
         if (chores->timer || (!save && !evict))
                 return;

@@ -2,7 +2,7 @@
 #ifndef BROKER_CHORES_H
 #define BROKER_CHORES_H
 
-#include "broker/turn.h"
+#include "broker/sampler.h"
 
 #include <glib.h>
 #include <stdbool.h>
@@ -13,7 +13,7 @@
  *      DUE      before every client command
  *      CLEANUP  one after a client command, so that it is not starved; the rest when no client waits
  *      RESERVE  before every client command: a neighbour finds room between any two of them
- *      RENEW    when no client waits
+ *      RENEW    when no client waits; before the next client command when the sampler says so
  *      SAVE     when the TPM has been idle for CHORES_SAVE_MS
  *      EVICT    when it has been idle for evict_ms
  *
@@ -39,6 +39,7 @@ typedef struct Chores {
         uint64_t n_refusals; /* of RmCounters, as far as they were seen */
         unsigned retry_ms;
         guint retry_timer;
+        Sampler sampler;
 } Chores;
 
 void chores_clear(Chores *chores);
@@ -46,8 +47,8 @@ void chores_clear(Chores *chores);
 /* Something changed: all kinds are asked again. @command: a client's command has ended; else a client has gone. */
 void chores_wake(Chores *chores, bool command);
 
-RmJob *chores_begin(Chores *chores, RmChore chore); /* NULL: nothing to do */
-void chores_ended(Chores *chores, RmChore chore, TSS2_RC rc);
+RmJob *chores_begin(Chores *chores, RmChore chore);                             /* NULL: nothing to do */
+void chores_ended(Chores *chores, RmChore chore, TSS2_RC rc, uint64_t busy_us); /* @busy_us: the TPM's time for it */
 
 /* Return: what must be done before the next client command, or NULL. */
 RmJob *chores_begin_urgent(Chores *chores, RmChore *ret_chore);

@@ -20,7 +20,7 @@ static void runner_end(Runner *runner, Request *request, const RmOutput *output)
                 return;
         }
         losses_log(runner->rm, &runner->losses_logged);
-        chores_ended(&runner->chores, request->chore, output->rc);
+        chores_ended(&runner->chores, request->chore, output->rc, request->busy_us);
         if (request->chore == RM_CHORE_START)
                 supervisor_start_ended(runner->supervisor, output->rc);
 }
@@ -383,7 +383,12 @@ void runner_wake(Runner *runner) {
 void runner_init(Runner *runner, unsigned idle_evict_ms) {
         list_init(&runner->paused);
         scheduler_init(&runner->scheduler, runner->rm);
-        runner->chores = (Chores){ .rm = runner->rm, .turn = runner->turn, .evict_ms = idle_evict_ms };
+        runner->chores = (Chores){
+                .rm = runner->rm,
+                .turn = runner->turn,
+                .evict_ms = idle_evict_ms,
+                .sampler = { .rm = runner->rm, .turn = runner->turn, .on = runner->supervisor->backend->shared },
+        };
 }
 
 void runner_clear(Runner *runner) {

@@ -39,6 +39,7 @@ struct Rm {
         bool due_start;          /* the TPM must be started, or started again */
         bool due_reconcile;      /* the tables may be wrong */
         bool due_probe;          /* some resident objects may be gone */
+        bool due_sample;         /* rm_gap_sample() */
         bool shut_down;          /* a client's Shutdown succeeded, and no command came since */
         bool audited;            /* a session was used for audit, and no command without one succeeded since */
         bool capability_audited; /* GetCapability is on the list of audited commands */

@@ -52,13 +52,31 @@ bool rm_gap_close(Rm *rm, RmJob *job) {
         return true;
 }
 
+RmGap rm_gap(const Rm *rm) {
+        return (RmGap){ .newest = rm->newest, .max = rm->gap };
+}
+
+bool rm_gap_is_at_stake(const Rm *rm) {
+        return !rm->shut_down && find_oldest(rm) != RM_NONE;
+}
+
+bool rm_gap_sample(Rm *rm) {
+        rm->due_sample = rm_gap_is_at_stake(rm);
+        return rm->due_sample;
+}
+
+/* Once a tick, but for samples: a TPM whose numbers make no sense must not keep us at it. */
+static bool must_renew(const Rm *rm, const RmEntry *oldest) {
+        return rm->due_sample ||
+               (oldest->renewed != rm->tick && rm->gap >= 4 && rm_gap_distance(rm, oldest) >= rm->gap / 4 * 3);
+}
+
 bool rm_gap_renew(Rm *rm, RmJob *job) {
         uint32_t i = find_oldest(rm);
 
-        /* Once a tick: a TPM whose numbers make no sense must not keep us at it. */
-        if (rm->shut_down || i == RM_NONE || rm_entry(rm, i)->renewed == rm->tick || rm->gap < 4 ||
-            rm_gap_distance(rm, rm_entry(rm, i)) < rm->gap / 4 * 3)
+        if (rm->shut_down || i == RM_NONE || !must_renew(rm, rm_entry(rm, i)))
                 return false;
+        rm->due_sample = false;
         rm_entry(rm, i)->renewed = rm->tick;
         push_renewal(rm, job, i);
         if (rm_top(job)->renewing && rm_slots_short(rm, RM_SESSION, 1))

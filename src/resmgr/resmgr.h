@@ -165,6 +165,20 @@ RmJob *rm_job_begin(Rm *rm, uint32_t space, const uint8_t *command, size_t n_com
  */
 void rm_retry(Rm *rm);
 
+/*
+ * The context gap of a TPM that others use, too: sessions that they save bring the oldest of ours nearer to its end,
+ * and only saving one tells how far.
+ */
+typedef struct RmGap {
+        uint64_t newest; /* the number of the session that was saved last, as far as we know */
+        uint32_t max;    /* TPM_PT_CONTEXT_GAP_MAX */
+} RmGap;
+
+RmGap rm_gap(const Rm *rm);
+
+bool rm_gap_is_at_stake(const Rm *rm); /* one is saved, and may be renewed */
+bool rm_gap_sample(Rm *rm); /* RM_CHORE_RENEW renews the oldest, whatever its distance. Return: there is one */
+
 /* Return: NULL when there is nothing of that kind to do. */
 RmJob *rm_job_begin_chore(Rm *rm, RmChore chore);
 
