@@ -4,8 +4,8 @@
 
 #include "tpm/reader.h"
 
-#define TPM_HEADER_SIZE 10   /* tag u16 | size u32 | command or response code u32, big endian (Part 1, section 18) */
-#define TPM_MESSAGE_MAX 8192 /* the largest command or response that is ever believed */
+#define TPM_HEADER_SIZE 10    /* tag u16 | size u32 | command or response code u32, big endian (Part 1, section 18) */
+#define TPM_MESSAGE_MAX 16384 /* the largest command or response that is ever believed */
 #define TPM_MESSAGE_DEFAULT 4096 /* ... until TPM_PT_MAX_COMMAND_SIZE and TPM_PT_MAX_RESPONSE_SIZE are known */
 
 /* Codes that the resource manager makes itself: TPM format, in layer 11 (TSS2_RESMGR_RC_LAYER). */

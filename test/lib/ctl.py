@@ -23,7 +23,7 @@ sock = socket.socket(socket.AF_UNIX)
 sock.connect(sys.argv[1])
 for line in sys.stdin:
     sock.sendall(bytes.fromhex(line))
-    print(sock.recv(8192).hex(), flush=True)
+    print(sock.recv(16384).hex(), flush=True)
 """
 
 

@@ -71,7 +71,7 @@ class Tcti:
 
     def receive(self, timeout=BLOCK):
         """-> response code of the library, response"""
-        buffer, size = ctypes.create_string_buffer(8192), ctypes.c_size_t(8192)
+        buffer, size = ctypes.create_string_buffer(16384), ctypes.c_size_t(16384)
         rc = RECEIVE(self._context.receive)(self._address, ctypes.byref(size), buffer, timeout)
         return rc, buffer.raw[:size.value]
 

@@ -8,7 +8,7 @@ import socket
 import struct
 
 HEADER_SIZE = 10
-MESSAGE_MAX = 8192
+MESSAGE_MAX = 16384
 
 ST_NO_SESSIONS, ST_SESSIONS = 0x8001, 0x8002
 
