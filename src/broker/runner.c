@@ -265,10 +265,10 @@ static void runner_opened(void *userdata) {
                 supervisor_start_ended(runner->supervisor, TSS2_RC_SUCCESS);
 }
 
-static void runner_up(void *userdata, bool again) {
+static void runner_up(void *userdata, SupervisorUp how) {
         Runner *runner = userdata;
 
-        if (again)
+        if (how == SUPERVISOR_REOPENED)
                 rm_forget_residents(runner->rm);
         chores_wake(&runner->chores, true);
 }
@@ -288,7 +288,7 @@ static void runner_lose_current(Runner *runner) {
         RmOutput output = { 0 };
 
         if (!request_is_at_the_tpm(request)) {
-                runner_end_early(runner, request, RM_RC(TPM2_RC_FAILURE));
+                runner_end_early(runner, request, RM_RC(TPM2_RC_INITIALIZE));
                 return;
         }
         runner_count(runner, request, NULL, 0);
@@ -296,6 +296,7 @@ static void runner_lose_current(Runner *runner) {
         runner_end(runner, request, &output);
 }
 
+/* Whose command the TPM has not seen hears that it is not there, as who comes now: it was not executed. */
 static void runner_lost(void *userdata) {
         Runner *runner = userdata;
         struct list *link;
@@ -304,9 +305,9 @@ static void runner_lost(void *userdata) {
         if (runner->current)
                 runner_lose_current(runner);
         while ((link = list_first(&runner->paused)))
-                runner_end_early(runner, list_entry(link, Request, link), RM_RC(TPM2_RC_FAILURE));
+                runner_end_early(runner, list_entry(link, Request, link), RM_RC(TPM2_RC_INITIALIZE));
         while ((request = scheduler_peek(&runner->scheduler)))
-                runner_end_early(runner, request, RM_RC(TPM2_RC_FAILURE));
+                runner_end_early(runner, request, RM_RC(TPM2_RC_INITIALIZE));
 }
 
 const SupervisorEvents runner_supervisor_events = {

@@ -16,6 +16,8 @@ static const uint8_t supervisor_transitions[][2] = {
         { SUPERVISOR_STARTING, SUPERVISOR_LEAVING }, { SUPERVISOR_UP, SUPERVISOR_ABSENT },
         { SUPERVISOR_UP, SUPERVISOR_LEAVING },       { SUPERVISOR_ABSENT, SUPERVISOR_OPENING },
         { SUPERVISOR_ABSENT, SUPERVISOR_CLOSED },    { SUPERVISOR_LEAVING, SUPERVISOR_CLOSED },
+        { SUPERVISOR_UP, SUPERVISOR_LATE },          { SUPERVISOR_LATE, SUPERVISOR_UP },
+        { SUPERVISOR_LATE, SUPERVISOR_ABSENT },      { SUPERVISOR_LATE, SUPERVISOR_CLOSED },
 };
 
 static void supervisor_set_state(Supervisor *supervisor, SupervisorState state) {
@@ -103,11 +105,11 @@ static void supervisor_schedule_reopen(Supervisor *supervisor) {
         supervisor->reopen_ms = MIN(supervisor->reopen_ms * 2, supervisor->times.reopen_max);
 }
 
-static void supervisor_up(Supervisor *supervisor, bool again) {
+static void supervisor_up(Supervisor *supervisor, SupervisorUp how) {
         supervisor_set_state(supervisor, SUPERVISOR_UP);
         supervisor->was_started = true;
         supervisor_forget_reason(supervisor);
-        supervisor->events->up(supervisor->userdata, again);
+        supervisor->events->up(supervisor->userdata, how);
 }
 
 static void supervisor_opened(void *userdata) {
@@ -116,7 +118,7 @@ static void supervisor_opened(void *userdata) {
         turn_enter(supervisor->turn);
         if (supervisor->was_started) {
                 log_notice("the TPM is back");
-                supervisor_up(supervisor, true);
+                supervisor_up(supervisor, SUPERVISOR_REOPENED);
         } else {
                 supervisor_set_state(supervisor, SUPERVISOR_STARTING);
                 supervisor->testing_since = 0;
@@ -139,6 +141,7 @@ static void supervisor_not_started(Supervisor *supervisor, TSS2_RC rc, const cha
 /* The back end is closed now, by itself or by us. */
 static void supervisor_lose(Supervisor *supervisor, const char *reason) {
         bool is_leaving = supervisor->state == SUPERVISOR_LEAVING;
+        bool is_new = supervisor->state != SUPERVISOR_LATE;
 
         supervisor->is_out = false;
         if (is_leaving) {
@@ -151,7 +154,8 @@ static void supervisor_lose(Supervisor *supervisor, const char *reason) {
         } else {
                 supervisor_set_state(supervisor, supervisor->wait ? SUPERVISOR_ABSENT : SUPERVISOR_CLOSED);
         }
-        supervisor->events->lost(supervisor->userdata);
+        if (is_new)
+                supervisor->events->lost(supervisor->userdata);
         if (!is_leaving && !supervisor->was_started)
                 supervisor_not_started(supervisor, RM_RC(TPM2_RC_FAILURE), reason);
 }
@@ -170,7 +174,7 @@ void supervisor_start_ended(Supervisor *supervisor, TSS2_RC rc) {
         if (supervisor->state != SUPERVISOR_STARTING)
                 return;
         if (rc == TSS2_RC_SUCCESS) {
-                supervisor_up(supervisor, false);
+                supervisor_up(supervisor, SUPERVISOR_STARTED);
                 supervisor->started(supervisor->started_userdata, rc, NULL);
                 return;
         }
@@ -182,18 +186,39 @@ void supervisor_start_ended(Supervisor *supervisor, TSS2_RC rc) {
 
 /* Commands */
 
+/* It is let go of only when it does not answer for as long again: what it holds would be in doubt then. */
+static void supervisor_await_late(Supervisor *supervisor, const char *reason) {
+        turn_enter(supervisor->turn);
+        supervisor_set_state(supervisor, SUPERVISOR_LATE);
+        supervisor->stats->n_lost++;
+        supervisor_log_absent(supervisor, reason);
+        supervisor_cancel(supervisor);
+        supervisor->events->lost(supervisor->userdata);
+        /* What these point to ends with its request. */
+        supervisor->outgoing.bytes = NULL;
+        supervisor->outgoing.peer = NULL;
+        turn_leave(supervisor->turn);
+}
+
 static gboolean supervisor_tick(gpointer userdata) {
-        g_autofree char *reason = NULL;
         Supervisor *supervisor = userdata;
         const Outgoing *outgoing = &supervisor->outgoing;
+        g_autofree char *reason = NULL;
+        bool is_late = supervisor->state == SUPERVISOR_LATE;
 
-        if (supervisor->is_out && g_get_monotonic_time() < outgoing->sent + (gint64)outgoing->limit_ms * 1000)
+        if (supervisor->is_out &&
+            g_get_monotonic_time() < outgoing->sent + (gint64)outgoing->limit_ms * (is_late ? 2000 : 1000))
                 return G_SOURCE_CONTINUE;
 
+        if (supervisor->is_out && supervisor->state == SUPERVISOR_UP) {
+                reason = reason_late(outgoing, &supervisor->times);
+                supervisor_await_late(supervisor, reason);
+                return G_SOURCE_CONTINUE;
+        }
         supervisor->tick_timer = 0;
         if (!supervisor->is_out)
                 return G_SOURCE_REMOVE;
-        reason = reason_late(outgoing, &supervisor->times);
+        reason = is_late ? g_strdup(supervisor->reason) : reason_late(outgoing, &supervisor->times);
         backend_close(supervisor->backend);
         supervisor_lost(supervisor, reason);
         return G_SOURCE_REMOVE;
@@ -268,7 +293,12 @@ static void supervisor_response(void *userdata, const uint8_t *response, size_t 
         turn_enter(supervisor->turn);
         supervisor->is_out = false;
         supervisor_log_answer(supervisor, response, n_response);
-        supervisor->events->response(supervisor->userdata, response, n_response);
+        if (supervisor->state == SUPERVISOR_LATE) {
+                log_notice("the TPM is back");
+                supervisor_up(supervisor, SUPERVISOR_ANSWERED);
+        } else {
+                supervisor->events->response(supervisor->userdata, response, n_response);
+        }
         turn_leave(supervisor->turn);
 }
 
@@ -303,7 +333,7 @@ void supervisor_stop(Supervisor *supervisor) {
         g_clear_handle_id(&supervisor->reopen_timer, g_source_remove);
         if (supervisor_is_open(supervisor)) {
                 supervisor_set_state(supervisor, SUPERVISOR_LEAVING);
-        } else if (supervisor->state == SUPERVISOR_OPENING || supervisor->state == SUPERVISOR_ABSENT) {
+        } else if (supervisor->state != SUPERVISOR_CLOSED && supervisor->state != SUPERVISOR_LEAVING) {
                 backend_close(supervisor->backend);
                 supervisor_set_state(supervisor, SUPERVISOR_CLOSED);
         }

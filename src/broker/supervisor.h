@@ -20,9 +20,12 @@
  *      OPENING, STARTING --refused, lost or unusable, and waited for-->    ABSENT
  *      OPENING, STARTING --the same, and not waited for-->                 CLOSED
  *      STARTING          --supervisor_start_ended() with success-->        UP
- *      UP                --the answer takes too long, or it is lost-->     ABSENT
+ *      UP                --it is lost-->                                   ABSENT
+ *      UP                --the answer takes too long-->                    LATE
+ *      LATE              --the answer comes-->                             UP
+ *      LATE              --it does not come for as long again, or lost-->  ABSENT
  *      ABSENT            --it is time to try again-->                      OPENING
- *      OPENING, ABSENT   --supervisor_stop()-->                            CLOSED
+ *      OPENING, ABSENT, LATE --supervisor_stop()-->                        CLOSED
  *      STARTING, UP      --supervisor_stop()-->                            LEAVING
  *      LEAVING           --the answer takes too long, or it is lost-->     CLOSED
  */
@@ -31,6 +34,8 @@ typedef enum SupervisorState {
         SUPERVISOR_OPENING,
         SUPERVISOR_STARTING, /* the back end is open, and the TPM is asked what it can do */
         SUPERVISOR_UP,
+        SUPERVISOR_LATE, /* clients do without it; as long as it is not let go of, nobody else can change what it holds
+                          */
         SUPERVISOR_ABSENT,
         SUPERVISOR_LEAVING, /* the back end is open; once it is closed it is not opened again */
 } SupervisorState;
@@ -58,10 +63,16 @@ typedef struct Outgoing {
         unsigned limit_ms;
 } Outgoing;
 
+typedef enum SupervisorUp {
+        SUPERVISOR_STARTED,
+        SUPERVISOR_REOPENED, /* others may have used it, or reset it */
+        SUPERVISOR_ANSWERED, /* it was late, and in our hands all the time */
+} SupervisorUp;
+
 /* All come within a turn. */
 typedef struct SupervisorEvents {
-        void (*opened)(void *userdata);         /* to be started now, then supervisor_start_ended() */
-        void (*up)(void *userdata, bool again); /* commands can be sent; @again: nothing is known of its contents */
+        void (*opened)(void *userdata);               /* to be started now, then supervisor_start_ended() */
+        void (*up)(void *userdata, SupervisorUp how); /* commands can be sent */
         void (*response)(void *userdata, const uint8_t *response, size_t n_response);
         void (*lost)(void *userdata); /* no answer comes, and nothing can be sent */
 } SupervisorEvents;

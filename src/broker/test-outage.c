@@ -13,7 +13,8 @@ static void test_lost(void **state) {
         fake_lose(&bench.fake);
         for (unsigned i = 0; i < 2; i++) {
                 assert_int_equal(clients[i].n_replies, 1);
-                assert_int_equal(clients[i].rc, RM_RC(TPM2_RC_FAILURE));
+                /* The other one's was never sent. */
+                assert_int_equal(clients[i].rc, i == 0 ? RM_RC(TPM2_RC_FAILURE) : RM_RC(TPM2_RC_INITIALIZE));
         }
         client_submit(2, FAKE_SLOW);
         assert_int_equal(clients[2].rc, RM_RC(TPM2_RC_INITIALIZE));
@@ -26,7 +27,6 @@ static void test_lost(void **state) {
         client_submit(2, FAKE_SLOW);
         bench_until(fake_waits(&bench.fake));
         /* Started, for it may have been reset, and reconciled first. */
-        assert_int_equal(fake_count(&bench.fake, TPM2_CC_Startup), 1);
         assert_true(fake_count(&bench.fake, TPM2_CC_GetCapability) > 0);
         fake_answer(&bench.fake, TSS2_RC_SUCCESS);
         assert_int_equal(clients[2].n_replies, 2);
@@ -48,7 +48,7 @@ static void test_lost_all(void **state) {
         fake_lose(&bench.fake);
         for (unsigned i = 0; i < 3; i++) {
                 assert_int_equal(clients[i].n_replies, 1);
-                assert_int_equal(clients[i].rc, RM_RC(TPM2_RC_FAILURE));
+                assert_int_equal(clients[i].rc, i == 1 ? RM_RC(TPM2_RC_FAILURE) : RM_RC(TPM2_RC_INITIALIZE));
         }
         assert_int_equal(bench.broker->connections.quota.n_connections, CLIENTS - 1);
 }
@@ -80,6 +80,62 @@ static void test_time_limit(void **state) {
         fake_answer(&bench.fake, TSS2_RC_SUCCESS);
         assert_int_equal(clients[1].n_replies, 1);
         bench_until(!bench.broker->supervisor.tick_timer);
+}
+
+/* What was late changes nothing about what clients have: nobody else could use the TPM meanwhile. */
+static void test_late_answer(void **state) {
+        Supervisor *supervisor = &bench.broker->supervisor;
+        unsigned n_queries = fake_count(&bench.fake, TPM2_CC_GetCapability);
+
+        supervisor->times.tick = 10;
+        supervisor->times.limit = 30;
+        client_submit(0, FAKE_SLOW);
+        client_submit(1, FAKE_SLOW);
+        bench_until(clients[0].n_replies == 1);
+        assert_int_equal(supervisor->state, SUPERVISOR_LATE);
+        supervisor->outgoing.limit_ms = 60 * 1000; /* however slow this machine is */
+        assert_int_equal(clients[0].rc, RM_RC(TPM2_RC_FAILURE));
+        assert_int_equal(clients[1].rc, RM_RC(TPM2_RC_INITIALIZE));
+        assert_non_null(strstr(supervisor->reason, "within 0.03 s"));
+        client_submit(2, FAKE_SLOW);
+        assert_int_equal(clients[2].rc, RM_RC(TPM2_RC_INITIALIZE));
+
+        fake_answer(&bench.fake, TSS2_RC_SUCCESS);
+        assert_int_equal(supervisor->state, SUPERVISOR_UP);
+        assert_int_equal(clients[0].n_replies, 1);
+        client_submit(2, FAKE_SLOW);
+        bench_until(fake_waits(&bench.fake));
+        assert_int_equal(bench.fake.n_opens, 1);
+        /* The tables are compared with the TPM, since an answer was lost; it is not started again. */
+        assert_int_equal(fake_count(&bench.fake, TPM2_CC_GetCapability), n_queries + 3);
+}
+
+/* Not a second time as long: then it is let go of, and opened again. */
+static void test_late_for_good(void **state) {
+        Supervisor *supervisor = &bench.broker->supervisor;
+
+        supervisor->times.tick = 10;
+        supervisor->times.limit = 30;
+        bench.fake.can_cancel = true;
+        client_submit(0, FAKE_SLOW);
+        bench_until(supervisor->state == SUPERVISOR_LATE);
+        assert_int_equal(bench.fake.n_cancels, 1);
+        bench_until(bench.fake.n_opens == 2);
+        assert_int_equal(clients[0].n_replies, 1);
+        assert_int_equal(supervisor->stats->n_lost, 1);
+}
+
+/* The end does not wait for what is late. */
+static void test_end_while_it_is_late(void **state) {
+        Supervisor *supervisor = &bench.broker->supervisor;
+
+        supervisor->times.tick = 10;
+        supervisor->times.limit = 30;
+        client_submit(0, FAKE_SLOW);
+        bench_until(supervisor->state == SUPERVISOR_LATE);
+        supervisor_stop(supervisor);
+        assert_int_equal(supervisor->state, SUPERVISOR_CLOSED);
+        assert_int_equal(bench.fake.backend.state, BACKEND_CLOSED);
 }
 
 /* It has been opened again before the client who had chosen a locality comes back. */
@@ -308,6 +364,9 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_lost_all, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_transmit_fails, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_time_limit, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_end_while_it_is_late, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_late_for_good, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_late_answer, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_locality_gone, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_slow_open, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_wait, clients_setup, clients_teardown),

@@ -146,7 +146,7 @@ static void test_ends_while_it_waits(void **state) {
         assert_true(waits(0));
         fake_lose(&bench.fake);
         assert_int_equal(clients[0].n_replies, 1);
-        assert_int_equal(clients[0].rc, RM_RC(TPM2_RC_FAILURE));
+        assert_int_equal(clients[0].rc, RM_RC(TPM2_RC_INITIALIZE));
         assert_int_equal(scheduler()->n_aside, 0);
 }
 

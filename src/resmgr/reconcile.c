@@ -205,10 +205,16 @@ static void close_objects(Rm *rm) {
 static void close_loaded_sessions(Rm *rm) {
         for (uint32_t k = rm->n_residents[RM_SESSION]; k > 0; k--) {
                 uint32_t i = rm->residents[RM_SESSION][k - 1];
+                const RmEntry *session = rm_entry(rm, i);
 
+                if (session->seen && session->residency == RM_RESIDENT)
+                        continue;
                 /* Not listed: gone, or saved by a ContextSave whose answer was lost. Flushing it covers both. */
-                if (!rm_entry(rm, i)->seen || rm_entry(rm, i)->residency == RM_UNKNOWN)
-                        rm_entry_doom(rm, i);
+                if (session->seen)
+                        rm_entry_set_resident(rm, i, session->handle);
+                else
+                        rm_entry_set_absent(rm, i);
+                rm_entry_doom(rm, i);
         }
 }
 

@@ -186,7 +186,8 @@ RmStep rm_job_step(Rm *rm, RmJob *job, const uint8_t *response, size_t n_respons
 
 /*
  * The answer to what was last transmitted does not come, or means nothing. Ends the job: *ret_output is its REPLY,
- * RM_RC(TPM2_RC_FAILURE). What may have changed is unknown until RM_CHORE_DUE has reconciled the tables.
+ * RM_RC(TPM2_RC_FAILURE), or RM_RC(TPM2_RC_INITIALIZE) when it was not the client's own command that was sent, so that
+ * this was not executed. What may have changed is unknown until RM_CHORE_DUE has reconciled the tables.
  */
 void rm_job_lost(Rm *rm, RmJob *job, RmOutput *ret_output);
 

@@ -138,7 +138,11 @@ RmStep rm_job_step(Rm *rm, RmJob *job, const uint8_t *response, size_t n_respons
 }
 
 void rm_job_lost(Rm *rm, RmJob *job, RmOutput *ret_output) {
+        bool is_own = rm_top(job)->op == RM_OP_COMMAND;
+
         lose_answer(rm, job);
+        if (job->client && !is_own)
+                rm_reply_rc(job, RM_RC(TPM2_RC_INITIALIZE));
         output_reply(rm, job, ret_output);
 }
 

@@ -262,6 +262,19 @@ static void test_others_end_what_is_hopeless(void **state) {
         succeed(0, create);
 }
 
+/* A session whose ContextLoad was lost is doomed, and in a slot until it is flushed, whatever a client hears first. */
+static void test_lost_load_keeps_no_slot(void **state) {
+        Message context = save(0, new_session(0));
+
+        new_session(0);
+        new_session(0);
+        lose(load_context(&context), TPM2_CC_ContextLoad);
+        arm(TPM2_CC_StartAuthSession, TPM2_RC_SESSION_MEMORY, 1);
+        n_saves = 0;
+        new_session(1);
+        assert_int_equal(n_saves, 0);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 RM_TEST(test_failure_with_a_body_is_no_failure),
@@ -278,6 +291,7 @@ int main(void) {
                 RM_TEST(test_what_was_left_is_flushed_later),
                 RM_TEST(test_refused_is_the_last_choice),
                 RM_TEST(test_others_end_what_is_hopeless),
+                RM_TEST(test_lost_load_keeps_no_slot),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -43,9 +43,11 @@ static bool is_full(const Exchange *x, bool sure) {
 
         if (learn_makes_object(x))
                 return count(x->client->objects, OBJECTS, sure) >= OBJECTS;
-        /* A session that its own client saved is in its quota already. */
-        if (!learn_makes_session(x) || (x->saved == saved && saved->live && !saved->abandoned))
+        if (!learn_makes_session(x))
                 return false;
+        /* A session that its own client saved is in its quota already, unless an answer about it was lost. */
+        if (x->saved == saved && saved->live && !saved->abandoned)
+                return !sure && saved->of.unsure && n >= SESSIONS;
         /* Whether a context is good is looked at before the quota, or after. */
         if (sure && x->saved && (!x->saved->live || x->saved->of.unsure))
                 return false;
@@ -115,7 +117,8 @@ static void judge_foreign(uint32_t is, const Message *reply) {
 }
 
 static void judge_lost(Exchange *x, const Message *reply) {
-        if (message_rc(reply) != RM_RC(TPM2_RC_FAILURE))
+        /* It was not executed, when what was lost was on its behalf. */
+        if (message_rc(reply) != RM_RC(world.struck_own ? TPM2_RC_FAILURE : TPM2_RC_INITIALIZE))
                 world_fail("an answer was lost, and the client hears 0x%x", message_rc(reply));
         if (world.struck_own)
                 learn_lost(x);
