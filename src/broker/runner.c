@@ -269,7 +269,7 @@ static void runner_up(void *userdata, SupervisorUp how) {
         Runner *runner = userdata;
 
         if (how == SUPERVISOR_REOPENED)
-                rm_forget_residents(runner->rm);
+                rm_reopened(runner->rm);
         chores_wake(&runner->chores, true);
 }
 

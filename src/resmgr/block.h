@@ -40,19 +40,25 @@ struct Rm {
         bool due_reconcile;      /* the tables may be wrong */
         bool due_probe;          /* some resident objects may be gone */
         bool due_sample;         /* rm_gap_sample() */
+        bool flush_left_over;    /* the next time that tables are compared, nobody's saved sessions are flushed */
         bool shut_down;          /* a client's Shutdown succeeded, and no command came since */
         bool audited;            /* a session was used for audit, and no command without one succeeded since */
         bool capability_audited; /* GetCapability is on the list of audited commands */
         bool fixed_stale;        /* what never changes may have changed */
 
-        uint64_t tick;    /* client commands so far */
-        uint64_t n_jobs;  /* begun so far */
-        uint64_t moment;  /* of these, the one that is stepped */
-        bool for_client;  /* ... is a client's */
-        uint64_t newest;  /* the highest number of a session's context that the TPM gave out since it was reset */
+        uint64_t tick;   /* client commands so far */
+        uint64_t n_jobs; /* begun so far */
+        uint64_t moment; /* of these, the one that is stepped */
+        bool for_client; /* ... is a client's */
+        uint64_t
+                newest; /* the number of the session's context that the TPM gave out last; 0: none since it was reset */
         uint64_t retried; /* what was refused in jobs up to this one is tried again by chores */
         uint64_t now;     /* rm_set_time() */
         RmCounters counters;
+
+        /* TPMS_CLOCK_INFO, when it was started: what they were tells whether what was loaded then still can be there */
+        bool clock_known;
+        uint32_t reset_count, restart_count;
 
         /* TPM properties (Part 2, section 6.13) */
         uint32_t slots_min[RM_KINDS]; /* TPM_PT_HR_LOADED_MIN, TPM_PT_HR_TRANSIENT_MIN */

@@ -38,7 +38,8 @@ static void commit_names(Rm *rm, RmJob *job, const TpmResponse *response, const 
 }
 
 /* Return: false when the TPM returned what cannot be. */
-static bool commit_new_object(Rm *rm, RmJob *job, TPM2_HANDLE phandle) {
+static bool commit_new_object(Rm *rm, RmJob *job, const TpmResponse *response) {
+        TPM2_HANDLE phandle = response->handle;
         uint32_t i = job->pending[RM_OBJECT];
         RmEntry *object;
 
@@ -55,6 +56,7 @@ static bool commit_new_object(Rm *rm, RmJob *job, TPM2_HANDLE phandle) {
         job->pending[RM_OBJECT] = RM_NONE;
         rm_space_link(rm, i);
         rm_entry_use(rm, i);
+        object->n_name = tpm_response_name(&job->command, response, job->out, object->name, sizeof(object->name));
         object->sequence = job->command.info.kind == TPM_COMMAND_START_SEQUENCE;
         if (job->command.info.kind == TPM_COMMAND_CONTEXT_LOAD)
                 rm_entry_keep_context(rm, i, job->original + TPM_HEADER_SIZE, job->n_original - TPM_HEADER_SIZE);
@@ -157,8 +159,11 @@ static RmFlow commit_success(Rm *rm, RmJob *job, const TpmResponse *response, co
         rm_unlearn(rm, &job->command);
 
         commit_names(rm, job, response, answer->bytes);
+        /* A state was put back in which this may be another's session. */
+        if (job->command.info.kind == TPM_COMMAND_CONTEXT_SAVE && rm->due_reconcile)
+                return RM_FLOW_LOST;
         if (tpm_handle_is_transient(response->handle))
-                possible = commit_new_object(rm, job, response->handle);
+                possible = commit_new_object(rm, job, response);
         else if (tpm_handle_is_session(response->handle))
                 possible = commit_new_session(rm, job, response->handle);
 

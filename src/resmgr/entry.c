@@ -87,7 +87,7 @@ void rm_entry_set_absent(Rm *rm, uint32_t i) {
         if (entry->residency == RM_ABSENT)
                 return;
         entry->residency = RM_ABSENT;
-        entry->probe = false;
+        entry->probe = entry->prove = false;
         entry->refused = 0;
         if (kind == RM_OBJECT)
                 entry->handle = 0;

@@ -45,6 +45,8 @@ extern const uint8_t rm_object_transitions[][2];
  */
 extern const uint8_t rm_session_transitions[][2];
 
+#define RM_NAME_MAX 66 /* the algorithm, and a digest of SHA-512 */
+
 /* Where it is. */
 typedef enum RmResidency {
         RM_ABSENT,   /* not in the TPM as what it is; a saved context of it is what we have */
@@ -65,6 +67,7 @@ typedef struct RmEntry {
         bool was_clean;        /* ... before the command that is out, which may change it */
         bool seen;             /* in the list of handles that is being read */
         bool probe;            /* an object: whether it is still there must be asked before the next client command */
+        bool prove;            /* ... and whether it is the one of its Name, which is asked instead */
         bool sequence;         /* an object that changes with every use */
         uint32_t space;        /* RM_NONE: nobody's */
         uint32_t uid;          /* of a session: whose share it counts against */
@@ -72,7 +75,9 @@ typedef struct RmEntry {
         TPM2_HANDLE handle;    /* of an object: the physical one, 0 unless in the TPM; of a session: its only one */
         TPM2_HANDLE vhandle;   /* of an object */
         TPM2_HANDLE hierarchy; /* of an object; 0: unknown, since it was never saved */
-        RmContext context;     /* a loaded session has none, since a context loads once */
+        uint8_t n_name;        /* of an object; 0: its Name is not known */
+        uint8_t name[RM_NAME_MAX];
+        RmContext context;        /* a loaded session has none, since a context loads once */
         RmContext client_context; /* what the client of a session got from ContextSave */
         RmUse use;
         uint64_t refused;  /* rm->moment when saving or flushing it was refused last; 0: it went well, or was used since

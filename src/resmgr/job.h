@@ -22,6 +22,7 @@
         X(SAVE, save, true)                  /* ContextSave; an object stays, a session leaves the TPM */              \
         X(FLUSH, flush, true)                /* FlushContext; an object that has a current context lives on */         \
         X(FLUSH_HANDLE, flush_handle, false) /* FlushContext of a handle that is in no table */                        \
+        X(PROVE, prove, false)               /* ReadPublic: is it the object of that Name? */                          \
         X(DROP_FOREIGN, drop_foreign, false) /* flush one saved session that we do not hold */                         \
         X(START, start, false)               /* Startup, attributes, properties */                                     \
         X(RECONCILE, reconcile, false)       /* compare the tables with what the TPM lists */
@@ -65,6 +66,7 @@ struct RmJob {
         uint32_t n_missed;          /* loads that were pushed for it */
         uint32_t foreign;           /* bit k: what it names k-th is not its client's */
         uint32_t reloaded;          /* bit i: handle i was found stale once already */
+        bool listed;                /* what the TPM holds was compared with the tables, to make room */
         uint32_t n_transmits;
         uint32_t paused_ms; /* in all */
         uint32_t pause_ms;  /* the next one */

@@ -5,6 +5,7 @@
 
 enum {
         START_STARTUP,
+        START_CLOCK,
         START_COMMANDS,
         START_PROPERTIES,
         START_AUDITED,
@@ -105,6 +106,8 @@ RmFlow rm_start_build(Rm *rm, RmJob *job) {
                 job->n_out = tpm_write_end(&writer);
                 return RM_FLOW_SEND;
         }
+        if (frame->phase == START_CLOCK)
+                return rm_send_numbers(job, TPM2_CC_ReadClock, NULL, 0);
         if (frame->phase == START_DONE) {
                 rm->due_start = false;
                 rm->due_reconcile = true;
@@ -118,6 +121,28 @@ static bool is_unusable(TSS2_RC rc) {
         return rc == TPM2_RC_INITIALIZE || rc == TPM2_RC_FAILURE;
 }
 
+static void lose_contents(Rm *rm) {
+        rm_objects_lost(rm);
+        rm->newest = 0;
+}
+
+/* What was loaded before can still be there if the TPM was neither reset nor restarted since (Part 1, section 36.3). */
+static void take_clock(Rm *rm, const RmAnswer *answer) {
+        TpmReader reader = TPM_READER(answer->parameters, answer->n_parameters);
+        uint32_t reset_count, restart_count;
+        bool same = rm->clock_known;
+
+        tpm_read_bytes(&reader, 2 * sizeof(uint64_t)); /* time, clock */
+        reset_count = tpm_read_u32(&reader);
+        restart_count = tpm_read_u32(&reader);
+        rm->clock_known = answer->rc == TPM2_RC_SUCCESS && !reader.bad;
+        same &= rm->clock_known && reset_count == rm->reset_count && restart_count == rm->restart_count;
+        rm->reset_count = reset_count;
+        rm->restart_count = restart_count;
+        if (!same)
+                lose_contents(rm);
+}
+
 RmFlow rm_start_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
         RmFrame *frame = rm_top(job);
         const struct Query *query = &QUERIES[frame->phase];
@@ -128,7 +153,13 @@ RmFlow rm_start_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
                 /* INITIALIZE: it was started before us, by the firmware most likely. */
                 if (answer->rc != TPM2_RC_SUCCESS && answer->rc != TPM2_RC_INITIALIZE)
                         return rm_reply_rc(job, answer->rc);
+                if (answer->rc == TPM2_RC_SUCCESS)
+                        lose_contents(rm);
                 rm->table.n_commands = 0;
+                return set_phase(frame, START_CLOCK, 0);
+        }
+        if (frame->phase == START_CLOCK) {
+                take_clock(rm, answer);
                 return set_phase(frame, START_COMMANDS, QUERIES[START_COMMANDS].first);
         }
         if (!rm_read_list(answer, query->capability, query->n_entry, &list)) {
@@ -154,7 +185,7 @@ RmFlow rm_reconcile_build(Rm *rm, RmJob *job) {
         RmFrame *frame = rm_top(job);
 
         if (frame->phase == RECONCILE_DONE) {
-                rm->due_reconcile = false;
+                rm->due_reconcile = rm->flush_left_over = false;
                 return rm_pop(job);
         }
         if (frame->at == RM_NONE) {
@@ -172,7 +203,7 @@ static bool recognise_handle(Rm *rm, const RmFrame *frame, TPM2_HANDLE handle) {
         unsigned phase = frame->phase;
         uint32_t i = phase == RECONCILE_OBJECTS ? rm_object_find_resident(rm, handle) : rm_session_find(rm, handle);
 
-        if (phase == RECONCILE_SAVED && i == RM_NONE && !rm->limits.flush_all) {
+        if (phase == RECONCILE_SAVED && i == RM_NONE && !rm->limits.flush_all && !rm->flush_left_over) {
                 i = rm_entry_new(rm, RM_SESSION, RM_NONE);
                 if (i == RM_NONE)
                         return false;
@@ -259,12 +290,42 @@ static bool push_probe(Rm *rm, RmJob *job) {
 
                 if (!object->probe)
                         continue;
+                if (object->prove)
+                        return rm_push(job, RM_OP_PROVE, i) == RM_FLOW_AGAIN;
                 /* Neither command allows sessions, so no exclusive audit session ends. */
                 rm_push(job, object->clean || object->state == RM_DOOMED ? RM_OP_FLUSH : RM_OP_SAVE, i);
                 return true;
         }
         rm->due_probe = false;
         return false;
+}
+
+RmFlow rm_prove_build(Rm *rm, RmJob *job) {
+        return RM_SEND(job, TPM2_CC_ReadPublic, rm_entry(rm, rm_top(job)->at)->handle);
+}
+
+/* What it is not, or does not say when asked twice, is given up: its client would use somebody else's. */
+RmFlow rm_prove_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
+        static const TpmCommand READ_PUBLIC = { .header.code = TPM2_CC_ReadPublic };
+        const TpmResponse response = { .parameters = TPM_HEADER_SIZE, .n_parameters = answer->n_parameters };
+        uint32_t i = rm_top(job)->at;
+        RmEntry *object = rm_entry(rm, i);
+        bool is_refused = rm_rc_is_warning(answer->rc) && !rm_rc_is_unknown_handle(answer->rc) && object->refused == 0;
+        uint8_t name[RM_NAME_MAX];
+        size_t n = 0;
+
+        if (is_refused) {
+                rm_entry_refuse(rm, i);
+                return rm_reply_rc(job, RM_RC(answer->rc));
+        }
+        if (answer->rc == TPM2_RC_SUCCESS)
+                n = tpm_response_name(&READ_PUBLIC, &response, answer->bytes, name, sizeof(name));
+        object->prove = object->probe = false;
+        if (n == object->n_name && memcmp(name, object->name, n) == 0)
+                rm_entry_set_resident(rm, i, object->handle);
+        else
+                rm_entry_doom(rm, i);
+        return rm_pop(job);
 }
 
 /* What is due stays so until it was done: a failure on the way changes nothing about that. */

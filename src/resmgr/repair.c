@@ -20,6 +20,15 @@ typedef struct Repair {
 #define OBJECT (1u << RM_OBJECT)
 #define SESSION (1u << RM_SESSION)
 
+/* All slots of sessions are taken, and by none of ours: those that nobody owns are listed and flushed, once for a job.
+ */
+static bool list_sessions(const Rm *rm, RmJob *job) {
+        if (rm->n_residents[RM_SESSION] > 0 || job->listed || !rm_may_push(job, 2))
+                return false;
+        job->listed = true;
+        return rm_push(job, RM_OP_RECONCILE, RM_NONE) == RM_FLOW_AGAIN;
+}
+
 static bool make_room(Rm *rm, RmJob *job, unsigned kinds) {
         const TpmCommand *command = rm_top(job)->op == RM_OP_COMMAND ? &job->command : NULL;
 
@@ -27,7 +36,8 @@ static bool make_room(Rm *rm, RmJob *job, unsigned kinds) {
                 rm_learn_slots(rm, RM_OBJECT, command, command ? rm_slots_needed(rm, command) : 1);
         else if (kinds == SESSION)
                 rm_learn_slots(rm, RM_SESSION, NULL, 1);
-        return (kinds & OBJECT && rm_evict(rm, job, RM_OBJECT)) || (kinds & SESSION && rm_evict(rm, job, RM_SESSION));
+        return (kinds & OBJECT && rm_evict(rm, job, RM_OBJECT)) ||
+               (kinds & SESSION && (rm_evict(rm, job, RM_SESSION) || list_sessions(rm, job)));
 }
 
 /* The TPM was reset, whatever the op does next; but to a Startup this is an answer like others. */

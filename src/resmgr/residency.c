@@ -143,9 +143,16 @@ void rm_learn_slots(Rm *rm, RmKind kind, const TpmCommand *command, uint32_t n_n
 
 void rm_forget_residents(Rm *rm) {
         rm->fixed_stale = true;
+        rm->newest = 0;
         rm_objects_lost(rm);
         while (rm->n_residents[RM_SESSION] > 0)
                 rm_entry_free(rm, rm->residents[RM_SESSION][rm->n_residents[RM_SESSION] - 1]);
+        rm->due_start = true;
+}
+
+void rm_reopened(Rm *rm) {
+        rm->fixed_stale = true;
+        rm_residents_doubted(rm, RM_NONE);
         rm->due_start = true;
 }
 

@@ -134,6 +134,8 @@ void rm_flush_space(Rm *rm, uint32_t i, uint32_t *ret_n_objects, uint32_t *ret_n
 uint32_t rm_flush_sessions(Rm *rm, RmState state) {
         uint32_t n = 0;
 
+        if (state == RM_LEFT_OVER)
+                rm->due_reconcile = rm->flush_left_over = true;
         for (uint32_t i = 0; i < rm->n_sessions_used; i++)
                 if (rm_entry(rm, i)->state == state) {
                         rm_entry_doom(rm, i);

@@ -197,8 +197,13 @@ void rm_job_lost(Rm *rm, RmJob *job, RmOutput *ret_output);
  */
 void rm_job_cancel(Rm *rm, RmJob *job, TSS2_RC rc, RmOutput *ret_output);
 
-/* The TPM was reset, or reopened: nothing is resident any more, and RM_CHORE_DUE has work. No job may be waiting for
- * the TPM. */
+/* The TPM was reset: nothing is resident any more, and RM_CHORE_DUE has work. No job may be waiting for the TPM. */
 void rm_forget_residents(Rm *rm);
+
+/*
+ * Others may have used the TPM, or reset it. RM_CHORE_DUE has work: it starts it, and finds out whether what was
+ * resident can still be there, and is what it was. No job may be waiting for the TPM.
+ */
+void rm_reopened(Rm *rm);
 
 #endif

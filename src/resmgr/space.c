@@ -90,12 +90,33 @@ static void charge_cells(Rm *rm, uint32_t i, bool counts) {
                 rm_space(rm, object->space)->n_cells -= n;
 }
 
+/*
+ * The TPM counts the contexts of sessions. A number that was there before is that of a reset, or of a state that was
+ * put back, in which the handles and contexts that came later may be others' (Part 1, section 30.5).
+ */
+static bool is_put_back(Rm *rm, uint32_t i, const TpmContext *context) {
+        if (rm_kind(i) == RM_OBJECT || rm->newest == 0 || context->sequence > rm->newest)
+                return false;
+        for (uint32_t k = rm->n_sessions_used; k > 0; k--) {
+                const RmEntry *session = rm_entry(rm, k - 1);
+
+                if (k - 1 != i && rm_exists(session) && session->residency == RM_ABSENT &&
+                    session->number >= context->sequence)
+                        rm_entry_free(rm, k - 1);
+        }
+        rm->newest = context->sequence;
+        rm_residents_doubted(rm, i);
+        return true;
+}
+
 bool rm_entry_keep_context(Rm *rm, uint32_t i, const uint8_t *bytes, size_t n_bytes) {
         RmEntry *entry = rm_entry(rm, i);
         TpmContext context;
 
+        if (!tpm_context_parse(bytes, n_bytes, &context) || is_put_back(rm, i, &context))
+                return false;
         charge_cells(rm, i, false);
-        if (!tpm_context_parse(bytes, n_bytes, &context) || !rm_context_store(rm, &entry->context, bytes, n_bytes)) {
+        if (!rm_context_store(rm, &entry->context, bytes, n_bytes)) {
                 charge_cells(rm, i, true);
                 return false;
         }
@@ -185,4 +206,25 @@ void rm_entry_lost(Rm *rm, uint32_t i) {
 void rm_objects_lost(Rm *rm) {
         while (rm->n_residents[RM_OBJECT] > 0)
                 rm_entry_lost(rm, rm->residents[RM_OBJECT][rm->n_residents[RM_OBJECT] - 1]);
+}
+
+static void doubt_resident(Rm *rm, uint32_t i) {
+        RmEntry *entry = rm_entry(rm, i);
+
+        if (rm_kind(i) == RM_OBJECT && entry->state == RM_LIVE && !entry->clean && entry->n_name > 0) {
+                rm_entry_set_unknown(rm, i);
+                entry->probe = entry->prove = rm->due_probe = true;
+        } else if (rm_kind(i) == RM_OBJECT) {
+                rm_entry_flushed(rm, i);
+        } else {
+                rm_entry_free(rm, i);
+        }
+}
+
+void rm_residents_doubted(Rm *rm, uint32_t except) {
+        for (RmKind kind = 0; kind < RM_KINDS; kind++)
+                for (uint32_t k = rm->n_residents[kind]; k > 0; k--)
+                        if (rm->residents[kind][k - 1] != except)
+                                doubt_resident(rm, rm->residents[kind][k - 1]);
+        rm->due_reconcile = true;
 }

@@ -33,7 +33,8 @@ uint32_t rm_entry_new(Rm *rm, RmKind kind, uint32_t space);
 /* Give a pending object the lowest virtual handle that is free in its space, and make it live. */
 void rm_space_link(Rm *rm, uint32_t object);
 
-/* Keep what ContextSave returned, and what it tells. Return: false, and nothing changed, if it is none, or no room. */
+/* Keep what ContextSave returned, and what it tells. Return: false if it is none, or there is no room; or if it
+ * comes from a state that was put back, and then all is in doubt. */
 bool rm_entry_keep_context(Rm *rm, uint32_t i, const uint8_t *bytes, size_t n_bytes);
 
 /* It is over, and the TPM holds nothing of it. */
@@ -53,5 +54,11 @@ void rm_entry_lost(Rm *rm, uint32_t i);
 
 /* All objects that are in the TPM are lost; their handles mean nothing any more. */
 void rm_objects_lost(Rm *rm);
+
+/*
+ * Others may have used the TPM meanwhile, or an older state was put back: what is resident is given up, but for objects
+ * that can be loaded again, and those whose Name may prove them before their next use. Not @except, or RM_NONE.
+ */
+void rm_residents_doubted(Rm *rm, uint32_t except);
 
 #endif

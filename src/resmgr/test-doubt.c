@@ -128,14 +128,13 @@ static void test_cancelled_reconciliation_settles_nothing(void **state) {
 
 /* Two sessions that their clients have saved; the first one is so old that it is to be renewed. */
 static void make_old(TPM2_HANDLE sessions[2]) {
-        TPM2_HANDLE newest = new_session(0);
-
+        new_session(0);
         for (unsigned i = 0; i < 2; i++) {
                 sessions[i] = new_session(i);
                 save(i, sessions[i]);
         }
         chores(RM_CHORE_EVICT);
-        pretend_sequence(newest, 0xC000 + 100);
+        pretend_saves(0xC000 + 100);
 }
 
 /* Room for a renewal is never made at the cost of a session. */
@@ -179,12 +178,12 @@ static void test_renewal_ends_in_a_reset(void **state) {
 
 /* One that is to be flushed, and could not be, does not keep others from being renewed. */
 static void test_renewal_flushes_what_is_doomed(void **state) {
-        TPM2_HANDLE gone = new_session(0), others[2];
+        TPM2_HANDLE gone = new_session(0);
 
         for (unsigned i = 0; i < 2; i++)
-                others[i] = new_session(1);
+                new_session(1);
         chores(RM_CHORE_EVICT);
-        pretend_sequence(others[1], 0xC000 + 100);
+        pretend_saves(0xC000 + 100);
         rm_space_close(rm, spaces[0]);
         arm(TPM2_CC_FlushContext, TPM2_RC_NV_RATE, 1);
         chores(RM_CHORE_CLEANUP);
@@ -275,6 +274,116 @@ static void test_lost_load_keeps_no_slot(void **state) {
         assert_int_equal(n_saves, 0);
 }
 
+/* Reopened: others may have used the TPM, or reset it */
+
+static void reopen(void) {
+        rm_reopened(rm);
+        assert_true(is_due());
+        n_sent = 0;
+}
+
+/* What was never saved is proved by its Name; what has no Name, and what a context cannot bring back, is given up. */
+static void test_reopened_keeps_what_is_proved(void **state) {
+        TPM2_HANDLE sequence = handle_of(0, cmd_hash_start()), key = new_key(0, 1), other = new_key(1, 2);
+        TPM2_HANDLE session = new_session(0);
+
+        save(1, other);
+        reopen();
+        chores(RM_CHORE_DUE);
+        n_sent = 0;
+        succeed(0, cmd_hmac(key, "x"));
+        assert_int_equal(n_sent, 1); /* it was in the TPM all the time */
+        succeed(1, cmd_hmac(other, "x"));
+        assert_int_equal(rc_of(0, cmd_sequence_update(sequence, "x")), RM_RC(RC_REFERENCE_H0));
+        assert_int_equal(rc_of_use(0, session), RM_RC(RC_REFERENCE_H0));
+}
+
+/* Somebody else's key is there now, under the very handle. */
+static void test_reopened_takes_nobodys_key(void **state) {
+        TPM2_HANDLE key = new_key(0, 1);
+        Message created;
+
+        direct(cmd_with_handle(TPM2_CC_FlushContext, TRANSIENT(0)));
+        created = direct(cmd_create_primary(TPM2_RH_OWNER, 2));
+        assert_int_equal(message_handle(&created), TRANSIENT(0));
+        reopen();
+        assert_int_equal(rc_of(0, cmd_hmac(key, "x")), RM_RC(RC_REFERENCE_H0));
+        chores(RM_CHORE_CLEANUP);
+        assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), 0);
+}
+
+/* A refusal to tell its Name counts for its moment; one that lasts is no proof. */
+static void test_proof_is_asked_for_again(void **state) {
+        TPM2_HANDLE keys[2] = { new_key(0, 1), new_key(1, 2) };
+
+        reopen();
+        arm(TPM2_CC_ReadPublic, TPM2_RC_NV_RATE, 1);
+        assert_int_equal(rc_of(2, cmd_get_random(4)), 0);
+        succeed(0, cmd_hmac(keys[0], "x"));
+        succeed(1, cmd_hmac(keys[1], "x"));
+        reopen();
+        arm(TPM2_CC_ReadPublic, TPM2_RC_NV_RATE, 100);
+        for (unsigned i = 0; i < 4; i++)
+                rc_of(2, cmd_get_random(4));
+        armed.n = 0;
+        succeed(2, cmd_get_random(4));
+        assert_int_equal(rc_of(0, cmd_hmac(keys[0], "x")), RM_RC(RC_REFERENCE_H0));
+}
+
+/* The counts of resets and restarts have changed, and what was there is gone. */
+static void test_reopened_after_a_reset(void **state) {
+        TPM2_HANDLE key = new_key(0, 1);
+
+        inprocess_reset();
+        direct(cmd_startup(TPM2_SU_CLEAR));
+        direct(cmd_create_primary(TPM2_RH_OWNER, 1)); /* even if it has the same Name */
+        reopen();
+        assert_int_equal(rc_of(0, cmd_hmac(key, "x")), RM_RC(RC_REFERENCE_H0));
+        assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), 0);
+}
+
+/* A number that was there before: all that came after it is in doubt, and may be others' now. */
+static void test_state_that_was_put_back(void **state) {
+        TPM2_HANDLE saved = new_session(1), old = new_session(1), session, key;
+
+        chores(RM_CHORE_EVICT);
+        succeed(1, cmd_policy_pcr(old));
+        pretend_saves(100);
+        chores(RM_CHORE_EVICT);
+        session = new_session(0);
+        key = new_key(0, 1);
+        pretend_no_saves();
+        assert_int_equal(rc_of(0, cmd_with_handle(TPM2_CC_ContextSave, session)), RM_RC(TPM2_RC_FAILURE));
+        assert_true(is_due());
+        succeed(0, cmd_hmac(key, "x"));
+        assert_int_equal(rc_of_use(0, session), RM_RC(RC_REFERENCE_H0));
+        assert_int_equal(rc_of_use(1, old), RM_RC(RC_REFERENCE_H0)); /* its number is of what never was */
+        use(1, saved);
+        assert_int_equal(rm_flush_sessions(rm, RM_LEFT_OVER), 2);
+}
+
+/* All slots are full of sessions that nobody owns. */
+static void test_sessions_of_nobody_make_room(void **state) {
+        new_session(0);
+        for (unsigned i = 0; i < 2; i++)
+                direct(cmd_start_session(TPM2_SE_HMAC));
+        chores(RM_CHORE_EVICT);
+        direct(cmd_start_session(TPM2_SE_HMAC));
+        new_session(1);
+        assert_int_equal(tpm_count(TPM2_HT_LOADED_SESSION), 1);
+}
+
+/* An administrator flushes what was left over, whether we knew of it or not. */
+static void test_flush_of_what_is_left_over(void **state) {
+        Message response = direct(cmd_start_session(TPM2_SE_HMAC));
+
+        direct(cmd_with_handle(TPM2_CC_ContextSave, message_handle(&response)));
+        direct(cmd_start_session(TPM2_SE_HMAC));
+        assert_int_equal(rm_flush_sessions(rm, RM_LEFT_OVER), 0);
+        chores(RM_CHORE_DUE);
+        assert_int_equal(tpm_count(TPM2_HT_LOADED_SESSION) + tpm_count(TPM2_HT_SAVED_SESSION), 0);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 RM_TEST(test_failure_with_a_body_is_no_failure),
@@ -292,6 +401,13 @@ int main(void) {
                 RM_TEST(test_refused_is_the_last_choice),
                 RM_TEST(test_others_end_what_is_hopeless),
                 RM_TEST(test_lost_load_keeps_no_slot),
+                RM_TEST(test_reopened_keeps_what_is_proved),
+                RM_TEST(test_reopened_takes_nobodys_key),
+                RM_TEST(test_proof_is_asked_for_again),
+                RM_TEST(test_reopened_after_a_reset),
+                RM_TEST(test_state_that_was_put_back),
+                RM_TEST(test_sessions_of_nobody_make_room),
+                RM_TEST(test_flush_of_what_is_left_over),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

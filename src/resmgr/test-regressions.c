@@ -123,9 +123,8 @@ static void test_renewal_ends_though_the_tpm_lies(void **state) {
 static void test_renewal_that_stopped_halfway(void **state) {
         TPM2_HANDLE session = handle_of(0, cmd_start_session(TPM2_SE_HMAC));
         Message saved = succeed(0, cmd_with_handle(TPM2_CC_ContextSave, session));
-        TPM2_HANDLE other;
 
-        other = handle_of(1, cmd_start_session(TPM2_SE_HMAC));
+        handle_of(1, cmd_start_session(TPM2_SE_HMAC));
         arm(TPM2_CC_ContextSave, TPM2_RC_CONTEXT_GAP,
             2); /* the eviction, and the renewal that is to make room for it */
         run_once(RM_CHORE_EVICT);
@@ -133,7 +132,7 @@ static void test_renewal_that_stopped_halfway(void **state) {
         assert_int_equal(handle_of(0, load_context(&saved)), session);
 
         saved = succeed(0, cmd_with_handle(TPM2_CC_ContextSave, session));
-        pretend_sequence(other, 1u << 20);
+        pretend_saves(1u << 20);
         arm(TPM2_CC_ContextSave, TPM2_RC_RETRY, 1000);
         run_once(RM_CHORE_RENEW);
         disarm();
@@ -145,7 +144,8 @@ static void test_close_of_a_session_that_cannot_be_saved(void **state) {
 
         rm->limits.abandoned = 0;
         succeed(0, cmd_with_handle(TPM2_CC_ContextSave, session));
-        pretend_sequence(handle_of(1, cmd_start_session(TPM2_SE_HMAC)), 1u << 20);
+        handle_of(1, cmd_start_session(TPM2_SE_HMAC));
+        pretend_saves(1u << 20);
         arm(TPM2_CC_ContextSave, TPM2_RC_RETRY, 1000);
         run_once(RM_CHORE_RENEW);
         arm(TPM2_CC_ContextSave, TPM2_RC_NV_RATE, 2);

@@ -61,8 +61,9 @@ unsigned n_objects_of(unsigned client);
 bool is_due(void);       /* whether RM_CHORE_DUE has work */
 void doubt_tables(void); /* an answer is lost: the tables are to be compared with the TPM before the next command */
 
-/* As if the context of that session had this sequence number: the context gap is too wide to be filled each time. */
-void pretend_sequence(TPM2_HANDLE session, uint64_t sequence);
+/* As if so many contexts of sessions had been saved: the context gap is too wide to be filled each time. */
+void pretend_saves(uint64_t n);
+void pretend_no_saves(void); /* as if the TPM had never given those numbers: its state was put back */
 
 int rm_test_setup(void **state);
 int rm_test_teardown(void **state);

@@ -322,7 +322,8 @@ static void test_s12_client_context_outlives_its_renewal(void **state) {
         Message saved = succeed(0, cmd_with_handle(TPM2_CC_ContextSave, session));
         RmJob *job;
 
-        pretend_sequence(handle_of(1, cmd_start_session(TPM2_SE_HMAC)), 0xC000 + 9);
+        handle_of(1, cmd_start_session(TPM2_SE_HMAC));
+        pretend_saves(0xC000 + 9);
         job = rm_job_begin_chore(rm, RM_CHORE_RENEW);
         assert_non_null(job);
         run(job);
@@ -331,11 +332,11 @@ static void test_s12_client_context_outlives_its_renewal(void **state) {
 }
 
 static void test_renewal_makes_room_for_itself(void **state) {
-        TPM2_HANDLE session = handle_of(0, cmd_start_session(TPM2_SE_POLICY)), last;
+        TPM2_HANDLE session = handle_of(0, cmd_start_session(TPM2_SE_POLICY));
 
         for (unsigned i = 0; i < 3; i++)
-                last = handle_of(1, cmd_start_session(TPM2_SE_HMAC));
-        pretend_sequence(last, 0xC000 + 9);
+                handle_of(1, cmd_start_session(TPM2_SE_HMAC));
+        pretend_saves(0xC000 + 9);
         chores(RM_CHORE_RENEW);
         assert_int_equal(report().n_sessions_loaded, 2);
         succeed(0, cmd_policy_pcr(session));

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "tpm/command.h"
 
+#include <string.h>
+
 #define NONCE_MAX sizeof(TPMU_HA) /* largest nonce and HMAC, in bytes */
 #define AUTH_MIN 9                /* handle, empty nonce, attributes, empty HMAC */
 
@@ -108,4 +110,54 @@ bool tpm_response_parse(const TpmCommand *command, const uint8_t *bytes, size_t 
                 return false;
         *ret_response = response;
         return true;
+}
+
+/* Where the Name stands: behind so many sized buffers, and perhaps behind a ticket, whose last field is a buffer, too.
+ */
+static const struct NamePlace {
+        TPM2_CC code;
+        unsigned n_buffers;
+        bool ticket;
+} NAME_PLACES[] = {
+        { TPM2_CC_Load, 0, false },         { TPM2_CC_LoadExternal, 0, false }, { TPM2_CC_CreateLoaded, 2, false },
+        { TPM2_CC_CreatePrimary, 3, true }, { TPM2_CC_ReadPublic, 1, false },
+};
+
+static void skip_buffer(TpmReader *reader) {
+        tpm_read_bytes(reader, tpm_read_u16(reader));
+}
+
+static size_t read_name(const struct NamePlace *place, TpmReader *reader, uint8_t *ret_name, size_t size) {
+        const uint8_t *name;
+        size_t n;
+
+        for (unsigned i = 0; i < place->n_buffers; i++)
+                skip_buffer(reader);
+        if (place->ticket) {
+                tpm_read_bytes(reader, sizeof(TPM2_ST) + sizeof(TPMI_RH_HIERARCHY));
+                skip_buffer(reader);
+        }
+        n = tpm_read_u16(reader);
+        name = tpm_read_bytes(reader, n);
+        if (!name || n > size)
+                return 0;
+        memcpy(ret_name, name, n);
+        return n;
+}
+
+size_t tpm_response_name(const TpmCommand *command, const TpmResponse *response, const uint8_t *bytes,
+                         uint8_t *ret_name, size_t size) {
+        bool encrypted = false;
+
+        for (unsigned k = 0; k < response->n_auths; k++)
+                encrypted |= (response->auths[k].attributes & TPMA_SESSION_ENCRYPT) != 0;
+        for (size_t i = 0; i < sizeof(NAME_PLACES) / sizeof(NAME_PLACES[0]); i++) {
+                const struct NamePlace *place = &NAME_PLACES[i];
+                TpmReader reader = TPM_READER(bytes + response->parameters, response->n_parameters);
+
+                /* Only the first parameter is encrypted, and not its size. */
+                if (place->code == command->header.code && (!encrypted || place->n_buffers > 0))
+                        return read_name(place, &reader, ret_name, size);
+        }
+        return 0;
 }

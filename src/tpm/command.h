@@ -56,6 +56,13 @@ typedef struct TpmResponse {
  */
 bool tpm_response_parse(const TpmCommand *command, const uint8_t *bytes, size_t n_bytes, TpmResponse *ret_response);
 
+/*
+ * The Name (Part 1, section 16) of the object that a response returns. Return: its size in bytes, at most @size; 0: the
+ * response does not tell, or a session encrypts it.
+ */
+size_t tpm_response_name(const TpmCommand *command, const TpmResponse *response, const uint8_t *bytes,
+                         uint8_t *ret_name, size_t size);
+
 /* Offset of handle i in a command; the one handle of a response stands at the same place as handle 0. */
 static inline size_t tpm_handle_offset(unsigned i) {
         return TPM_HEADER_SIZE + i * sizeof(TPM2_HANDLE);

@@ -178,6 +178,32 @@ static void test_responses(void **state) {
                 &random, BYTES(0x80, 2, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0, 4, 0, 2, 7, 7, 0, 0, 1, 0, 0, 9), &response));
 }
 
+/* Of a response whose parameters are these; the command is @code, and its session has these attributes. */
+static size_t name_in(TPM2_CC code, const uint8_t *bytes, size_t n_bytes, TPMA_SESSION attributes, uint8_t *ret_name) {
+        const TpmCommand command = { .header.code = code };
+        const TpmResponse response = { .n_parameters = n_bytes, .n_auths = 1, .auths[0].attributes = attributes };
+
+        return tpm_response_name(&command, &response, bytes, ret_name, 4);
+}
+
+static void test_name_in_a_response(void **state) {
+        uint8_t name[4];
+
+        assert_int_equal(name_in(TPM2_CC_Load, BYTES(0, 4, 0, 0xB, 1, 2), 0, name), 4);
+        assert_memory_equal(name, "\x00\x0B\x01\x02", 4);
+        assert_int_equal(name_in(TPM2_CC_Load, BYTES(0, 4, 0, 0xB, 1, 2), TPMA_SESSION_ENCRYPT, name), 0);
+        assert_int_equal(name_in(TPM2_CC_Load, BYTES(0, 4, 0, 0xB, 1), 0, name), 0);
+        assert_int_equal(name_in(TPM2_CC_Load, BYTES(0, 5, 0, 0xB, 1, 2, 3), 0, name), 0);
+        assert_int_equal(name_in(TPM2_CC_CreateLoaded, BYTES(0, 1, 7, 0, 0, 0, 2, 8, 9), TPMA_SESSION_ENCRYPT, name),
+                         2);
+        assert_memory_equal(name, "\x08\x09", 2);
+        assert_int_equal(name_in(TPM2_CC_CreatePrimary,
+                                 BYTES(0, 1, 7, 0, 0, 0, 0, 0x80, 0x21, 0x40, 0, 0, 1, 0, 1, 5, 0, 1, 6), 0, name),
+                         1);
+        assert_int_equal(name[0], 6);
+        assert_int_equal(name_in(TPM2_CC_ContextLoad, BYTES(0, 1, 7), 0, name), 0);
+}
+
 static void test_context_is_exact(void **state) {
         const uint8_t bytes[] = { 0, 0, 0, 0, 0, 0, 1, 2, 3, 0, 0, 7, 0x40, 0, 0, 7, 0, 2, 0xAA, 0xBB, 0 };
         TpmContext context;
@@ -202,6 +228,7 @@ int main(void) {
                 cmocka_unit_test_setup(test_auths_that_lie, setup),
                 cmocka_unit_test_setup(test_tags, setup),
                 cmocka_unit_test_setup(test_responses, setup),
+                cmocka_unit_test(test_name_in_a_response),
                 cmocka_unit_test(test_context_is_exact),
         };
 
