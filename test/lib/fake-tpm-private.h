@@ -76,6 +76,7 @@ struct FakeTpm {
         uint64_t secret; /* the last one given out */
         uint64_t reset_key;
         uint64_t clear_count; /* Resets and Restarts */
+        uint32_t reset_count, restart_count; /* as TPMS_CLOCK_INFO has them */
         uint64_t identity;    /* the last one given out */
         uint64_t object_sequence;
         uint64_t session_sequence;
@@ -165,6 +166,7 @@ TPM2_RC fake_flush_context(FakeTpm *tpm, FakeCall *call);
 
 /* The TPM as a whole */
 TPM2_RC fake_startup(FakeTpm *tpm, FakeCall *call);
+TPM2_RC fake_read_clock(FakeTpm *tpm, FakeCall *call);
 TPM2_RC fake_shutdown(FakeTpm *tpm, FakeCall *call);
 TPM2_RC fake_clear(FakeTpm *tpm, FakeCall *call);
 TPM2_RC fake_hierarchy_control(FakeTpm *tpm, FakeCall *call);

@@ -41,7 +41,9 @@ TPM2_RC fake_startup(FakeTpm *tpm, FakeCall *call) {
         fake_objects_flush(tpm, 0);
         fake_sessions_start(tpm, reset);
         tpm->clear_count += type == TPM2_SU_CLEAR;
+        tpm->restart_count = reset ? 0 : tpm->restart_count + 1;
         if (reset) {
+                tpm->reset_count++;
                 tpm->reset_key = fake_secret(tpm);
                 tpm->hierarchies[FAKE_NULL].proof = fake_secret(tpm);
                 tpm->object_sequence = 0;
@@ -49,6 +51,19 @@ TPM2_RC fake_startup(FakeTpm *tpm, FakeCall *call) {
         for (unsigned i = 0; i < FAKE_HIERARCHIES && type == TPM2_SU_CLEAR; i++)
                 tpm->hierarchies[i].enabled = true;
         tpm->hierarchies[FAKE_PLATFORM].enabled = true;
+        return TPM2_RC_SUCCESS;
+}
+
+TPM2_RC fake_read_clock(FakeTpm *tpm, FakeCall *call) {
+        TPM2_RC rc = fake_read_end(call);
+
+        if (rc)
+                return rc;
+        tpm_write_u64(&call->out, 0); /* time: it has none */
+        tpm_write_u64(&call->out, 0);
+        tpm_write_u32(&call->out, tpm->reset_count);
+        tpm_write_u32(&call->out, tpm->restart_count);
+        tpm_write_u8(&call->out, TPM2_YES);
         return TPM2_RC_SUCCESS;
 }
 

@@ -91,6 +91,7 @@ static const FakeCommand COMMANDS[] = {
         { 0x0000017C, "", 0, fake_get_test_result },
         { 0x0200017F, "s", 0, fake_policy_pcr },
         { 0x02000180, "s", 0, fake_policy_restart },
+        { 0x00000181, "", 0, fake_read_clock },
         { 0x05400185, "po", 2, fake_event_complete },
         { 0x10000186, "", 0, fake_hash_start },
         { 0x02000189, "s", 0, fake_policy_digest },

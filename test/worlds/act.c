@@ -41,15 +41,40 @@ void act_purge(Client *client) {
         world_check();
 }
 
+/* The TPM is let go of, and opened again. */
+static void reopen(void) {
+        model_reopened();
+        rm_reopened(world.rm);
+        world_check();
+}
+
+/* The same, and meanwhile a neighbour has put an object, and a session, under the very handles of ours. */
+static void meddle(void) {
+        static const TPM2_HT TYPES[] = { TPM2_HT_TRANSIENT, TPM2_HT_LOADED_SESSION };
+        const Message others[] = { cmd_create_primary(TPM2_RH_OWNER, 99), cmd_start_session(TPM2_SE_HMAC) };
+        TPM2_HANDLE handle;
+
+        model_reopened();
+        for (unsigned i = 0; i < 2; i++)
+                if (world_list(SIDE_REAL, TYPES[i], &handle, 1) > 0) {
+                        Message flush = cmd_with_handle(TPM2_CC_FlushContext, handle);
+
+                        world_direct(SIDE_REAL, &flush);
+                        world_direct(SIDE_REAL, &others[i]);
+                }
+        rm_reopened(world.rm);
+        world_check();
+}
+
 static const struct {
         const char *name;
         RmChore chore;
         unsigned at_most;
+        void (*before)(void);
 } CHORES[] = {
-        { "cleanup", RM_CHORE_CLEANUP, CHORES_MAX },
-        { "save", RM_CHORE_SAVE, 1 },
-        { "renew", RM_CHORE_RENEW, 1 },
-        { "evict", RM_CHORE_EVICT, 1 },
+        { "cleanup", RM_CHORE_CLEANUP, CHORES_MAX, NULL }, { "save", RM_CHORE_SAVE, 1, NULL },
+        { "renew", RM_CHORE_RENEW, 1, NULL },              { "evict", RM_CHORE_EVICT, 1, NULL },
+        { "reopen", RM_CHORE_DUE, CHORES_MAX, reopen },    { "meddle", RM_CHORE_DUE, CHORES_MAX, meddle },
 };
 #define N_CHORES (sizeof(CHORES) / sizeof(CHORES[0]))
 
@@ -74,6 +99,8 @@ unsigned act_kind(unsigned act) {
 static void chore(unsigned i) {
         bool done;
 
+        if (CHORES[i].before)
+                CHORES[i].before();
         rm_retry(world.rm);
         done = world_chore(RM_CHORE_DUE, CHORES_MAX) && world_chore(CHORES[i].chore, CHORES[i].at_most);
 

@@ -79,6 +79,26 @@ void model_reset(void) {
         world.model.down = true;
 }
 
+static bool is_saved(const Thing *session) {
+        TPM2_HANDLE handles[16];
+
+        for (unsigned n = world_list(SIDE_REAL, TPM2_HT_SAVED_SESSION, handles, 16); n > 0; n--)
+                if ((handles[n - 1] ^ session->handles[SIDE_REAL]) << 8 == 0)
+                        return true;
+        return false;
+}
+
+static void doubt_loaded(Thing *thing, bool object) {
+        bool in_client = thing == &world.model.clients[0].object.of || thing == &world.model.clients[1].object.of;
+
+        if (thing->used && !in_client && !(object ? state_has_context(thing) : is_saved(thing)))
+                thing->unsure = true;
+}
+
+void model_reopened(void) {
+        model_each(doubt_loaded);
+}
+
 void model_flushed(void) {
         for (unsigned c = 0; c < CLIENTS; c++)
                 if (world.model.clients[c].session.live)

@@ -29,6 +29,9 @@ void model_refused(const uint8_t *bytes, size_t n_bytes);
 /* The TPM was reset: all may be gone. */
 void model_reset(void);
 
+/* The TPM was let go of and opened again: whatever is in it may be gone, but not what is in a saved context. */
+void model_reopened(void);
+
 /* The resource manager says that it flushed saved sessions to make room. */
 void model_flushed(void);
 

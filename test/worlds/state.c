@@ -162,7 +162,7 @@ static void mix_object(uint64_t *hash, uint32_t i) {
         mix(hash, object->vhandle);
         mix(hash, object->hierarchy);
         mix(hash, object->state | object->residency << 4 | object->sequence << 8 | object->clean << 9 |
-                          object->probe << 10 | (object->refused != 0) << 11);
+                          object->probe << 10 | (object->refused != 0) << 11 | object->prove << 12);
         if (object->residency != RM_ABSENT) {
                 mix(hash, position_of(i) | rank_of_object(object) << 8 | (uint64_t)object->handle << 16);
                 mix(hash, loaded ? is_right(thing, loaded->identity, loaded->value) : 3);
@@ -236,6 +236,14 @@ static void mix_session(uint64_t *hash, const RmEntry *session, unsigned first) 
         mix_copy(hash, session, &session->client_context);
 }
 
+/* The counts of the TPM's clock are as they were when it was started last. */
+static bool knows_clock(void) {
+        const FakeTpm *tpm = world.tpms[SIDE_REAL];
+
+        return world.rm->clock_known && world.rm->reset_count == tpm->reset_count &&
+               world.rm->restart_count == tpm->restart_count;
+}
+
 static void mix_rm(uint64_t *hash, unsigned first) {
         Rm *rm = world.rm;
 
@@ -260,7 +268,8 @@ static void mix_rm(uint64_t *hash, unsigned first) {
         }
         mix(hash, (uint64_t)rm->slots[RM_OBJECT] << 32 | rm->slots[RM_SESSION]);
         mix(hash, rm->due_start | rm->due_reconcile << 1 | rm->due_probe << 2 | rm->shut_down << 3 | rm->audited << 4 |
-                          rm->capability_audited << 5 | rm->fixed_stale << 6 | rm->n_fixed << 8);
+                          rm->capability_audited << 5 | rm->fixed_stale << 6 |
+                          (uint64_t)knows_clock() << 7 | rm->n_fixed << 8);
         for (uint32_t i = 0; i < rm->table.n_commands; i++)
                 if (rm->table.commands[i].n_trust > 0)
                         mix(hash, i << 16 | rm->table.commands[i].extra << 12 | rm->table.commands[i].n_trust);
@@ -346,4 +355,14 @@ Thing *state_probed(TPM2_HANDLE handle) {
                         return thing_of(object);
         }
         return NULL;
+}
+
+bool state_has_context(const Thing *thing) {
+        for (uint32_t i = rm_first(RM_OBJECT); i < rm_end(world.rm, RM_OBJECT); i++) {
+                const RmEntry *object = rm_entry(world.rm, i);
+
+                if (object->state == RM_LIVE && thing_of(object) == thing)
+                        return object->clean;
+        }
+        return false;
 }

@@ -27,6 +27,9 @@ uint64_t state_hash(void);
 /* Objects and sessions of which it is not known whether they are in the TPM. */
 unsigned state_n_unknown(void);
 
+/* Whether there is a context from which the object that this thing is can be loaded as it is. */
+bool state_has_context(const Thing *thing);
+
 /* The client's last command ended with "no room", and no command came since: the same is not repaired again. */
 bool state_is_hopeless(const Client *client);
 

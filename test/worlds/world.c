@@ -154,6 +154,10 @@ static Message drive(RmJob *job, uint32_t space, TSS2_RC *ret_rc) {
                 if (broken)
                         world_fail("%s", broken);
                 answer.n = world_failed() ? 0 : transmit(&output, &answer);
+                /* After a reopening the resource manager starts it. */
+                if (output.code == TPM2_CC_Startup && !output.own_command && answer.n > 0 &&
+                    message_rc(&answer) == TPM2_RC_SUCCESS)
+                        world.model.down = false;
                 if (world.verbose)
                         trace(&output, &answer);
                 if (answer.n > 0) {
