@@ -10,9 +10,12 @@
  * command is the TPM's to say, and in its own order.
  */
 static TPM2_HANDLE placeholder_for(TPM2_HANDLE handle) {
-        if (!tpm_handle_is_transient(handle) && !tpm_handle_is_session(handle))
+        const TPM2_HANDLE last = TPM_TRANSIENT_LAST & TPM2_HR_HANDLE_MASK;
+
+        if ((!tpm_handle_is_transient(handle) && !tpm_handle_is_session(handle)) ||
+            (handle & TPM2_HR_HANDLE_MASK) > last) /* which is never loaded either */
                 return handle;
-        return (handle & TPM2_HR_RANGE_MASK) | (TPM_TRANSIENT_LAST & TPM2_HR_HANDLE_MASK);
+        return (handle & TPM2_HR_RANGE_MASK) | last;
 }
 
 #define RC_HANDLE_P1 (TPM2_RC_HANDLE + TPM2_RC_P + TPM2_RC_1)
