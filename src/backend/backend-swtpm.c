@@ -27,6 +27,7 @@
  * It is open when the data connection is there and the control channel has said that the locality is 0, whatever the
  * client before us left. Where nobody listens there, locality 0 is all there is.
  */
+#define REST_MS 5000 /* between two parts of one answer: a command that takes long has not begun to be answered */
 #define OPEN_TIMEOUT_S 10
 #define CTRL_SUFFIX ".ctrl"     /* as libtss2 has it */
 #define CTRL_CMD_SET_LOCALITY 5 /* u32 command, u8 locality; answered by a u32 result, 0: done */
@@ -41,6 +42,7 @@ typedef struct Swtpm {
         GSocketConnectable *address;
         GCancellable *connecting; /* NULL: not */
         guint timer;              /* of opening; 0: none */
+        guint rest_timer;         /* a part of an answer is there, and the rest has to come */
         Channel channel;
         LoopFd ctrl; /* registered while a locality is being set; its fd is ours; -1: none */
         uint8_t result[CTRL_RESULT_SIZE];
@@ -130,16 +132,28 @@ static int ctrl_start(Swtpm *swtpm) {
         return r;
 }
 
+static gboolean swtpm_no_rest(gpointer userdata) {
+        Swtpm *swtpm = userdata;
+
+        swtpm->rest_timer = 0;
+        backend_lose(&swtpm->backend, "swtpm at %s: it sent %zu bytes of an answer, and for %g s no more", swtpm->name,
+                     swtpm->channel.n_in, swtpm->backend.rest_ms / 1000.0);
+        return G_SOURCE_REMOVE;
+}
+
 static void swtpm_on_data(LoopFd *source, uint32_t events) {
         Swtpm *swtpm = (Swtpm *)((char *)source - offsetof(Swtpm, channel.source));
         Channel *channel = &swtpm->channel;
         ssize_t n;
 
+        g_clear_handle_id(&swtpm->rest_timer, g_source_remove);
         n = channel_ready(channel, events, backend_is_busy(&swtpm->backend) && channel->n_held == 0);
         if (n < 0)
                 backend_lose(&swtpm->backend, "swtpm at %s: %s", swtpm->name, channel_reason(n));
         else if (n > 0)
                 channel_answered(channel, &swtpm->backend, (size_t)n);
+        else if (channel->n_in > 0)
+                swtpm->rest_timer = g_timeout_add(swtpm->backend.rest_ms, swtpm_no_rest, swtpm);
 }
 
 /* Where the control channel is. Return: 0 or -errno. */
@@ -225,6 +239,7 @@ static void swtpm_close(Backend *backend) {
         Swtpm *swtpm = (Swtpm *)backend;
 
         g_clear_handle_id(&swtpm->timer, g_source_remove);
+        g_clear_handle_id(&swtpm->rest_timer, g_source_remove);
         if (swtpm->connecting)
                 g_cancellable_cancel(swtpm->connecting);
         g_clear_object(&swtpm->connecting);
@@ -333,6 +348,7 @@ Backend *backend_swtpm_new(const char *conf, GError **error) {
         host = settings.host ? settings.host : "localhost";
         swtpm = g_new0(Swtpm, 1);
         swtpm->backend.ops = &swtpm_ops;
+        swtpm->backend.rest_ms = REST_MS;
         swtpm->ctrl.fd = -1;
         channel_init(&swtpm->channel);
         swtpm->port = (unsigned)port;

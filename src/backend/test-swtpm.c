@@ -239,12 +239,26 @@ static void test_dribble(void **state) {
         fake_close(&fake);
 }
 
+/* Its header promises more than comes: that is not a command that takes long. */
+static void test_answer_that_stops(void **state) {
+        Fake fake;
+
+        fake_open(&fake);
+        fake.subject.backend->rest_ms = 50;
+        fake_expect_command(&fake);
+        assert_int_equal(send(fake.fd, "\x80\1\0\0\0\x0C\0\0\0\0\0", 11, 0), 11);
+        subject_wait_lost(&fake.subject, "11 bytes of an answer, and for 0.05 s no more");
+        assert_int_equal(fake.subject.n_answers, 0);
+        fake_close(&fake);
+}
+
 int main(void) {
         const struct CMUnitTest fakes[] = {
                 cmocka_unit_test(test_no_control_channel),
                 cmocka_unit_test(test_malformed),
                 cmocka_unit_test(test_unasked),
                 cmocka_unit_test(test_dribble),
+                cmocka_unit_test(test_answer_that_stops),
         };
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_get_random),

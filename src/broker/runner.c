@@ -240,8 +240,11 @@ static bool runner_decide(void *userdata) {
                         runner->go_on_source = g_idle_add_full(G_PRIORITY_DEFAULT, runner_go_on, runner, NULL);
                 return false;
         }
-        if (!runner->current && runner_is_up(runner))
+        if (!runner->current && runner_is_up(runner)) {
                 chores_rest(&runner->chores);
+                if (runner->scheduler.n_waiting == 0 && list_is_empty(&runner->paused))
+                        supervisor_rest(runner->supervisor);
+        }
         if (runner->scheduler.n_aside > 0)
                 runner_watch_aside(runner);
         return !runner->current;
@@ -322,7 +325,7 @@ const SupervisorEvents runner_supervisor_events = {
 bool runner_submit(Runner *runner, Request *request) {
         if (phase_is_over(runner->phase))
                 request_set_state(request, REQUEST_DROPPED);
-        else if (runner_is_up(runner))
+        else if (runner->phase == BROKER_SERVING && supervisor_want(runner->supervisor))
                 scheduler_add(&runner->scheduler, request);
         else
                 return false;

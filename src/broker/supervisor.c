@@ -75,6 +75,8 @@ static char *reason_late(const Outgoing *outgoing, const SupervisorTimes *times)
 static char *reason_unusable(TSS2_RC rc) {
         if (rc == TPM2_RC_FAILURE)
                 return g_strdup("it is in failure mode (0x101), which ends when the machine is switched off and on");
+        if (rc == TPM2_RC_UPGRADE)
+                return g_strdup("it is in field upgrade mode (0x12d): its vendor's program has to write its firmware");
         if (rc == TPM2_RC_TESTING)
                 return g_strdup("it is testing itself (0x90a)");
         if (rc <= CODE_1_2_LAST)
@@ -117,7 +119,8 @@ static void supervisor_opened(void *userdata) {
 
         turn_enter(supervisor->turn);
         if (supervisor->was_started) {
-                log_notice("the TPM is back");
+                if (supervisor->mode != TPM2_RC_UPGRADE)
+                        log_notice("the TPM is back");
                 supervisor_up(supervisor, SUPERVISOR_REOPENED);
         } else {
                 supervisor_set_state(supervisor, SUPERVISOR_STARTING);
@@ -166,22 +169,6 @@ static void supervisor_lost(void *userdata, const char *reason) {
         turn_enter(supervisor->turn);
         supervisor_lose(supervisor, reason);
         turn_leave(supervisor->turn);
-}
-
-void supervisor_start_ended(Supervisor *supervisor, TSS2_RC rc) {
-        g_autofree char *reason = NULL;
-
-        if (supervisor->state != SUPERVISOR_STARTING)
-                return;
-        if (rc == TSS2_RC_SUCCESS) {
-                supervisor_up(supervisor, SUPERVISOR_STARTED);
-                supervisor->started(supervisor->started_userdata, rc, NULL);
-                return;
-        }
-        reason = reason_unusable(rc);
-        backend_close(supervisor->backend);
-        supervisor_set_state(supervisor, supervisor->wait ? SUPERVISOR_ABSENT : SUPERVISOR_CLOSED);
-        supervisor_not_started(supervisor, rc, reason);
 }
 
 /* Commands */
@@ -243,24 +230,61 @@ bool supervisor_cancel(Supervisor *supervisor) {
         return backend_cancel(supervisor->backend);
 }
 
-/* In failure mode a TPM answers these two as ever (Part 1, section 12.4). */
-static bool proves_no_failure(TPM2_CC code) {
-        return code != TPM2_CC_GetTestResult && code != TPM2_CC_GetCapability;
+/* What it says to nearly all commands. */
+static const struct Mode {
+        TPM2_RC rc;
+        TPM2_CC answered[2]; /* as ever: they prove nothing */
+        const char *name;
+        const char *meaning;
+} MODES[] = {
+        /* Part 1, section 12.4 */
+        { TPM2_RC_FAILURE,
+          { TPM2_CC_GetTestResult, TPM2_CC_GetCapability },
+          "failure mode",
+          "until the machine is switched off and on" },
+        /* Part 1, section 12.5 */
+        { TPM2_RC_UPGRADE,
+          { TPM2_CC_FieldUpgradeData, TPM2_CC_FieldUpgradeData },
+          "field upgrade mode",
+          "until its vendor's program has written its firmware, for which it is let go of between commands" },
+};
+
+static const struct Mode *mode_find(TPM2_RC rc) {
+        for (size_t i = 0; i < G_N_ELEMENTS(MODES); i++)
+                if (MODES[i].rc == rc)
+                        return &MODES[i];
+        return NULL;
 }
 
-static void supervisor_log_failure_mode(Supervisor *supervisor, TPM2_RC rc) {
-        bool is_failing = rc == TPM2_RC_FAILURE;
+static void supervisor_note_mode(Supervisor *supervisor, TPM2_RC rc) {
+        const struct Mode *was = mode_find(supervisor->mode), *is = mode_find(rc);
+        TPM2_CC code = supervisor->outgoing.code;
 
-        if (is_failing == supervisor->is_failing || (!is_failing && !proves_no_failure(supervisor->outgoing.code)))
+        if (is == was || (!is && (code == was->answered[0] || code == was->answered[1])))
                 return;
-        supervisor->is_failing = is_failing;
-        if (is_failing)
-                log_limited(LOG_ERR,
-                            "the TPM is in failure mode: it answers 0x%x to commands until the machine is switched off "
-                            "and on",
-                            rc);
+        supervisor->mode = is ? is->rc : 0;
+        if (is)
+                log_limited(LOG_ERR, "the TPM is in %s: it answers 0x%x to commands %s", is->name, rc, is->meaning);
         else
-                log_limited(LOG_NOTICE, "the TPM has left failure mode: it answered 0x%x", rc);
+                log_limited(LOG_NOTICE, "the TPM has left %s: it answered 0x%x", was->name, rc);
+}
+
+void supervisor_start_ended(Supervisor *supervisor, TSS2_RC rc) {
+        g_autofree char *reason = NULL;
+
+        if (supervisor->state != SUPERVISOR_STARTING)
+                return;
+        /* Where such a TPM is waited for, what it answers all the same is for clients to ask. */
+        if (rc == TSS2_RC_SUCCESS || (supervisor->wait && mode_find(rc))) {
+                supervisor_note_mode(supervisor, rc);
+                supervisor_up(supervisor, SUPERVISOR_STARTED);
+                supervisor->started(supervisor->started_userdata, TSS2_RC_SUCCESS, NULL);
+                return;
+        }
+        reason = reason_unusable(rc);
+        backend_close(supervisor->backend);
+        supervisor_set_state(supervisor, supervisor->wait ? SUPERVISOR_ABSENT : SUPERVISOR_CLOSED);
+        supervisor_not_started(supervisor, rc, reason);
 }
 
 /* A TPM that tests itself is asked again for up to 30 s. */
@@ -278,9 +302,27 @@ static void supervisor_log_answer(Supervisor *supervisor, const uint8_t *respons
         TPM2_RC rc = tpm_read_header(&reader).code;
 
         if (supervisor->was_started)
-                supervisor_log_failure_mode(supervisor, rc);
+                supervisor_note_mode(supervisor, rc);
         else if (rc == TPM2_RC_TESTING)
                 supervisor_log_testing(supervisor);
+}
+
+void supervisor_rest(Supervisor *supervisor) {
+        if (supervisor->mode != TPM2_RC_UPGRADE || supervisor->state != SUPERVISOR_UP || supervisor->is_out)
+                return;
+        backend_close(supervisor->backend);
+        supervisor_set_state(supervisor, SUPERVISOR_ABSENT);
+        supervisor->reopen_ms = supervisor->times.reopen_max;
+        supervisor_schedule_reopen(supervisor);
+}
+
+bool supervisor_want(Supervisor *supervisor) {
+        if (supervisor->mode == TPM2_RC_UPGRADE && supervisor->state == SUPERVISOR_ABSENT) {
+                g_clear_handle_id(&supervisor->reopen_timer, g_source_remove);
+                supervisor_open(supervisor);
+        }
+        return supervisor->state == SUPERVISOR_UP ||
+               (supervisor->mode == TPM2_RC_UPGRADE && supervisor->state == SUPERVISOR_OPENING);
 }
 
 /* What comes while nothing is out answers no question of ours. */

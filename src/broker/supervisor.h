@@ -20,7 +20,8 @@
  *      OPENING, STARTING --refused, lost or unusable, and waited for-->    ABSENT
  *      OPENING, STARTING --the same, and not waited for-->                 CLOSED
  *      STARTING          --supervisor_start_ended() with success-->        UP
- *      UP                --it is lost-->                                   ABSENT
+ *      STARTING          --with a mode in which it answers little-->       UP
+ *      UP                --it is lost; or it is to be upgraded, and idle--> ABSENT
  *      UP                --the answer takes too long-->                    LATE
  *      LATE              --the answer comes-->                             UP
  *      LATE              --it does not come for as long again, or lost-->  ABSENT
@@ -92,7 +93,7 @@ typedef struct Supervisor {
         char *reason;          /* why there is no TPM, as the log says; NULL: there is one, or none was logged yet */
         Outgoing outgoing;     /* what was transmitted last */
         bool is_out;           /* its answer is awaited */
-        bool is_failing;       /* the TPM is in failure mode, as the log says */
+        TPM2_RC mode;          /* TPM2_RC_FAILURE or _UPGRADE: it answers so to nearly all commands; 0: it does not */
         gint64 testing_since;  /* STARTING: Turn.now of the first answer that said so; 0: none did */
         unsigned reopen_ms;    /* before the next try */
         guint tick_timer;
@@ -111,6 +112,12 @@ void supervisor_start(Supervisor *supervisor, void (*started)(void *userdata, TS
 
 /* How opened() went; ignored when the TPM was given up meanwhile. */
 void supervisor_start_ended(Supervisor *supervisor, TSS2_RC rc);
+
+/* Nothing waits: a TPM whose firmware is to be written is closed until somebody wants it, or for a while. */
+void supervisor_rest(Supervisor *supervisor);
+
+/* Return: whether a command of a client can be sent, or may wait for the TPM to be opened, which this begins. */
+bool supervisor_want(Supervisor *supervisor);
 
 /* What is out is carried to its end; nothing is opened any more. */
 void supervisor_stop(Supervisor *supervisor);

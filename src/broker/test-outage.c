@@ -178,7 +178,7 @@ static void begin_waiting(void) {
                 client_open(i, 1000);
 }
 
-/* No TPM, then one that is in failure mode, then one that goes away at once, then a good one. */
+/* No TPM, then one that cannot be used, then one that goes away at once, then a good one. */
 static void test_wait(void **state) {
         begin_waiting();
         bench.fake.refuse_open = bench.fake.mute = true;
@@ -192,7 +192,7 @@ static void test_wait(void **state) {
 
         bench.fake.refuse_open = false;
         bench_until(fake_waits(&bench.fake));
-        fake_answer(&bench.fake, TPM2_RC_FAILURE);
+        fake_answer(&bench.fake, TPM2_RC_DISABLED);
         bench_until(fake_waits(&bench.fake));
         fake_lose(&bench.fake);
         assert_int_not_equal(bench.started, TSS2_RC_SUCCESS);
@@ -207,6 +207,85 @@ static void test_wait(void **state) {
         bench_until(fake_waits(&bench.fake));
         fake_answer(&bench.fake, TSS2_RC_SUCCESS);
         assert_int_equal(clients[0].rc, TSS2_RC_SUCCESS);
+}
+
+/* Answers what is out, and what follows, until a command of that code is. */
+static void answer_until(TPM2_CC code, TPM2_RC rc) {
+        bench_until(fake_waits(&bench.fake));
+        while (bench.fake.log[bench.fake.n_log - 1] != code) {
+                fake_answer(&bench.fake, rc);
+                bench_until(fake_waits(&bench.fake));
+        }
+}
+
+/* Clients ask what is wrong with it, and hear of all else that it fails. */
+static void test_failure_mode_at_the_start(void **state) {
+        begin_waiting();
+        bench.fake.mute = true;
+        broker_start(bench.broker, bench_started, &bench);
+        bench_until(fake_waits(&bench.fake));
+        fake_answer(&bench.fake, TPM2_RC_FAILURE);
+        assert_int_equal(bench.started, TSS2_RC_SUCCESS);
+        client_submit(0, TPM2_CC_GetTestResult);
+        answer_until(TPM2_CC_GetTestResult, TPM2_RC_FAILURE);
+        fake_answer(&bench.fake, TPM2_RC_DISABLED); /* whatever it says to that */
+        assert_int_equal(clients[0].n_replies, 1);
+        assert_int_equal(clients[0].rc, TPM2_RC_DISABLED);
+        client_submit(1, FAKE_SLOW);
+        while (clients[1].n_replies == 0) {
+                bench_until(fake_waits(&bench.fake));
+                assert_int_equal(bench.fake.log[bench.fake.n_log - 1], TPM2_CC_Startup);
+                fake_answer(&bench.fake, TPM2_RC_FAILURE);
+        }
+        assert_int_equal(clients[1].rc, TPM2_RC_FAILURE);
+        assert_int_equal(bench.fake.n_opens, 1);
+
+        /* It is whole again. */
+        bench_settle();
+        if (fake_waits(&bench.fake))
+                fake_answer(&bench.fake, TPM2_RC_FAILURE);
+        bench.fake.mute = false;
+        client_submit(1, TPM2_CC_HashSequenceStart);
+        bench_until(clients[1].n_replies == 2);
+        assert_int_equal(bench.broker->supervisor.mode, 0);
+}
+
+/* Its vendor's program can have it between our tries; or sends its commands through us. */
+static void test_field_upgrade(void **state) {
+        begin_waiting();
+        bench.broker->supervisor.times.reopen_max = 60 * 1000;
+        bench.fake.mute = true;
+        broker_start(bench.broker, bench_started, &bench);
+        for (unsigned i = 0; i < 2; i++) {
+                bench_until(fake_waits(&bench.fake));
+                fake_answer(&bench.fake, TPM2_RC_UPGRADE);
+        }
+        assert_int_equal(bench.started, TSS2_RC_SUCCESS);
+        bench_until(bench.fake.backend.state == BACKEND_CLOSED);
+        assert_int_equal(bench.fake.n_opens, 1);
+
+        client_submit(0, TPM2_CC_FieldUpgradeData);
+        answer_until(TPM2_CC_FieldUpgradeData, TPM2_RC_UPGRADE);
+        assert_int_equal(bench.fake.n_opens, 2);
+        fake_answer(&bench.fake, TPM2_RC_DISABLED);
+        assert_int_equal(clients[0].rc, TPM2_RC_DISABLED);
+        while (bench.fake.backend.state != BACKEND_CLOSED) {
+                bench_settle();
+                if (fake_waits(&bench.fake))
+                        fake_answer(&bench.fake, TPM2_RC_UPGRADE);
+        }
+
+        /* The vendor's program has it. */
+        bench.fake.refuse_open = true;
+        client_submit(1, TPM2_CC_FieldUpgradeData);
+        assert_int_equal(clients[1].rc, RM_RC(TPM2_RC_INITIALIZE));
+
+        /* It has ended. */
+        bench.fake.refuse_open = bench.fake.mute = false;
+        bench_until(bench.broker->supervisor.state != SUPERVISOR_OPENING);
+        client_submit(0, TPM2_CC_HashSequenceStart);
+        bench_until(bench.broker->supervisor.mode == 0);
+        assert_int_not_equal(bench.fake.backend.state, BACKEND_CLOSED);
 }
 
 static void stopped(void *userdata);
@@ -370,6 +449,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_locality_gone, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_slow_open, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_wait, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_field_upgrade, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_failure_mode_at_the_start, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_stop_while_opening, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_stop, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_stop_running, clients_setup, clients_teardown),

@@ -314,6 +314,8 @@ static RmFlow build_kind(Rm *rm, RmJob *job) {
 RmFlow rm_command_build(Rm *rm, RmJob *job) {
         RmFlow flow;
 
+        if (job->raw)
+                return rm_send_original(job, job->n_original);
         if (rm_push_due(rm, job)) {
                 job->parse_again = true;
                 return RM_FLOW_AGAIN;

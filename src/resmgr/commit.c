@@ -147,14 +147,19 @@ static void commit_kind(Rm *rm, RmJob *job, const TpmResponse *response) {
                 rm->audited |= (response->auths[k].attributes & TPMA_SESSION_AUDIT) != 0;
 }
 
-static RmFlow commit_success(Rm *rm, RmJob *job, const TpmResponse *response, const RmAnswer *answer) {
-        bool possible = true;
-
+static RmFlow reply_answer(RmJob *job, const RmAnswer *answer) {
         memcpy(job->out, answer->bytes, answer->n_bytes);
         job->n_out = answer->n_bytes;
         if (job->n_out > job->n_used)
                 job->n_used = job->n_out;
-        job->rc = TSS2_RC_SUCCESS;
+        job->rc = answer->rc;
+        return RM_FLOW_REPLY;
+}
+
+static RmFlow commit_success(Rm *rm, RmJob *job, const TpmResponse *response, const RmAnswer *answer) {
+        bool possible = true;
+
+        reply_answer(job, answer);
         rm_space(rm, job->space)->hopeless = 0;
         rm_unlearn(rm, &job->command);
 
@@ -233,6 +238,8 @@ static bool makes_sense(const RmJob *job, const RmAnswer *answer, TpmResponse *r
 RmFlow rm_command_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
         TpmResponse response;
 
+        if (job->raw)
+                return reply_answer(job, answer);
         if (!makes_sense(job, answer, &response))
                 return RM_FLOW_LOST;
         return answer->rc == TPM2_RC_SUCCESS ? commit_success(rm, job, &response, answer)

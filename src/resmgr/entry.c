@@ -101,7 +101,7 @@ void rm_entry_set_absent(Rm *rm, uint32_t i) {
 void rm_entry_settle(Rm *rm, uint32_t i) {
         RmEntry *entry = rm_entry(rm, i);
 
-        if (entry->residency != RM_UNKNOWN)
+        if (entry->residency != RM_UNKNOWN || entry->prove)
                 return;
         if (entry->was_resident)
                 entry->residency = RM_RESIDENT;

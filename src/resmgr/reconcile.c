@@ -143,6 +143,21 @@ static void take_clock(Rm *rm, const RmAnswer *answer) {
                 lose_contents(rm);
 }
 
+static bool is_answered(TSS2_RC rc, TPM2_CC code) {
+        if (rc == TPM2_RC_FAILURE)
+                return code == TPM2_CC_GetTestResult || code == TPM2_CC_GetCapability;
+        return rc == TPM2_RC_UPGRADE && code == TPM2_CC_FieldUpgradeData;
+}
+
+/* It cannot be started; but in failure mode and while its firmware is written it answers some commands all the same. */
+static RmFlow end_start(RmJob *job, TSS2_RC rc) {
+        job->raw = job->client && is_answered(rc, job->command.header.code);
+        if (!job->raw)
+                return rm_reply_rc(job, rc);
+        job->n_frames = 1;
+        return RM_FLOW_AGAIN;
+}
+
 RmFlow rm_start_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
         RmFrame *frame = rm_top(job);
         const struct Query *query = &QUERIES[frame->phase];
@@ -152,7 +167,7 @@ RmFlow rm_start_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
         if (frame->phase == START_STARTUP) {
                 /* INITIALIZE: it was started before us, by the firmware most likely. */
                 if (answer->rc != TPM2_RC_SUCCESS && answer->rc != TPM2_RC_INITIALIZE)
-                        return rm_reply_rc(job, answer->rc);
+                        return end_start(job, answer->rc);
                 if (answer->rc == TPM2_RC_SUCCESS)
                         lose_contents(rm);
                 rm->table.n_commands = 0;
@@ -165,7 +180,7 @@ RmFlow rm_start_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
         if (!rm_read_list(answer, query->capability, query->n_entry, &list)) {
                 /* Only the commands must be known; of the rest there are values that are safe. */
                 if (frame->phase == START_COMMANDS || is_unusable(answer->rc))
-                        return rm_reply_rc(job, answer->rc != TPM2_RC_SUCCESS ? answer->rc : RM_RC(TPM2_RC_FAILURE));
+                        return end_start(job, answer->rc != TPM2_RC_SUCCESS ? answer->rc : RM_RC(TPM2_RC_FAILURE));
                 return set_phase(frame, frame->phase + 1, QUERIES[frame->phase + 1].first);
         }
         next = query->take(rm, &list);

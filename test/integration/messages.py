@@ -233,6 +233,22 @@ class Runs(TestCase):
         self.assertServes(client)
         self.assertSays(*2 * ["the TPM is in failure mode: .*0x101 .*switched off and on", "has left failure mode"])
 
+    def test_failure_mode_that_is_waited_for(self):
+        """It is there, and says itself what is wrong."""
+        self.tpm = harness.FakeTpm(self.folder)
+        self.addCleanup(self.tpm.stop)
+        self.tpm.option("fail")
+        self.daemon = self.start_daemon(self.tpm.conf, options=["--wait"])
+        client = self.connect()
+        for _ in range(2):
+            self.assertEqual(client.ask(tpm.get_random()).rc, 0x101)
+            client.run(GET_TEST_RESULT)
+            client.run(tpm.get_capability(tpm.CAP_TPM_PROPERTIES, 0x100, 1))
+        self.tpm.option("heal")
+        self.tpm.reset()
+        self.assertServes(client)
+        self.assertSays("the TPM is in failure mode: .*0x101 .*switched off and on", "has left failure mode")
+
     def test_helper_that_crashes(self):
         self.daemon = self.start_daemon("libtpms")
         client = self.connect()

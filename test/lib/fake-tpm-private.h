@@ -75,9 +75,9 @@ struct FakeTpm {
         bool shut_down;  /* by Shutdown(STATE), and nothing has undone it */
         uint64_t secret; /* the last one given out */
         uint64_t reset_key;
-        uint64_t clear_count; /* Resets and Restarts */
+        uint64_t clear_count;                /* Resets and Restarts */
         uint32_t reset_count, restart_count; /* as TPMS_CLOCK_INFO has them */
-        uint64_t identity;    /* the last one given out */
+        uint64_t identity;                   /* the last one given out */
         uint64_t object_sequence;
         uint64_t session_sequence;
         uint8_t random;

@@ -202,7 +202,7 @@ const char *rm_invariant_broken(Rm *rm) {
 
 /* What a command may take out of the TPM is marked unknown while it is out, and still has its handle. */
 static bool own_object(Rm *rm, uint32_t space, TPM2_HANDLE phandle) {
-        bool own = phandle == TPM_TRANSIENT_LAST;
+        bool own = phandle >= TPM_TRANSIENT_LAST; /* which are never loaded */
 
         for (uint32_t k = 0; k < rm->n_residents[RM_OBJECT]; k++) {
                 const RmEntry *object = rm_entry(rm, rm->residents[RM_OBJECT][k]);

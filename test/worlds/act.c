@@ -72,9 +72,12 @@ static const struct {
         unsigned at_most;
         void (*before)(void);
 } CHORES[] = {
-        { "cleanup", RM_CHORE_CLEANUP, CHORES_MAX, NULL }, { "save", RM_CHORE_SAVE, 1, NULL },
-        { "renew", RM_CHORE_RENEW, 1, NULL },              { "evict", RM_CHORE_EVICT, 1, NULL },
-        { "reopen", RM_CHORE_DUE, CHORES_MAX, reopen },    { "meddle", RM_CHORE_DUE, CHORES_MAX, meddle },
+        { "cleanup", RM_CHORE_CLEANUP, CHORES_MAX, NULL },
+        { "save", RM_CHORE_SAVE, 1, NULL },
+        { "renew", RM_CHORE_RENEW, 1, NULL },
+        { "evict", RM_CHORE_EVICT, 1, NULL },
+        { "reopen", RM_CHORE_DUE, CHORES_MAX, reopen },
+        { "meddle", RM_CHORE_DUE, CHORES_MAX, meddle },
 };
 #define N_CHORES (sizeof(CHORES) / sizeof(CHORES[0]))
 
