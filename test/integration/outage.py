@@ -126,5 +126,30 @@ class Outage(harness.TestCase):
         self.assertLessEqual(answers[tpm.LOST], 4 * CLIENTS)
 
 
+class Snapshot(harness.TestCase):
+    def test_state_put_back(self):
+        """Sessions of the past are nobody's, and make room; a key of the past is not taken for one of now."""
+        self.tpm = self.start_swtpm(proxied=False)
+        self.daemon = self.start_daemon(self.tpm.conf, options=["--manager", self.folder / "manager"])
+        first, second = self.connect(), self.connect()
+        past = first.run(tpm.read_public(first.create_primary(tpm.public_hmac_key(b"past")))).body
+        for _ in range(3):
+            first.start_session(tpm.SE_HMAC)
+        snapshot = self.tpm.snapshot()
+        first.close()
+        handle = second.create_primary(tpm.public_hmac_key(b"now"))
+        now = second.run(tpm.read_public(handle)).body
+        for _ in range(6):  # of which some are saved: the TPM counts them
+            second.start_session(tpm.SE_HMAC)
+        self.tpm.put_back(snapshot)
+
+        third = self.connect()
+        sessions = [third.ask(tpm.start_auth_session(tpm.SE_HMAC)).rc for _ in range(6)]
+        self.assertEqual(sessions, [0] * 6)
+        answer = second.ask(tpm.read_public(handle))
+        self.assertNotEqual(answer.body, past)
+        self.assertIn((answer.rc, answer.body), [(0, now), (tpm.RM | tpm.RC_REFERENCE_H0, b"")])
+
+
 if __name__ == "__main__":
     harness.main()
