@@ -7,7 +7,9 @@ beside tpm2-abrmd 3.0, and the daemon's clients must not fail at all.
 
 import collections
 import multiprocessing
+import os
 import threading
+import time
 
 import device
 import harness
@@ -18,6 +20,10 @@ import tpm
 PARENT = 0x81000001
 CLIENTS, KEYS, SESSIONS = 4, 4, 2
 TURNS, TOOL_TURNS = 80, 8
+
+# The chip has a context gap of 65,535. To pass it takes more commands than a suite has time for.
+FORGOTTEN, COMMANDS = 20, int(os.environ.get("TABRMD_NEIGHBOUR_COMMANDS", "400"))
+SECONDS = int(os.environ.get("TABRMD_NEIGHBOUR_SECONDS", "60"))
 
 
 def work(client, keys, sessions, stop, results):
@@ -155,6 +161,55 @@ class Neighbours(harness.TestCase):
         for kind in theirs.done:
             with self.subTest(kind):
                 self.assertLessEqual(ours.failures[kind], theirs.failures[kind])
+
+
+def start_and_end(n, until, results):
+    """Sessions over /dev/tpmrm0, of which the kernel saves one context for each command. results: commands by code"""
+    kernel = device.connect("/dev/tpmrm0")
+    codes = collections.Counter()
+    while sum(codes.values()) < n and time.monotonic() < until:
+        answer = kernel.ask(tpm.start_auth_session(tpm.SE_POLICY))
+        codes[answer.rc] += 1
+        if answer.rc:
+            continue
+        for command in [tpm.policy_pcr(answer.handle)] * 4 + [tpm.flush_context(answer.handle)]:
+            codes[kernel.ask(command).rc] += 1
+    kernel.close()
+    results.put(codes)
+
+
+class Gap(harness.TestCase):
+    """Sessions that the daemon's clients have forgotten keep no neighbour from saving theirs."""
+
+    def setUp(self):
+        super().setUp()
+        self.bus = self.start_bus()
+
+    def beside(self, subject):
+        """-> commands of the neighbours, by code"""
+        daemon = self.start_daemon(device.CONF, subject, bus=self.bus)
+        clients = [daemon.client() for _ in range(FORGOTTEN)]
+        for client in clients:
+            client.start_session(tpm.SE_POLICY)
+        results, until = multiprocessing.Queue(), time.monotonic() + SECONDS
+        programs = [multiprocessing.Process(target=start_and_end, args=(COMMANDS // 2, until, results), daemon=True)
+                    for _ in range(2)]
+        for program in programs:
+            program.start()
+        codes = sum((results.get(timeout=SECONDS + harness.HANG) for _ in programs), collections.Counter())
+        for program in programs:
+            program.join()
+        for client in clients:
+            client.close()
+        self.assertEqual(daemon.stop(), 0)
+        return codes
+
+    def test_beside_forgotten_sessions(self):
+        theirs, ours = self.beside(harness.Peer), self.beside(harness.Ours)
+        for name, codes in (("tpm2-abrmd 3.0", theirs), ("ours", ours)):
+            print("# session commands of two programs beside %s: %s" % (
+                name, ", ".join("0x%x: %d" % pair for pair in sorted(codes.items()))))
+        self.assertEqual(set(ours), {0}, ours)
 
 
 if __name__ == "__main__":
