@@ -44,6 +44,7 @@ static SchedulerUser *scheduler_user(Scheduler *scheduler, uid_t uid) {
                 g_hash_table_foreach_remove(scheduler->known, scheduler_may_forget, scheduler);
         user = g_new0(SchedulerUser, 1);
         user->uid = uid;
+        user->used_us = scheduler->clock_us;
         user->served = G_MININT64 / 2;
         list_init(&user->waiting);
         list_init(&user->aside);
@@ -185,11 +186,22 @@ Request *scheduler_peek(const Scheduler *scheduler) {
         return list_entry(first, Request, link);
 }
 
+/* The user counts among those who are served also while its only command is at the TPM. */
+static void scheduler_advance(Scheduler *scheduler, const SchedulerUser *user, uint64_t us) {
+        uint32_t n_users = scheduler->n_users + list_is_empty(&user->waiting);
+
+        us += scheduler->clock_rest;
+        scheduler->clock_us += us / n_users;
+        scheduler->clock_rest = us % n_users;
+}
+
 void scheduler_charge(Scheduler *scheduler, uid_t uid, uint64_t us, gint64 now) {
         SchedulerUser *user = scheduler_user(scheduler, uid);
+        uint64_t least_us =
+                scheduler->clock_us > SCHEDULER_GRACE_US ? scheduler->clock_us - SCHEDULER_GRACE_US : 0;
 
-        scheduler->clock_us += us / (scheduler->n_users + list_is_empty(&user->waiting));
-        user->used_us += us;
+        scheduler_advance(scheduler, user, us);
+        user->used_us = MAX(user->used_us, least_us) + us;
         user->served = now;
 }
 

@@ -12,7 +12,8 @@
  * whose job paused goes before all others, since its turn is not over.
  *
  * A clock runs as fast as each user would be served if all of them were served at once. Who comes anew, or has asked
- * for nothing for a while, begins where the clock is: the time that went by without it is no claim.
+ * for nothing for a while, begins where the clock is: the time that went by without it is no claim. Nobody is further
+ * behind the clock than that while, however seldom and little it asks.
  *
  * A request for which there is no room waits aside, and others overtake it. Of one user, they are let in in turn. One
  * that has waited for SCHEDULER_HELD_US, in which none of its user's was let in, goes on as it is, and is refused: what
@@ -30,6 +31,7 @@ typedef struct Scheduler {
         uint32_t n_waiting;  /* requests */
         uint32_t n_aside;    /* ... of these, for which there is no room */
         uint64_t clock_us;
+        uint64_t clock_rest; /* what was not divided yet */
         gint64 held_us; /* SCHEDULER_HELD_US */
 } Scheduler;
 

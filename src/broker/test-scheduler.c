@@ -163,6 +163,79 @@ static void test_resumed_is_first(void **state) {
         assert_int_equal(scheduler.n_waiting, 2);
 }
 
+/* How long a user with two connections keeps one with one connection waiting, at 5 ms a command. */
+static unsigned wait_of(unsigned victim, unsigned other) {
+        const uint64_t us[USERS] = { 5000, 5000, 5000 };
+        Request *request;
+        unsigned n = 0;
+
+        ask(other, 1);
+        ask(other, 2);
+        while (n < 100000) {
+                unsigned user = serve(us, &request);
+
+                add(request);
+                if (user == victim)
+                        break;
+                n++;
+        }
+        return n;
+}
+
+/* Who asks for very little, and never stops, has no claim on the time that others had meanwhile. */
+static void test_little_is_no_claim(void **state) {
+        const uint64_t us[USERS] = { 5000, 100, 0 };
+        Request *request;
+
+        ask(0, 0);
+        for (gint64 next = 0; now < 600 * G_USEC_PER_SEC;) {
+                if (now >= next) {
+                        next = now + SCHEDULER_GRACE_US * 9 / 10;
+                        ask(1, 0);
+                        while (serve(us, &request) != 1)
+                                add(request);
+                } else {
+                        serve(us, &request);
+                        add(request);
+                }
+        }
+        assert_in_range(wait_of(0, 1), 0, 2 * SCHEDULER_GRACE_US / 5000);
+}
+
+/* Nor has who is forgotten while its command is at the TPM. */
+static void test_forgotten_is_no_claim(void **state) {
+        static RequestOwner many[300];
+        static Request theirs[300];
+        const uint64_t us[USERS] = { 5000, 5000, 5000 };
+        Request *request, *other;
+
+        ask(0, 0);
+        for (unsigned i = 0; i < 20000; i++) {
+                serve(us, &request);
+                add(request);
+        }
+        ask(1, 0);
+        while ((request = scheduler_next(&scheduler, now))->owner != &owners[1]) {
+                serve(us, &other);
+                add(other);
+        }
+        scheduler_remove(&scheduler, request);
+        request_set_state(request, REQUEST_RUNNING);
+        for (unsigned i = 0; i < 300; i++) {
+                many[i].peer.uid = 5000 + i;
+                theirs[i] = (Request){ .owner = &many[i] };
+                list_init(&theirs[i].link);
+                add(&theirs[i]);
+        }
+        for (unsigned i = 0; i < 300; i++)
+                scheduler_remove(&scheduler, &theirs[i]);
+        now += 5000;
+        scheduler_charge(&scheduler, owners[1].peer.uid, 5000, now);
+        request_set_state(request, REQUEST_IDLE);
+        add(request);
+        assert_in_range(wait_of(0, 1), 0, 2 * SCHEDULER_GRACE_US / 5000);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_turns_go_by_user, setup, teardown),
@@ -170,6 +243,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_idle_time_is_no_claim, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_many_users, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_resumed_is_first, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_little_is_no_claim, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_forgotten_is_no_claim, setup, teardown),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
