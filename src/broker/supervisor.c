@@ -233,7 +233,7 @@ bool supervisor_cancel(Supervisor *supervisor) {
 /* What it says to nearly all commands. */
 static const struct Mode {
         TPM2_RC rc;
-        TPM2_CC answered[2]; /* as ever: they prove nothing */
+        TPM2_CC answered[2]; /* in it: what is said to them proves nothing */
         const char *name;
         const char *meaning;
 } MODES[] = {
@@ -258,9 +258,11 @@ static const struct Mode *mode_find(TPM2_RC rc) {
 
 static void supervisor_note_mode(Supervisor *supervisor, TPM2_RC rc) {
         const struct Mode *was = mode_find(supervisor->mode), *is = mode_find(rc);
+        const struct Mode *about = is ? is : was;
         TPM2_CC code = supervisor->outgoing.code;
 
-        if (is == was || (!is && (code == was->answered[0] || code == was->answered[1])))
+        /* To FieldUpgradeData, TPM_RC_UPGRADE even says that it is in no such mode (Part 2, section 6.6.3). */
+        if (is == was || code == about->answered[0] || code == about->answered[1])
                 return;
         supervisor->mode = is ? is->rc : 0;
         if (is)
@@ -373,6 +375,8 @@ void supervisor_start(Supervisor *supervisor, void (*started)(void *userdata, TS
 
 void supervisor_stop(Supervisor *supervisor) {
         g_clear_handle_id(&supervisor->reopen_timer, g_source_remove);
+        if (supervisor->state == SUPERVISOR_LATE)
+                supervisor->is_out = false;
         if (supervisor_is_open(supervisor)) {
                 supervisor_set_state(supervisor, SUPERVISOR_LEAVING);
         } else if (supervisor->state != SUPERVISOR_CLOSED && supervisor->state != SUPERVISOR_LEAVING) {

@@ -136,6 +136,29 @@ static void test_end_while_it_is_late(void **state) {
         supervisor_stop(supervisor);
         assert_int_equal(supervisor->state, SUPERVISOR_CLOSED);
         assert_int_equal(bench.fake.backend.state, BACKEND_CLOSED);
+        bench_until(!supervisor->tick_timer);
+        assert_int_equal(supervisor->state, SUPERVISOR_CLOSED);
+        assert_int_equal(bench.fake.n_opens, 1);
+}
+
+/* To FieldUpgradeData a TPM says TPM_RC_UPGRADE when it is in no such mode: nobody loses anything by it. */
+static void test_upgrade_that_was_not_begun(void **state) {
+        Message start = cmd_start_session(TPM2_SE_POLICY), use;
+
+        client_send(0, &start);
+        bench_until(clients[0].n_replies == 1);
+        assert_int_equal(clients[0].rc, TSS2_RC_SUCCESS);
+        use = cmd_with_handle(TPM2_CC_PolicyGetDigest, clients[0].handle);
+        bench.fake.mute = true;
+        client_submit(1, TPM2_CC_FieldUpgradeData);
+        bench_until(fake_waits(&bench.fake));
+        bench.fake.mute = false;
+        fake_answer(&bench.fake, TPM2_RC_UPGRADE);
+        bench_settle();
+        client_send(0, &use);
+        bench_until(clients[0].n_replies == 2);
+        assert_int_equal(clients[0].rc, TSS2_RC_SUCCESS);
+        assert_int_equal(bench.fake.n_opens, 1);
 }
 
 /* It has been opened again before the client who had chosen a locality comes back. */
@@ -415,6 +438,7 @@ static void test_random(void **state) {
 
                 clients_teardown(state);
                 clients_setup(state);
+                bench.broker->connections.quota.max_connections = CLIENTS * 3; /* those that close count, too */
                 bench.broker->supervisor.times.reopen_min = bench.broker->supervisor.times.reopen_max = 1;
                 for (unsigned k = 0; k < 500; k++) {
                         random_step(g_rand_int(rand), n_submitted);
@@ -445,6 +469,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_time_limit, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_end_while_it_is_late, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_late_for_good, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_upgrade_that_was_not_begun, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_late_answer, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_locality_gone, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_slow_open, clients_setup, clients_teardown),
