@@ -136,13 +136,16 @@ static void chores_await_retry(Chores *chores) {
         chores->retry_timer = g_timeout_add(chores->retry_ms, chores_retry, chores);
 }
 
+void chores_watch(Chores *chores) {
+        chores_await_retry(chores);
+        sampler_watch(&chores->sampler);
+}
+
 void chores_rest(Chores *chores) {
         bool save = chores->pending & BIT(RM_CHORE_SAVE) && !chores->may_save;
         bool evict = chores->pending & BIT(RM_CHORE_EVICT) && !chores->may_evict && chores->evict_ms > 0;
         unsigned ms = G_MAXUINT;
 
-        chores_await_retry(chores);
-        sampler_rest(&chores->sampler);
         /* A timer that comes too early because of commands since then is cheaper than a new one for each command. */
         if (chores->timer || (!save && !evict))
                 return;

@@ -58,6 +58,9 @@ RmJob *chores_begin_cleanup(Chores *chores);
 /* Return: what may be done now that no client waits, or NULL. */
 RmJob *chores_begin_idle(Chores *chores, RmChore *ret_chore);
 
+/* However busy the TPM is: see to it that what it refused is tried again, and that the gap is looked at, in time. */
+void chores_watch(Chores *chores);
+
 /* The TPM is free: see to it that a turn comes when more may be done. */
 void chores_rest(Chores *chores);
 

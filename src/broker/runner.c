@@ -66,7 +66,10 @@ static void runner_count(Runner *runner, Request *request, const uint8_t *respon
         histogram_add(&runner->stats->tpm, took_us);
         request->busy_us += took_us;
         if (owner)
-                scheduler_charge(&runner->scheduler, owner->peer.uid, took_us, runner->turn->now);
+                runner->served_uid = owner->peer.uid;
+        /* What is evicted for the reserve, the command before it has brought in. */
+        if (owner || request->chore == RM_CHORE_RESERVE)
+                scheduler_charge(&runner->scheduler, runner->served_uid, took_us, runner->turn->now);
         if (watch_wants_records(runner->watch))
                 watch_tell_record(runner->watch, &record);
 }
@@ -240,12 +243,14 @@ static bool runner_decide(void *userdata) {
                         runner->go_on_source = g_idle_add_full(G_PRIORITY_DEFAULT, runner_go_on, runner, NULL);
                 return false;
         }
+        if (runner_is_up(runner))
+                chores_watch(&runner->chores);
         if (!runner->current && runner_is_up(runner)) {
                 chores_rest(&runner->chores);
                 if (runner->scheduler.n_waiting == 0 && list_is_empty(&runner->paused))
                         supervisor_rest(runner->supervisor);
         }
-        if (runner->scheduler.n_aside > 0)
+        if (!runner->current && runner->scheduler.n_aside > 0)
                 runner_watch_aside(runner);
         return !runner->current;
 }

@@ -39,6 +39,7 @@ struct Runner {
         Chores chores;
         Request chore;            /* the one chore at a time */
         Request *current;         /* has the TPM */
+        uid_t served_uid;         /* whose command was at the TPM last */
         RmCounters losses_logged; /* see broker/losses.h */
         guint aside_timer;
         guint go_on_source; /* set: there is more to do at once, after the others in the main loop */

@@ -39,7 +39,7 @@ static gboolean sampler_look(gpointer userdata) {
         return G_SOURCE_REMOVE;
 }
 
-void sampler_rest(Sampler *sampler) {
+void sampler_watch(Sampler *sampler) {
         if (!sampler->on || sampler->timer || !rm_gap_is_at_stake(sampler->rm))
                 return;
         sampler->timer = g_timeout_add(MAX(sampler->wait_ms, SAMPLER_MIN_MS), sampler_look, sampler);

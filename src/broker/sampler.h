@@ -34,7 +34,7 @@ void sampler_clear(Sampler *sampler);
 /* RM_CHORE_RENEW has ended, in which the TPM worked for so long. */
 void sampler_ended(Sampler *sampler, uint64_t busy_us);
 
-/* The TPM is free: see to it that it is looked at in time. Nothing is saved, no timer runs. */
-void sampler_rest(Sampler *sampler);
+/* See to it that it is looked at in time. Nothing is saved, no timer runs. */
+void sampler_watch(Sampler *sampler);
 
 #endif

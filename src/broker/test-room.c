@@ -174,10 +174,26 @@ static void test_young_files_are_in_use(void **state) {
         assert_int_equal(clients[1].rc, TSS2_RC_SUCCESS);
 }
 
+/* While the TPM is busy nobody can be let in, and nothing looks for whom. */
+static void test_nothing_runs_while_the_tpm_is_busy(void **state) {
+        scheduler()->held_us = 20 * 1000;
+        ask_for_session(0);
+        assert_true(waits(0));
+        client_submit(1, FAKE_LONG);
+        bench_until(fake_waits(&bench.fake));
+        bench_until(!bench.broker->runner.aside_timer);
+        bench_run_ms(50);
+        assert_int_equal(bench.broker->runner.aside_timer, 0);
+        assert_int_equal(clients[0].n_replies, 0);
+        fake_answer(&bench.fake, TSS2_RC_SUCCESS);
+        bench_until(clients[0].n_replies == 1);
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, clients_teardown)
 
 int main(void) {
         const struct CMUnitTest tests[] = {
+                TEST(test_nothing_runs_while_the_tpm_is_busy),
                 TEST(test_let_in_when_one_ends),
                 TEST(test_let_in_when_one_goes),
                 TEST(test_in_turn),

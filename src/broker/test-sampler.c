@@ -43,15 +43,35 @@ static void begin(unsigned gap) {
 }
 
 /* One session of ours lies saved; the neighbour uses up the gap three times, and never hears of it. */
-static void test_neighbour_never_hears_of_the_gap(void **state) {
+static void neighbour_beside(bool busy) {
+        const Message clock = cmd_simple(TPM2_CC_ReadClock);
+
         begin(255);
         run(0, cmd_start_session(TPM2_SE_POLICY));
         run(0, cmd_with_handle(TPM2_CC_ContextSave, clients[0].handle));
+        for (unsigned i = 1; i < 3 && busy; i++)
+                client_send(i, &clock);
         for (unsigned i = 0; i < 3 * 255; i++) {
+                gint64 end = g_get_monotonic_time() + 1000;
+
                 assert_int_equal(neighbour_saves_a_session(), TSS2_RC_SUCCESS);
-                bench_run_ms(1);
+                while (g_get_monotonic_time() < end) {
+                        clients[1].again = clients[2].again = busy;
+                        (void)g_main_context_iteration(NULL, FALSE);
+                }
         }
+        assert_true(!busy || clients[1].n_replies > 765);
+        clients[1].again = clients[2].again = false;
         assert_int_equal(rm_counters(bench.broker->runner.rm)->client_saved_flushed, 0);
+        bench_settle();
+}
+
+static void test_neighbour_never_hears_of_the_gap(void **state) {
+        neighbour_beside(false);
+}
+
+static void test_neither_while_clients_always_ask(void **state) {
+        neighbour_beside(true);
 }
 
 /* Where nothing is saved, nothing is done. */
@@ -86,6 +106,7 @@ static void test_wide_gap(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_neighbour_never_hears_of_the_gap),
+                TEST(test_neither_while_clients_always_ask),
                 TEST(test_nothing_is_at_stake),
                 TEST(test_wide_gap),
         };
