@@ -6,7 +6,9 @@
 /* Above it are values that cannot be selected, and extended localities, which no back end has (Part 2, section 8.5). */
 #define LOCALITY_LAST 4
 
+/* One of so many is kept for root; where there are few, one. */
 #define ROOTS_PART 32
+#define FEW 4
 
 TSS2_RC policy_locality(uint32_t localities, uint8_t locality) {
         if (locality > LOCALITY_LAST || !(localities & 1u << locality))
@@ -19,7 +21,9 @@ uint32_t policy_bus_localities(uid_t uid, bool allow_locality) {
 }
 
 bool policy_keeps_for_root(uid_t uid, uint32_t n_taken, uint32_t max) {
-        return uid != 0 && n_taken + max / ROOTS_PART >= max;
+        uint32_t kept = max / ROOTS_PART > 0 ? max / ROOTS_PART : max > FEW;
+
+        return uid != 0 && n_taken + kept >= max;
 }
 
 bool policy_may_connect(uid_t uid, uint32_t n_of_uid, uint32_t n_taken, uint32_t max) {

@@ -3,21 +3,23 @@
 
 #include "tpm/header.h"
 
-/* One of so many is kept for root. */
+/* One of so many is kept for root; where there are few, one. */
 #define ROOTS_PART 32
+#define FEW 4
 
 #define YOUNG_US (10 * 1000 * 1000)
 
 /*
- * Whether a user may have one more of what there is: as long as it has no more than alpha times what is left. So one
- * user alone gets all but @others, many users get about the same, and the last part is never one user's.
+ * Whether a user may have one more of what there is: as long as it has less than (n_all - others) / others times what
+ * is left. So one user alone gets all but @others, many users get about the same, and the last part is never one user's.
  */
 static bool may_have_more(uint32_t uid, uint32_t n_of_uid, uint32_t n_taken, uint32_t n_all, uint32_t others) {
         uint32_t n_left = n_all > n_taken ? n_all - n_taken : 0;
+        uint32_t n_kept = n_all / ROOTS_PART > 0 ? n_all / ROOTS_PART : n_all > FEW;
 
         if (uid == 0)
                 return n_left > 0;
-        return n_left > n_all / ROOTS_PART && (uint64_t)n_of_uid * others < (uint64_t)(n_all - others) * n_left;
+        return n_left > n_kept && (uint64_t)n_of_uid * others < (uint64_t)(n_all - others) * n_left;
 }
 
 /*
