@@ -23,6 +23,11 @@ void losses_log(const Rm *rm, RmCounters *logged) {
                 log_limited(LOG_NOTICE,
                             "something that belongs to no client was flushed from the TPM: %" PRIu64 " so far",
                             now->foreign_flushed);
+        if (now->taken_back != logged->taken_back)
+                log_limited(LOG_WARNING,
+                            "the TPM was reset, or an older state of it was put back: what cannot be proved to be its "
+                            "owner's is given up: %" PRIu64 " times so far",
+                            now->taken_back);
         if (now->forbidden > 0 && logged->forbidden == 0)
                 log_error("fault in the daemon: an object or session goes from one state to another that it does not "
                           "lead to; please report it");

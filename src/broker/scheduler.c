@@ -197,8 +197,7 @@ static void scheduler_advance(Scheduler *scheduler, const SchedulerUser *user, u
 
 void scheduler_charge(Scheduler *scheduler, uid_t uid, uint64_t us, gint64 now) {
         SchedulerUser *user = scheduler_user(scheduler, uid);
-        uint64_t least_us =
-                scheduler->clock_us > SCHEDULER_GRACE_US ? scheduler->clock_us - SCHEDULER_GRACE_US : 0;
+        uint64_t least_us = scheduler->clock_us > SCHEDULER_GRACE_US ? scheduler->clock_us - SCHEDULER_GRACE_US : 0;
 
         scheduler_advance(scheduler, user, us);
         user->used_us = MAX(user->used_us, least_us) + us;

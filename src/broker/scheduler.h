@@ -32,7 +32,7 @@ typedef struct Scheduler {
         uint32_t n_aside;    /* ... of these, for which there is no room */
         uint64_t clock_us;
         uint64_t clock_rest; /* what was not divided yet */
-        gint64 held_us; /* SCHEDULER_HELD_US */
+        gint64 held_us;      /* SCHEDULER_HELD_US */
 } Scheduler;
 
 void scheduler_init(Scheduler *scheduler, Rm *rm);

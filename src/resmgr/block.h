@@ -31,6 +31,13 @@ typedef enum RmKind {
 #define RM_RESIDENTS_MAX 128 /* of each kind in the TPM at a time */
 #define RM_SLOTS_UNKNOWN UINT32_MAX
 
+/* The TPM counts the contexts that it saves, those of sessions and those of objects (Part 1, section 30.5). */
+typedef struct RmNumbers {
+        uint64_t newest;    /* given out last; 0: none since it was reset */
+        uint32_t n_rises;   /* ... since one was not above that before it */
+        uint32_t n_trusted; /* after so many of them, one that is not above is believed */
+} RmNumbers;
+
 struct Rm {
         RmLimits limits;
         uint64_t offsets[RM_ARRAYS]; /* of the arrays, from the beginning of the block */
@@ -38,6 +45,7 @@ struct Rm {
 
         bool due_start;          /* the TPM must be started, or started again */
         bool due_reconcile;      /* the tables may be wrong */
+        bool strangers_left;     /* rm_retry() makes it due again, since the TPM refused to flush what is in no table */
         bool due_probe;          /* some resident objects may be gone */
         bool due_sample;         /* rm_gap_sample() */
         bool flush_left_over;    /* the next time that tables are compared, nobody's saved sessions are flushed */
@@ -46,15 +54,15 @@ struct Rm {
         bool capability_audited; /* GetCapability is on the list of audited commands */
         bool fixed_stale;        /* what never changes may have changed */
 
-        uint64_t tick;   /* client commands so far */
-        uint64_t n_jobs; /* begun so far */
-        uint64_t moment; /* of these, the one that is stepped */
-        bool for_client; /* ... is a client's */
-        uint64_t
-                newest; /* the number of the session's context that the TPM gave out last; 0: none since it was reset */
+        uint64_t tick;    /* client commands so far */
+        uint64_t n_jobs;  /* begun so far */
+        uint64_t moment;  /* of these, the one that is stepped */
+        bool for_client;  /* ... is a client's */
         uint64_t retried; /* what was refused in jobs up to this one is tried again by chores */
         uint64_t now;     /* rm_set_time() */
         RmCounters counters;
+
+        RmNumbers numbers[RM_KINDS];
 
         /* TPMS_CLOCK_INFO, when it was started: what they were tells whether what was loaded then still can be there */
         bool clock_known;

@@ -6,7 +6,7 @@
 #include <string.h>
 
 static void commit_save(Rm *rm, uint32_t i, const TpmResponse *response, const uint8_t *bytes) {
-        bool kept = rm_entry_keep_context(rm, i, bytes + response->parameters, response->n_parameters);
+        bool kept = rm_entry_keep_context(rm, i, bytes + response->parameters, response->n_parameters, true);
 
         /* No room for that of a session: its client can load it as one that nobody knows. */
         if (rm_kind(i) == RM_SESSION && (!kept || !rm_session_give_context(rm, i)))
@@ -59,7 +59,7 @@ static bool commit_new_object(Rm *rm, RmJob *job, const TpmResponse *response) {
         object->n_name = tpm_response_name(&job->command, response, job->out, object->name, sizeof(object->name));
         object->sequence = job->command.info.kind == TPM_COMMAND_START_SEQUENCE;
         if (job->command.info.kind == TPM_COMMAND_CONTEXT_LOAD)
-                rm_entry_keep_context(rm, i, job->original + TPM_HEADER_SIZE, job->n_original - TPM_HEADER_SIZE);
+                rm_entry_keep_context(rm, i, job->original + TPM_HEADER_SIZE, job->n_original - TPM_HEADER_SIZE, false);
         tpm_put_u32(job->out + tpm_handle_offset(0), object->vhandle);
         return true;
 }

@@ -8,7 +8,9 @@
 uint64_t rm_gap_distance(const Rm *rm, const RmEntry *session) {
         bool saved = session->residency == RM_ABSENT && session->clean;
 
-        return saved && rm->newest > session->number ? rm->newest - session->number : 0;
+        return saved && rm->numbers[RM_SESSION].newest > session->number
+                       ? rm->numbers[RM_SESSION].newest - session->number
+                       : 0;
 }
 
 /* The saved session that has the lowest number and a context; or RM_NONE. */
@@ -42,7 +44,7 @@ bool rm_gap_close(Rm *rm, RmJob *job) {
 
         for (unsigned k = 0; k < job->n_frames; k++)
                 closing |= job->frames[k].renewing || job->frames[k].op == RM_OP_DROP_FOREIGN;
-        if ((closing && !rm_top(job)->renewing) || !rm_may_push(job, 2))
+        if ((closing && !rm_top(job)->renewing) || job->stuck || !rm_may_push(job, 2))
                 return false;
         /* If the oldest that we know of cannot be renewed, an older one is none of ours. */
         if (closing || i == RM_NONE)
@@ -53,11 +55,11 @@ bool rm_gap_close(Rm *rm, RmJob *job) {
 }
 
 RmGap rm_gap(const Rm *rm) {
-        return (RmGap){ .newest = rm->newest, .max = rm->gap };
+        return (RmGap){ .newest = rm->numbers[RM_SESSION].newest, .max = rm->gap };
 }
 
 bool rm_gap_is_at_stake(const Rm *rm) {
-        return !rm->shut_down && find_oldest(rm) != RM_NONE;
+        return !rm->shut_down && rm->gap >= 4 && find_oldest(rm) != RM_NONE;
 }
 
 bool rm_gap_sample(Rm *rm) {
@@ -98,22 +100,25 @@ bool rm_read_list(const RmAnswer *answer, TPM2_CAP capability, size_t n_entry, R
 
 RmListed rm_walk_list(Rm *rm, RmFrame *frame, const RmAnswer *answer,
                       bool (*known)(Rm *rm, const RmFrame *frame, TPM2_HANDLE handle), TPM2_HANDLE *ret_unknown) {
-        uint32_t next = 0;
+        uint32_t next = 0, lowest = TPM2_HR_HANDLE_MASK + 1;
         RmList list;
 
         if (!rm_read_list(answer, TPM2_CAP_HANDLES, sizeof(TPM2_HANDLE), &list))
                 return RM_LISTED_BAD;
         while (list.n-- > 0) {
                 TPM2_HANDLE handle = tpm_read_u32(&list.reader);
+                uint32_t index = handle & TPM2_HR_HANDLE_MASK;
 
-                if ((handle & TPM2_HR_HANDLE_MASK) < next)
-                        break;
-                next = (handle & TPM2_HR_HANDLE_MASK) + 1;
-                if (!known(rm, frame, handle)) {
-                        frame->at = next;
+                if (index >= next)
+                        next = index + 1;
+                if (!known(rm, frame, handle) && index >= frame->at && index < lowest) {
+                        lowest = index;
                         *ret_unknown = handle;
-                        return RM_LISTED_UNKNOWN;
                 }
+        }
+        if (lowest <= TPM2_HR_HANDLE_MASK) {
+                frame->at = lowest + 1;
+                return RM_LISTED_UNKNOWN;
         }
         if (!list.more || next <= frame->at || next > TPM2_HR_HANDLE_MASK)
                 return RM_LISTED_END;

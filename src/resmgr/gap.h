@@ -34,12 +34,12 @@ bool rm_read_list(const RmAnswer *answer, TPM2_CAP capability, size_t n_entry, R
 
 typedef enum RmListed {
         RM_LISTED_BAD,     /* it is no such list */
-        RM_LISTED_UNKNOWN, /* a handle that @known has not; frame->at is behind it */
+        RM_LISTED_UNKNOWN, /* the lowest handle that @known has not; frame->at is behind it */
         RM_LISTED_MORE,    /* ask for the next page, from frame->at on */
         RM_LISTED_END,
 } RmListed;
 
-/* Goes through a page of handles, from frame->at on: the lower 24 bits ascend. */
+/* Goes through a page of handles, in whatever order they are, from frame->at on in their lower 24 bits. */
 RmListed rm_walk_list(Rm *rm, RmFrame *frame, const RmAnswer *answer,
                       bool (*known)(Rm *rm, const RmFrame *frame, TPM2_HANDLE handle), TPM2_HANDLE *ret_unknown);
 RmFlow rm_ask_for_handles(RmJob *job, TPM2_HT type);

@@ -66,6 +66,7 @@ struct RmJob {
         uint32_t n_missed;          /* loads that were pushed for it */
         uint32_t foreign;           /* bit k: what it names k-th is not its client's */
         uint32_t reloaded;          /* bit i: handle i was found stale once already */
+        bool stuck;                 /* the TPM refused to flush, or renew, a session for it: it makes no more room so */
         bool raw;                   /* the TPM is in a mode in which it answers this, and little else */
         bool listed;                /* what the TPM holds was compared with the tables, to make room */
         uint32_t n_transmits;

@@ -97,7 +97,7 @@ RmFlow rm_save_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
 
         if (answer->rc == TPM2_RC_SUCCESS) {
                 rm_entry_settle(rm, i);
-                if (rm_entry_keep_context(rm, i, answer->parameters, answer->n_parameters)) {
+                if (rm_entry_keep_context(rm, i, answer->parameters, answer->n_parameters, true)) {
                         entry->probe = false;
                         rm->counters.saves++;
                         rm->counters.evictions += session && !rm_top(job)->renewing;
@@ -105,12 +105,16 @@ RmFlow rm_save_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
                         return rm_pop(job);
                 }
         }
+        /* Its context was that of a state put back. */
+        if (!session && (!rm_exists(entry) || entry->prove))
+                return pop_with_flush(job, i);
         /* To a probe, this is no answer, and no proof that it is there. */
         if (entry->probe && !rm_rc_is_unknown_handle(answer->rc))
                 rm->due_reconcile = true;
         if (session && (answer->rc == TPM2_RC_SUCCESS || rm_rc_is_unknown_handle(answer->rc) ||
                         (rm_top(job)->renewing && !rm_rc_is_warning(answer->rc))))
                 return drop_entry(rm, job);
+        job->stuck |= rm_top(job)->renewing;
         if (entry->probe || rm_rc_is_unknown_handle(answer->rc))
                 rm_entry_lost(rm, i);
         else
@@ -145,6 +149,7 @@ RmFlow rm_flush_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
                 rm->due_reconcile = true;
                 rm_entry_lost(rm, i);
         } else {
+                job->stuck |= rm_kind(i) == RM_SESSION;
                 rm_entry_refuse(rm, i);
         }
         return rm_pop(job);
@@ -154,10 +159,13 @@ RmFlow rm_flush_handle_build(Rm *rm, RmJob *job) {
         return RM_SEND(job, TPM2_CC_FlushContext, rm_top(job)->at);
 }
 
-/* Whether it was there or not, it is not now. */
+/* Whether it was there or not, it is not now; or it stays for a while, and is taken for nothing of ours meanwhile. */
 RmFlow rm_flush_handle_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
-        if (answer->rc != TPM2_RC_SUCCESS && !rm_rc_is_dead_context(answer->rc) && !rm_rc_is_unknown_handle(answer->rc))
-                return give_up(job, answer->rc);
-        rm->counters.foreign_flushed += answer->rc == TPM2_RC_SUCCESS;
+        if (answer->rc == TPM2_RC_SUCCESS) {
+                rm->counters.foreign_flushed++;
+        } else if (!rm_rc_is_dead_context(answer->rc) && !rm_rc_is_unknown_handle(answer->rc)) {
+                job->stuck = rm->strangers_left = true;
+                rm->counters.refusals++;
+        }
         return rm_pop(job);
 }

@@ -121,26 +121,30 @@ static bool is_unusable(TSS2_RC rc) {
         return rc == TPM2_RC_INITIALIZE || rc == TPM2_RC_FAILURE;
 }
 
-static void lose_contents(Rm *rm) {
+/* Resident objects are gone; after a reset, so are the sessions that were saved (Part 1, section 12.2.3). */
+static void lose_contents(Rm *rm, bool reset) {
         rm_objects_lost(rm);
-        rm->newest = 0;
+        rm_numbers_forget(rm);
+        for (uint32_t i = rm->n_sessions_used; reset && i > 0; i--)
+                if (rm_exists(rm_entry(rm, i - 1)))
+                        rm_entry_free(rm, i - 1);
 }
 
 /* What was loaded before can still be there if the TPM was neither reset nor restarted since (Part 1, section 36.3). */
 static void take_clock(Rm *rm, const RmAnswer *answer) {
         TpmReader reader = TPM_READER(answer->parameters, answer->n_parameters);
         uint32_t reset_count, restart_count;
-        bool same = rm->clock_known;
+        bool known, was_known = rm->clock_known;
 
         tpm_read_bytes(&reader, 2 * sizeof(uint64_t)); /* time, clock */
         reset_count = tpm_read_u32(&reader);
         restart_count = tpm_read_u32(&reader);
-        rm->clock_known = answer->rc == TPM2_RC_SUCCESS && !reader.bad;
-        same &= rm->clock_known && reset_count == rm->reset_count && restart_count == rm->restart_count;
+        known = answer->rc == TPM2_RC_SUCCESS && !reader.bad;
+        if (!known || !was_known || reset_count != rm->reset_count || restart_count != rm->restart_count)
+                lose_contents(rm, known && was_known && reset_count != rm->reset_count);
+        rm->clock_known = known;
         rm->reset_count = reset_count;
         rm->restart_count = restart_count;
-        if (!same)
-                lose_contents(rm);
 }
 
 static bool is_answered(TSS2_RC rc, TPM2_CC code) {
@@ -169,7 +173,7 @@ RmFlow rm_start_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
                 if (answer->rc != TPM2_RC_SUCCESS && answer->rc != TPM2_RC_INITIALIZE)
                         return end_start(job, answer->rc);
                 if (answer->rc == TPM2_RC_SUCCESS)
-                        lose_contents(rm);
+                        lose_contents(rm, false);
                 rm->table.n_commands = 0;
                 return set_phase(frame, START_CLOCK, 0);
         }
@@ -204,6 +208,7 @@ RmFlow rm_reconcile_build(Rm *rm, RmJob *job) {
                 return rm_pop(job);
         }
         if (frame->at == RM_NONE) {
+                rm->strangers_left &= frame->phase != RECONCILE_OBJECTS;
                 frame->at = 0;
                 for (uint32_t k = 0; k < rm->n_residents[RM_OBJECT]; k++)
                         rm_entry(rm, rm->residents[RM_OBJECT][k])->seen = false;

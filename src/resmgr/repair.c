@@ -20,10 +20,14 @@ typedef struct Repair {
 #define OBJECT (1u << RM_OBJECT)
 #define SESSION (1u << RM_SESSION)
 
-/* All slots of sessions are taken, and by none of ours: those that nobody owns are listed and flushed, once for a job.
+/*
+ * What takes the slots is not ours: sessions, where none of ours is loaded; or what is in no table, and was not flushed
+ * when it was found. It is listed and flushed, once for a job.
  */
-static bool list_sessions(const Rm *rm, RmJob *job) {
-        if (rm->n_residents[RM_SESSION] > 0 || job->listed || !rm_may_push(job, 2))
+static bool list_strangers(const Rm *rm, RmJob *job, unsigned kinds) {
+        bool strange_sessions = kinds & SESSION && rm->n_residents[RM_SESSION] == 0;
+
+        if ((!strange_sessions && !rm->strangers_left) || job->listed || !rm_may_push(job, 2))
                 return false;
         job->listed = true;
         return rm_push(job, RM_OP_RECONCILE, RM_NONE) == RM_FLOW_AGAIN;
@@ -36,8 +40,8 @@ static bool make_room(Rm *rm, RmJob *job, unsigned kinds) {
                 rm_learn_slots(rm, RM_OBJECT, command, command ? rm_slots_needed(rm, command) : 1);
         else if (kinds == SESSION)
                 rm_learn_slots(rm, RM_SESSION, NULL, 1);
-        return (kinds & OBJECT && rm_evict(rm, job, RM_OBJECT)) ||
-               (kinds & SESSION && (rm_evict(rm, job, RM_SESSION) || list_sessions(rm, job)));
+        return (kinds & OBJECT && rm_evict(rm, job, RM_OBJECT)) || (kinds & SESSION && rm_evict(rm, job, RM_SESSION)) ||
+               list_strangers(rm, job, kinds);
 }
 
 /* The TPM was reset, whatever the op does next; but to a Startup this is an answer like others. */
@@ -50,7 +54,7 @@ static RmFlow forget_all(Rm *rm, RmJob *job, unsigned n) {
 static RmFlow drop_session(Rm *rm, RmJob *job, unsigned n) {
         uint32_t i = rm_share_find_expendable(rm, job->client ? job->space : RM_NONE);
 
-        if (i == RM_NONE || !rm_may_push(job, 1))
+        if (i == RM_NONE || job->stuck || !rm_may_push(job, 1))
                 return RM_FLOW_CONTINUE;
         rm_share_give_up(rm, i);
         return rm_push(job, RM_OP_FLUSH, i);

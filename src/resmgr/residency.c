@@ -30,12 +30,13 @@ static uint32_t find_victim(const Rm *rm, RmKind kind, const RmJob *job) {
         for (uint32_t k = 0; k < rm->n_residents[kind]; k++) {
                 uint32_t i = rm->residents[kind][k];
                 const RmEntry *entry = rm_entry(rm, i);
+                bool doomed = entry->state == RM_DOOMED;
 
                 if (!rm_may_try(rm, entry))
                         continue;
-                if (entry->state == RM_DOOMED)
+                if (doomed && entry->refused == 0)
                         return i;
-                if (entry->residency == RM_RESIDENT && !rm_job_pins(rm, job, i) &&
+                if ((doomed || (entry->residency == RM_RESIDENT && !rm_job_pins(rm, job, i))) &&
                     (victim == RM_NONE || goes_before(rm, i, victim)))
                         victim = i;
         }
@@ -143,7 +144,7 @@ void rm_learn_slots(Rm *rm, RmKind kind, const TpmCommand *command, uint32_t n_n
 
 void rm_forget_residents(Rm *rm) {
         rm->fixed_stale = true;
-        rm->newest = 0;
+        rm_numbers_forget(rm);
         rm_objects_lost(rm);
         while (rm->n_residents[RM_SESSION] > 0)
                 rm_entry_free(rm, rm->residents[RM_SESSION][rm->n_residents[RM_SESSION] - 1]);

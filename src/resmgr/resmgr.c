@@ -69,6 +69,8 @@ void rm_set_time(Rm *rm, uint64_t now) {
 
 void rm_retry(Rm *rm) {
         rm->retried = rm->n_jobs;
+        rm->due_reconcile |= rm->strangers_left;
+        rm->strangers_left = false;
 }
 
 uint32_t rm_max_command(const Rm *rm) {

@@ -101,6 +101,7 @@ typedef struct RmCounters {
         uint64_t client_saved_flushed; /* saved sessions of clients that are still there, to make room */
         uint64_t foreign_flushed;      /* sessions and objects in no table */
         uint64_t refusals;             /* to save or flush one of them */
+        uint64_t taken_back;           /* by its numbers, a state of the TPM was put back */
         uint64_t forbidden;            /* changes of state that our own tables do not know: a fault of ours */
 } RmCounters;
 

@@ -11,7 +11,8 @@
 
 /*
  * Whether a user may have one more of what there is: as long as it has less than (n_all - others) / others times what
- * is left. So one user alone gets all but @others, many users get about the same, and the last part is never one user's.
+ * is left. So one user alone gets all but @others, many users get about the same, and the last part is never one
+ * user's.
  */
 static bool may_have_more(uint32_t uid, uint32_t n_of_uid, uint32_t n_taken, uint32_t n_all, uint32_t others) {
         uint32_t n_left = n_all > n_taken ? n_all - n_taken : 0;

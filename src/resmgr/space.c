@@ -91,30 +91,53 @@ static void charge_cells(Rm *rm, uint32_t i, bool counts) {
 }
 
 /*
- * The TPM counts the contexts of sessions. A number that was there before is that of a reset, or of a state that was
- * put back, in which the handles and contexts that came later may be others' (Part 1, section 30.5).
+ * Whether a number was there before, as after a reset, or when a state was put back. A TPM whose numbers fall for no
+ * such reason is believed the less the more often they do.
  */
-static bool is_put_back(Rm *rm, uint32_t i, const TpmContext *context) {
-        if (rm_kind(i) == RM_OBJECT || rm->newest == 0 || context->sequence > rm->newest)
-                return false;
-        for (uint32_t k = rm->n_sessions_used; k > 0; k--) {
-                const RmEntry *session = rm_entry(rm, k - 1);
+static bool number_falls(Rm *rm, RmKind kind, uint64_t number) {
+        RmNumbers *numbers = &rm->numbers[kind];
+        bool falls = numbers->newest != 0 && number <= numbers->newest;
+        bool trusted = numbers->n_rises > 0 && numbers->n_rises >= numbers->n_trusted;
 
-                if (k - 1 != i && rm_exists(session) && session->residency == RM_ABSENT &&
-                    session->number >= context->sequence)
-                        rm_entry_free(rm, k - 1);
+        numbers->newest = number;
+        if (!falls) {
+                numbers->n_rises += numbers->n_rises < UINT32_MAX;
+                return false;
         }
-        rm->newest = context->sequence;
-        rm_residents_doubted(rm, i);
-        return true;
+        numbers->n_rises = 0;
+        if (numbers->n_trusted < 1u << 30)
+                numbers->n_trusted = numbers->n_trusted * 2 + 1;
+        return trusted;
 }
 
-bool rm_entry_keep_context(Rm *rm, uint32_t i, const uint8_t *bytes, size_t n_bytes) {
+void rm_numbers_forget(Rm *rm) {
+        for (RmKind kind = 0; kind < RM_KINDS; kind++)
+                rm->numbers[kind].newest = 0;
+}
+
+/* What came later than this number never was, and its handles may be others' now; and so may be those of residents. */
+static void take_back(Rm *rm, uint32_t i, uint64_t number) {
+        for (uint32_t k = rm->n_sessions_used; k > 0 && rm_kind(i) == RM_SESSION; k--) {
+                const RmEntry *session = rm_entry(rm, k - 1);
+
+                if (k - 1 != i && rm_exists(session) && session->residency == RM_ABSENT && session->number >= number)
+                        rm_entry_free(rm, k - 1);
+        }
+        rm->counters.taken_back++;
+        /* The session is its caller's to free; whether the object is what it was is asked. */
+        rm_residents_doubted(rm, rm_kind(i) == RM_SESSION ? i : RM_NONE);
+}
+
+bool rm_entry_keep_context(Rm *rm, uint32_t i, const uint8_t *bytes, size_t n_bytes, bool is_new) {
         RmEntry *entry = rm_entry(rm, i);
         TpmContext context;
 
-        if (!tpm_context_parse(bytes, n_bytes, &context) || is_put_back(rm, i, &context))
+        if (!tpm_context_parse(bytes, n_bytes, &context))
                 return false;
+        if (is_new && number_falls(rm, rm_kind(i), context.sequence)) {
+                take_back(rm, i, context.sequence);
+                return false;
+        }
         charge_cells(rm, i, false);
         if (!rm_context_store(rm, &entry->context, bytes, n_bytes)) {
                 charge_cells(rm, i, true);
@@ -131,7 +154,7 @@ bool rm_entry_keep_context(Rm *rm, uint32_t i, const uint8_t *bytes, size_t n_by
                 entry->sequence = context.saved_handle == TPM_CONTEXT_SEQUENCE;
                 return true;
         }
-        entry->number = rm->newest = context.sequence;
+        entry->number = context.sequence;
         rm_entry_set_absent(rm, i);
         return true;
 }

@@ -33,9 +33,14 @@ uint32_t rm_entry_new(Rm *rm, RmKind kind, uint32_t space);
 /* Give a pending object the lowest virtual handle that is free in its space, and make it live. */
 void rm_space_link(Rm *rm, uint32_t object);
 
-/* Keep what ContextSave returned, and what it tells. Return: false if it is none, or there is no room; or if it
- * comes from a state that was put back, and then all is in doubt. */
-bool rm_entry_keep_context(Rm *rm, uint32_t i, const uint8_t *bytes, size_t n_bytes);
+/*
+ * Keep a context, and what it tells. @is_new: the TPM has just saved it. Return: false if it is none, or there is no
+ * room; or if by its number a state was put back: then all is in doubt, and an object may be gone.
+ */
+bool rm_entry_keep_context(Rm *rm, uint32_t i, const uint8_t *bytes, size_t n_bytes, bool is_new);
+
+/* The TPM was reset, and counts anew. */
+void rm_numbers_forget(Rm *rm);
 
 /* It is over, and the TPM holds nothing of it. */
 void rm_entry_free(Rm *rm, uint32_t i);

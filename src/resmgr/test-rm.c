@@ -205,7 +205,7 @@ void pretend_saves(uint64_t n) {
         assert_in_range(n_pretended, 0, 7);
         pretended[n_pretended] = n + (n_pretended > 0 ? pretended[n_pretended - 1] : 0);
         n_pretended++;
-        rm->newest += n;
+        rm->numbers[RM_SESSION].newest += n;
 }
 
 void pretend_no_saves(void) {
