@@ -16,7 +16,8 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SEEDS = "1000"
 UNIT = ["resmgr-objects", "resmgr-sessions", "resmgr-capability", "resmgr-faults", "resmgr-power", "resmgr-regressions",
-        "resmgr-edges", "resmgr-edges-repair", "resmgr-edges-fake", "resmgr-report", "resmgr-room", "broker",
+        "resmgr-edges", "resmgr-edges-repair", "resmgr-edges-fake", "resmgr-report", "resmgr-room", "resmgr-doubt",
+        "resmgr-hostile", "broker", "broker-scheduler", "broker-room", "broker-sampler",
         "broker-outage", "broker-edges", "broker-report", "broker-states", "manager-redact", "manager-trace"]
 
 # name: what is forgotten; file; the text that is replaced; by what
@@ -85,10 +86,10 @@ MUTANTS = [
      "rm->due_probe = rm->n_residents[RM_OBJECT] > 0;", ";"),
     ("hierarchy", "which objects die with their hierarchy", "resmgr/commit.c",
      "object->hierarchy && flushes_hierarchy(job, object->hierarchy)", "0"),
-    ("victim", "that what a command needs must stay", "resmgr/residency.c", "!rm_job_pins(rm, job, i) &&",
-     "!(kind == RM_SESSION && rm_job_pins(rm, job, i)) &&"),
+    ("victim", "that what a command needs must stay", "resmgr/residency.c", "&& !rm_job_pins(rm, job, i)))",
+     "&& !(kind == RM_SESSION && rm_job_pins(rm, job, i))))"),
     ("victim-session", "that a session that a command needs must stay", "resmgr/residency.c",
-     "!rm_job_pins(rm, job, i) &&", "!(kind == RM_OBJECT && rm_job_pins(rm, job, i)) &&"),
+     "&& !rm_job_pins(rm, job, i)))", "&& !(kind == RM_OBJECT && rm_job_pins(rm, job, i))))"),
     ("flushed", "that some commands take an object away", "resmgr/commit.c", "TPMA_CC_FLUSHED", "0"),
     ("audit", "that a command answered without the TPM ends no audit", "resmgr/commit.c",
      "rm->audited |= (response->auths[k].attributes & TPMA_SESSION_AUDIT) != 0;", ";"),
@@ -157,12 +158,12 @@ MUTANTS = [
     ("hopeless-over", "that there was room since", "resmgr/commit.c", "rm_space(rm, job->space)->hopeless = 0;", ";"),
     ("prove", "to compare the Name of what was there before a reopening", "resmgr/reconcile.c",
      "memcmp(name, object->name, n) == 0", "1"),
-    ("clock", "that a TPM that was reset holds nothing", "resmgr/reconcile.c", "reset_count == rm->reset_count &&",
-     "1 &&"),
-    ("put-back", "that a number that was there before tells of a state put back", "resmgr/space.c",
-     "rm->newest == 0 || context->sequence > rm->newest", "rm->newest == 0 || context->sequence > 0"),
+    ("clock", "that a TPM that was reset holds nothing", "resmgr/reconcile.c",
+     "reset_count != rm->reset_count || restart_count != rm->restart_count)", "0)"),
+    ("put-back", "that a number that was there before tells of a state put back", "resmgr/space.c", "return trusted;",
+     "return false;"),
     ("put-back-saved", "that what was saved after a state that was put back is void", "resmgr/space.c",
-     "session->number >= context->sequence)", "0)"),
+     "session->number >= number)", "0)"),
     ("list-sessions", "that sessions which nobody owns may take all slots", "resmgr/repair.c",
      "return rm_push(job, RM_OP_RECONCILE, RM_NONE) == RM_FLOW_AGAIN;", "return false;"),
     ("flush-unknown", "sessions that were left over and are not known", "resmgr/resmgr.c",
@@ -176,6 +177,21 @@ MUTANTS = [
      "runner_end_early(runner, request, RM_RC(TPM2_RC_FAILURE));\n                return;"),
     ("raw", "what a TPM in failure mode answers", "resmgr/reconcile.c",
      "job->raw = job->client && is_answered(rc, job->command.header.code);", "job->raw = false;"),
+    ("stuck-gap", "that the gap cannot be closed at the moment", "resmgr/gap.c", " || job->stuck", ""),
+    ("stuck-handles", "that no session can be flushed at the moment", "resmgr/repair.c",
+     "i == RM_NONE || job->stuck ||", "i == RM_NONE ||"),
+    ("strangers", "to try again to flush what is in no table", "resmgr/resmgr.c",
+     "rm->due_reconcile |= rm->strangers_left;", ";"),
+    ("numbers-of-objects", "that contexts of objects have numbers", "resmgr/space.c", "if (is_new && number_falls(",
+     "if (is_new && rm_kind(i) == RM_SESSION && number_falls("),
+    ("numbers-that-lie", "that numbers may fall for no reason", "resmgr/space.c",
+     "bool trusted = numbers->n_rises > 0 && numbers->n_rises >= numbers->n_trusted;", "bool trusted = true;"),
+    ("reset-sessions", "that a reset ends saved sessions", "resmgr/reconcile.c", "reset && i > 0; i--)",
+     "0 && i > 0; i--)"),
+    ("any-order", "that a list may come in any order", "resmgr/gap.c", "index < lowest) {",
+     "index < lowest && index + 1 >= next) {"),
+    ("claim", "that little use is no claim", "broker/scheduler.c", "MAX(user->used_us, least_us)", "user->used_us"),
+    ("watch", "the gap while clients are busy", "broker/runner.c", "chores_watch(&runner->chores);", ";"),
 ]
 
 
