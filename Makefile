@@ -25,6 +25,10 @@ check: all $(BUILD)/peer $(BUILD)/prometheus
 bench: all $(BUILD)/peer
 	TABRMD_BUILD=$(abspath $(BUILD)) PYTHONPATH=test/lib $(PYTHON) test/bench/bench.py
 
+# Many at once, as root: an hour.
+crowd: all $(BUILD)/peer
+	TABRMD_BUILD=$(abspath $(BUILD)) PYTHONPATH=test/lib $(PYTHON) test/bench/crowd.py
+
 # A real /dev/tpm0, in a virtual machine; some five minutes. Needs packages_vm of test/lib/deps.sh.
 check-vm: all $(BUILD)/peer
 	test/vm/check-vm.sh $(BUILD) build-vm
@@ -119,5 +123,5 @@ check-fresh:
 clean:
 	rm -rf $(BUILD) build-run build-check build-mutants build-coverage build-fuzz build-vm build-deb build-deb-* build-roots
 
-.PHONY: all check check-vm bench pictures sim worlds mutants fuzz coverage format lint install deb check-deb check-local check-units \
+.PHONY: all check check-vm bench crowd pictures sim worlds mutants fuzz coverage format lint install deb check-deb check-local check-units \
 	check-kernel check-fresh build-deb clean
