@@ -42,6 +42,17 @@ bool rm_entry_keep_context(Rm *rm, uint32_t i, const uint8_t *bytes, size_t n_by
 /* The TPM was reset, and counts anew. */
 void rm_numbers_forget(Rm *rm);
 
+/*
+ * The ways to an end
+ *
+ *              object with a context       other object                         session
+ *      free    free                        free                                 free
+ *      flushed absent                      free                                 free
+ *      lost    absent                      free                                 doomed
+ *      doubted absent                      unknown if it has a Name, else free  free
+ *      doomed  free if absent, else doomed free if absent, else doomed          doomed
+ */
+
 /* It is over, and the TPM holds nothing of it. */
 void rm_entry_free(Rm *rm, uint32_t i);
 
