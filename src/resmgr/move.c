@@ -105,8 +105,8 @@ RmFlow rm_save_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
                         return rm_pop(job);
                 }
         }
-        /* Its context was that of a state put back. */
-        if (!session && (!rm_exists(entry) || entry->prove))
+        /* It is gone with all others, in a reset; or its context was that of a state put back. */
+        if (!rm_exists(entry) || entry->residency == RM_ABSENT || entry->prove)
                 return pop_with_flush(job, i);
         /* To a probe, this is no answer, and no proof that it is there. */
         if (entry->probe && !rm_rc_is_unknown_handle(answer->rc))
@@ -140,6 +140,8 @@ RmFlow rm_flush_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
         uint32_t i = rm_top(job)->at;
         RmEntry *entry = rm_entry(rm, i);
 
+        if (!rm_exists(entry))
+                return rm_pop(job);
         if (answer->rc == TPM2_RC_SUCCESS || rm_rc_is_unknown_handle(answer->rc) ||
             (rm_kind(i) == RM_SESSION && rm_rc_is_dead_context(answer->rc))) {
                 rm->counters.evictions += entry->state == RM_LIVE;

@@ -334,6 +334,8 @@ RmFlow rm_prove_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
         uint8_t name[RM_NAME_MAX];
         size_t n = 0;
 
+        if (!rm_exists(object) || object->residency == RM_ABSENT)
+                return rm_pop(job);
         if (is_refused) {
                 rm_entry_refuse(rm, i);
                 return rm_reply_rc(job, RM_RC(answer->rc));

@@ -110,7 +110,7 @@ static const Repair REPAIRS[] = {
         { TPM2_RC_TESTING, 1, UINT32_MAX, 0, pause_job },
         { TPM2_RC_REFERENCE_H0, TPM_HANDLES_MAX, BIT(COMMAND), 0, reload_handle },
         { TPM2_RC_REFERENCE_S0, TPM_HANDLES_MAX, BIT(COMMAND), 0, drop_auth_session },
-        { TPM2_RC_INITIALIZE, 1, ROOM | RENEWING | BIT(FLUSH_HANDLE) | BIT(RECONCILE), 0, forget_all },
+        { TPM2_RC_INITIALIZE, 1, ~BIT(START), 0, forget_all },
 };
 
 static const Repair *find_repair(const RmFrame *frame, TSS2_RC rc) {
