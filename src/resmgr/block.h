@@ -50,6 +50,7 @@ struct Rm {
         bool due_sample;         /* rm_gap_sample() */
         bool flush_left_over;    /* the next time that tables are compared, nobody's saved sessions are flushed */
         bool shut_down;          /* a client's Shutdown succeeded, and no command came since */
+        bool down;               /* the TPM was reset, and nobody has started it since: it answers INITIALIZE */
         bool audited;            /* a session was used for audit, and no command without one succeeded since */
         bool capability_audited; /* GetCapability is on the list of audited commands */
         bool fixed_stale;        /* what never changes may have changed */

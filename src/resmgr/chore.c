@@ -42,7 +42,10 @@ RmJob *rm_job_begin_chore(Rm *rm, RmChore chore) {
                 [RM_CHORE_RESERVE] = keep_reserve, [RM_CHORE_SAVE] = save_object, [RM_CHORE_RENEW] = rm_gap_renew,
                 [RM_CHORE_EVICT] = evict_any,
         };
-        RmJob *job = rm_job_new(rm, false);
+        /* What it is asked before somebody has started it fails, and would be tried again for as long as nobody does.
+         */
+        bool is_futile = rm->down && chore != RM_CHORE_START && chore != RM_CHORE_DUE;
+        RmJob *job = is_futile ? NULL : rm_job_new(rm, false);
 
         if (job && CHORES[chore](rm, job))
                 return job;

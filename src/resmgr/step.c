@@ -61,6 +61,14 @@ static RmFlow lose_answer(Rm *rm, RmJob *job) {
         return rm_reply_rc(job, RM_RC(TPM2_RC_FAILURE));
 }
 
+/* To Startup, INITIALIZE says that it was started before. */
+static void notice_down(Rm *rm, RmJob *job, TSS2_RC rc) {
+        bool is_startup = rm_top(job)->op == RM_OP_START ||
+                          (rm_top(job)->op == RM_OP_COMMAND && job->command.info.kind == TPM_COMMAND_STARTUP);
+
+        rm->down = rc == TPM2_RC_INITIALIZE && !is_startup;
+}
+
 static RmFlow settle_answer(Rm *rm, RmJob *job, const uint8_t *response, size_t n_response) {
         TpmReader reader = TPM_READER(response, n_response);
         TpmHeader header = tpm_read_header(&reader);
@@ -77,6 +85,7 @@ static RmFlow settle_answer(Rm *rm, RmJob *job, const uint8_t *response, size_t 
         if (reader.bad || header.size != n_response || n_response > sizeof(job->out) ||
             (answer.rc != TPM2_RC_SUCCESS && n_response != TPM_HEADER_SIZE))
                 return RM_FLOW_LOST;
+        notice_down(rm, job, answer.rc);
         if (answer.rc != TPM2_RC_SUCCESS) {
                 undo_top(rm, job);
                 flow = rm_repair(rm, job, answer.rc);

@@ -267,9 +267,9 @@ static void mix_rm(uint64_t *hash, unsigned first) {
                         mix(hash, i);
         }
         mix(hash, (uint64_t)rm->slots[RM_OBJECT] << 32 | rm->slots[RM_SESSION]);
-        mix(hash, rm->due_start | rm->due_reconcile << 1 | rm->due_probe << 2 | rm->shut_down << 3 | rm->audited << 4 |
-                          rm->capability_audited << 5 | rm->fixed_stale << 6 | (uint64_t)knows_clock() << 7 |
-                          rm->n_fixed << 8);
+        mix(hash, rm->due_start | (uint64_t)rm->down << 40 | rm->due_reconcile << 1 | rm->due_probe << 2 |
+                          rm->shut_down << 3 | rm->audited << 4 | rm->capability_audited << 5 | rm->fixed_stale << 6 |
+                          (uint64_t)knows_clock() << 7 | rm->n_fixed << 8);
         for (uint32_t i = 0; i < rm->table.n_commands; i++)
                 if (rm->table.commands[i].n_trust > 0)
                         mix(hash, i << 16 | rm->table.commands[i].extra << 12 | rm->table.commands[i].n_trust);
