@@ -43,11 +43,12 @@ struct Rm {
         uint64_t offsets[RM_ARRAYS]; /* of the arrays, from the beginning of the block */
         uint32_t n_cells, n_cells_taken;
 
-        bool due_start;          /* the TPM must be started, or started again */
-        bool due_reconcile;      /* the tables may be wrong */
-        bool strangers_left;     /* rm_retry() makes it due again, since the TPM refused to flush what is in no table */
-        bool due_probe;          /* some resident objects may be gone */
-        bool due_sample;         /* rm_gap_sample() */
+        bool due_start;      /* the TPM must be started, or started again */
+        bool due_reconcile;  /* the tables may be wrong */
+        bool strangers_left; /* rm_retry() makes it due again, since the TPM refused to flush what is in no table */
+        bool due_probe;      /* some resident objects may be gone */
+        bool due_sample;     /* rm_gap_sample() */
+        uint64_t n_samples;
         bool flush_left_over;    /* the next time that tables are compared, nobody's saved sessions are flushed */
         bool shut_down;          /* a client's Shutdown succeeded, and no command came since */
         bool down;               /* the TPM was reset, and nobody has started it since: it answers INITIALIZE */

@@ -83,7 +83,7 @@ typedef struct RmEntry {
         uint64_t refused;  /* rm->moment when saving or flushing it was refused last; 0: it went well, or was used since
                             */
         uint64_t number;   /* sequence of a session's context: the oldest saved session has the lowest */
-        uint64_t renewed;  /* tick of a session's last renewal */
+        uint64_t renewed;  /* round of a session's last renewal: see gap.c */
         uint64_t saved;    /* tick at which its client saved a session */
         uint64_t saved_at; /* rm->now at that time */
         uint64_t since;    /* rm->now when a session was seen first */

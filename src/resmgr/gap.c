@@ -64,13 +64,21 @@ bool rm_gap_is_at_stake(const Rm *rm) {
 
 bool rm_gap_sample(Rm *rm) {
         rm->due_sample = rm_gap_is_at_stake(rm);
+        rm->n_samples += rm->due_sample;
         return rm->due_sample;
 }
 
-/* Once a tick, but for samples: a TPM whose numbers make no sense must not keep us at it. */
+/*
+ * A session is renewed once a round, of which each command of a client and each sample begins one: a TPM whose numbers
+ * make no sense must not keep us at it.
+ */
+static uint64_t current_round(const Rm *rm) {
+        return rm->tick + rm->n_samples;
+}
+
 static bool must_renew(const Rm *rm, const RmEntry *oldest) {
         return rm->due_sample ||
-               (oldest->renewed != rm->tick && rm->gap >= 4 && rm_gap_distance(rm, oldest) >= rm->gap / 4 * 3);
+               (oldest->renewed != current_round(rm) && rm->gap >= 4 && rm_gap_distance(rm, oldest) >= rm->gap / 4 * 3);
 }
 
 bool rm_gap_renew(Rm *rm, RmJob *job) {
@@ -79,7 +87,7 @@ bool rm_gap_renew(Rm *rm, RmJob *job) {
         if (rm->shut_down || i == RM_NONE || !must_renew(rm, rm_entry(rm, i)))
                 return false;
         rm->due_sample = false;
-        rm_entry(rm, i)->renewed = rm->tick;
+        rm_entry(rm, i)->renewed = current_round(rm);
         push_renewal(rm, job, i);
         if (rm_top(job)->renewing && rm_slots_short(rm, RM_SESSION, 1))
                 rm_evict(rm, job, RM_SESSION);

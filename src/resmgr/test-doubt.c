@@ -163,6 +163,20 @@ static void test_renewal_that_never_succeeds(void **state) {
         }
 }
 
+/* Others use up gap after gap while no client asks for anything: each sample finds all that has become old. */
+static void test_renewals_go_on_without_clients(void **state) {
+        TPM2_HANDLE sessions[2];
+
+        make_old(sessions);
+        for (unsigned i = 0; i < 4; i++) {
+                assert_true(rm_gap_sample(rm));
+                n_saves = 0;
+                chores(RM_CHORE_RENEW);
+                assert_int_equal(n_saves, 3);
+                pretend_saves(0xC000 + 100);
+        }
+}
+
 /* A reset in the middle of it: the session is gone with all others. */
 static void test_renewal_ends_in_a_reset(void **state) {
         TPM2_HANDLE sessions[2];
@@ -393,6 +407,7 @@ int main(void) {
                 RM_TEST(test_cancelled_reconciliation_settles_nothing),
                 RM_TEST(test_renewal_costs_no_session),
                 RM_TEST(test_renewal_that_never_succeeds),
+                RM_TEST(test_renewals_go_on_without_clients),
                 RM_TEST(test_renewal_ends_in_a_reset),
                 RM_TEST(test_renewal_flushes_what_is_doomed),
                 RM_TEST(test_gap_of_an_object),

@@ -192,6 +192,8 @@ MUTANTS = [
      "index < lowest && index + 1 >= next) {"),
     ("claim", "that little use is no claim", "broker/scheduler.c", "MAX(user->used_us, least_us)", "user->used_us"),
     ("watch", "the gap while clients are busy", "broker/runner.c", "chores_watch(&runner->chores);", ";"),
+    ("gap-rounds", "that others use up a gap while no client asks for anything", "resmgr/gap.c",
+     "return rm->tick + rm->n_samples;", "return rm->tick;"),
 ]
 
 

@@ -227,7 +227,8 @@ static void mix_session(uint64_t *hash, const RmEntry *session, unsigned first) 
         mix_use(hash, &session->use);
         mix(hash, session->handle);
         mix(hash, owner_of(session->space, first) | session->state << 4 | session->residency << 8 |
-                          (session->refused != 0) << 12 | (session->renewed == world.rm->tick) << 13);
+                          (session->refused != 0) << 12 |
+                          (session->renewed == world.rm->tick + world.rm->n_samples) << 13);
         mix(hash, (session->uid == 1000) == (first == 0));
         mix(hash, rank_of_session(session));
         mix(hash, session->number == 0 ? 0 : tpm->session_sequence - session->number);
