@@ -18,12 +18,12 @@
 /*
  * The helper program
  *
- * Owns what can block or crash: a TCTI library, or a TPM of its own (libtpms). It dies with the thread that started it,
- * so open must be called from a thread that stays. Its end is waited for by GLib, in the default main context; a helper
- * that was let go has two seconds to follow.
+ * Owns what can block or crash: a TCTI library, or a TPM of its own (libtpms). It ends when its socket does, after the
+ * command that runs, and so when the daemon dies, too. Its end is waited for by GLib, in the default main context; a
+ * helper that was let go is killed when it takes too long.
  */
 #define OPEN_TIMEOUT_S 30
-#define END_TIMEOUT_MS 2000
+#define END_TIMEOUT_MS 10000 /* it may have a TPM to end in order */
 
 typedef struct Helper Helper;
 

@@ -3,7 +3,9 @@
 
 #if HAVE_LIBTPMS
 
+#include "tpm/writer.h"
 #include "util/fd.h"
+#include "util/platform.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +20,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <tss2/tss2_tpm2_types.h>
 
 /*
  * A TPM of our own
@@ -25,8 +28,16 @@
  * State lies in STATE-DIR, a file per name that libtpms gives it; the format is libtpms' own, without the header that
  * swtpm puts before it. Without a directory it lies in memory: a TPM that is new each time. (It must lie somewhere:
  * libtpms reads back what it has just written, and is half a TPM when it finds nothing.)
+ *
+ * It is ended in order, as firmware does it: without a Shutdown, each start after an authorization that is subject to
+ * dictionary attack protection would count as a failed one (TPM 2.0 Part 1, 19.8.6), and orderly NV data would be lost.
+ * Within one boot of the machine it goes on where it was, like a chip that stays powered while the daemon is replaced:
+ * Shutdown(STATE), then Startup(STATE), which the daemon takes for a TPM that somebody has started before. A file in
+ * the directory, with the number of the boot, says that this may be done. What a client's Shutdown asked for last is
+ * left as it is.
  */
-#define LOCK_TRIES 30
+#define RESUME_NAME "resume"
+#define LOCK_TRIES 100 /* our predecessor may have to finish a command, and to write its state */
 #define LOCK_PAUSE_NS 100000000
 
 typedef struct Memory {
@@ -44,6 +55,8 @@ static int state_dir = -1; /* -1: in memory */
 static uint8_t current_locality;
 static unsigned char *answer; /* libtpms allocates and grows it */
 static uint32_t n_answer_max;
+static bool shut_down;       /* by a client; nothing that counts came after it */
+static TPM2_SU shut_down_to; /* ... and for which kind of Startup */
 
 static Memory *memory_of(const char *name) {
         for (size_t i = 0; i < sizeof(memories) / sizeof(memories[0]); i++)
@@ -175,6 +188,28 @@ static TPM_RESULT io_physical_presence(TPM_BOOL *presence, uint32_t tpm_number) 
         return TPM_SUCCESS;
 }
 
+/* What the daemon sends to put things in order, or to see how they are. */
+static bool changes_nothing(uint32_t code) {
+        static const uint32_t CODES[] = { TPM2_CC_ContextLoad,   TPM2_CC_ContextSave, TPM2_CC_FlushContext,
+                                          TPM2_CC_GetCapability, TPM2_CC_ReadClock,   TPM2_CC_ReadPublic };
+
+        for (size_t i = 0; i < sizeof(CODES) / sizeof(CODES[0]); i++)
+                if (CODES[i] == code)
+                        return true;
+        return false;
+}
+
+static void note_shutdown(const uint8_t *command, size_t n_command) {
+        TpmReader reader = TPM_READER(command, n_command);
+        TpmReader answered = TPM_READER(answer, TPM_HEADER_SIZE);
+        uint32_t code = tpm_read_header(&reader).code;
+
+        if (tpm_read_header(&answered).code != TPM2_RC_SUCCESS || changes_nothing(code))
+                return;
+        shut_down = code == TPM2_CC_Shutdown;
+        shut_down_to = shut_down ? tpm_read_u16(&reader) : TPM2_SU_CLEAR;
+}
+
 static bool libtpms_run(uint8_t *command, size_t n_command, uint8_t response[static TPM_MESSAGE_MAX], size_t *ret_n,
                         HelperReason *reason) {
         uint32_t n = 0;
@@ -185,10 +220,57 @@ static bool libtpms_run(uint8_t *command, size_t n_command, uint8_t response[sta
                 helper_reason(reason, "libtpms failed (%u, %u bytes)", result, n);
                 return false;
         }
+        if (n >= TPM_HEADER_SIZE)
+                note_shutdown(command, n_command);
         memcpy(response, answer, n);
         explicit_bzero(answer, n);
         *ret_n = n;
         return true;
+}
+
+/* Startup or Shutdown. Return: whether the TPM has done it. */
+static bool change_power(TPM2_CC code, TPM2_SU type) {
+        uint8_t command[TPM_HEADER_SIZE + sizeof(type)], response[TPM_MESSAGE_MAX];
+        TpmWriter writer = TPM_WRITER(command, sizeof(command));
+        TpmReader reader = TPM_READER(response, TPM_HEADER_SIZE);
+        HelperReason reason = { "" };
+        size_t n;
+
+        tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, code);
+        tpm_write_u16(&writer, type);
+        return libtpms_run(command, tpm_write_end(&writer), response, &n, &reason) && n >= TPM_HEADER_SIZE &&
+               tpm_read_header(&reader).code == TPM2_RC_SUCCESS;
+}
+
+/* The number of this boot of the machine is what stands in the file. It counts once. */
+static bool may_resume(void) {
+        char now[PLATFORM_BOOT_SIZE], then[PLATFORM_BOOT_SIZE] = "";
+        fd_auto fd = openat(state_dir, RESUME_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        ssize_t n = fd < 0 ? -1 : read(fd, then, sizeof(then) - 1);
+
+        return unlinkat(state_dir, RESUME_NAME, 0) == 0 && n > 0 && platform_boot(now) && strcmp(now, then) == 0;
+}
+
+/* Without the file, the next one starts as after a reboot. */
+static void allow_resume(void) {
+        char now[PLATFORM_BOOT_SIZE];
+        fd_auto fd = -1;
+
+        if (!platform_boot(now))
+                return;
+        fd = openat(state_dir, RESUME_NAME, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (fd < 0 || !write_file(fd, (const unsigned char *)now, strlen(now)))
+                (void)unlinkat(state_dir, RESUME_NAME, 0);
+}
+
+/* A TPM that refuses STATE is ended for a reset; one that refuses both has not been started, or is in failure mode. */
+static void end_in_order(void) {
+        bool resumes = shut_down ? shut_down_to == TPM2_SU_STATE : change_power(TPM2_CC_Shutdown, TPM2_SU_STATE);
+
+        if (resumes)
+                allow_resume();
+        else if (!shut_down)
+                (void)change_power(TPM2_CC_Shutdown, TPM2_SU_CLEAR);
 }
 
 static bool libtpms_set_locality(uint8_t locality) {
@@ -204,6 +286,8 @@ static void libtpms_cancel(void) {
 }
 
 static void libtpms_close(void) {
+        if (state_dir >= 0)
+                end_in_order();
         TPMLIB_Terminate();
         TPM_Free(answer);
         for (size_t i = 0; i < sizeof(memories) / sizeof(memories[0]); i++)
@@ -211,7 +295,7 @@ static void libtpms_close(void) {
         state_dir = fd_close(state_dir);
 }
 
-/* The lock keeps two TPMs from one state. Our predecessor may need its two seconds to end. */
+/* The lock keeps two TPMs from one state. */
 static bool open_state(const char *path, HelperReason *reason) {
         if (mkdir(path, 0700) < 0 && errno != EEXIST) {
                 helper_reason(reason, "cannot make the directory: %s", strerror(errno));
@@ -255,6 +339,8 @@ bool helper_libtpms_open(const char *path, HelperTpm *ret_tpm, HelperReason *rea
                 helper_reason(reason, "libtpms does not start (0x%x)%s", result, path ? ": is its state whole?" : "");
                 return false;
         }
+        if (path && may_resume())
+                (void)change_power(TPM2_CC_Startup, TPM2_SU_STATE);
         *ret_tpm = (HelperTpm){
                 .flags = HELPER_LOCALITIES | HELPER_CANCEL,
                 .run = libtpms_run,

@@ -2,7 +2,6 @@
 #include "helper/helper.h"
 #include "tpm/header.h"
 #include "tpm/writer.h"
-#include "util/platform.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +14,7 @@
 #include <sys/socket.h>
 #include <sysexits.h>
 #include <tss2/tss2_tpm2_types.h>
+#include <unistd.h>
 
 /*
  * The helper program
@@ -30,6 +30,9 @@ static struct {
         size_t n;
         uint8_t command[TPM_MESSAGE_MAX];
 } inbox = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
+
+/* After the end of input: for the command that runs, and for a TPM of our own to be ended in order. */
+#define END_SECONDS 30
 
 static HelperTpm tpm;
 
@@ -107,11 +110,15 @@ static bool read_message(void) {
         return good;
 }
 
+/* End of input is our end, if need be in the middle of a call that does not return. */
 static void *reader_thread(void *userdata) {
         while (read_message())
                 ;
+        (void)alarm(END_SECONDS);
         pthread_mutex_lock(&inbox.lock);
         inbox.ended = true;
+        if (inbox.full && tpm.cancel)
+                tpm.cancel();
         pthread_cond_signal(&inbox.changed);
         pthread_mutex_unlock(&inbox.lock);
         return NULL;
@@ -190,7 +197,6 @@ static bool open_tpm(const char *conf, HelperReason *reason) {
 static void set_up_process(void) {
         sigset_t none;
 
-        platform_end_with_parent();
         (void)fcntl(HELPER_FD, F_SETFD, FD_CLOEXEC);
         sigemptyset(&none);
         (void)sigprocmask(SIG_SETMASK, &none, NULL);

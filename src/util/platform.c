@@ -36,19 +36,28 @@ static bool proc_is_ours(void) {
         return strtol(text, NULL, 10) == getpid();
 }
 
+/* A file of one line. */
+static bool read_line(const char *path, char *line, size_t size) {
+        fd_auto fd = open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t n = fd < 0 ? -1 : read(fd, line, size - 1);
+
+        if (n <= 0)
+                return false;
+        line[line[n - 1] == '\n' ? n - 1 : n] = '\0';
+        return true;
+}
+
 bool platform_process_name(pid_t pid, char *name, size_t size) {
         char path[64];
-        ssize_t n;
 
         if (!proc_is_ours())
                 return false;
         snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
-        fd_auto fd = open(path, O_RDONLY | O_CLOEXEC);
-        n = fd < 0 ? -1 : read(fd, name, size - 1);
-        if (n <= 0)
-                return false;
-        name[name[n - 1] == '\n' ? n - 1 : n] = '\0';
-        return true;
+        return read_line(path, name, size);
+}
+
+bool platform_boot(char boot[static PLATFORM_BOOT_SIZE]) {
+        return read_line("/proc/sys/kernel/random/boot_id", boot, PLATFORM_BOOT_SIZE);
 }
 
 /* What is bound gets the mode of the socket less the umask. */
@@ -62,10 +71,6 @@ void platform_hide_process(void) {
 
 void platform_hide_memory(void *block, size_t size) {
         (void)madvise(block, size, MADV_DONTDUMP);
-}
-
-void platform_end_with_parent(void) {
-        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 }
 
 #elif defined(__FreeBSD__)
@@ -105,6 +110,12 @@ bool platform_process_name(pid_t pid, char *name, size_t size) {
         return true;
 }
 
+bool platform_boot(char boot[static PLATFORM_BOOT_SIZE]) {
+        size_t n = PLATFORM_BOOT_SIZE;
+
+        return sysctlbyname("kern.boot_id", boot, &n, NULL, 0) == 0 && memchr(boot, '\0', n);
+}
+
 /* The mode of a socket cannot be set before it has a file. */
 int platform_bind(int fd, const struct sockaddr *address, socklen_t n_address, mode_t mode) {
         mode_t before = umask(~mode & 0777);
@@ -120,10 +131,6 @@ void platform_hide_process(void) {
 
 void platform_hide_memory(void *block, size_t size) {
         (void)madvise(block, size, MADV_NOCORE);
-}
-
-void platform_end_with_parent(void) {
-        (void)procctl(P_PID, 0, PROC_PDEATHSIG_CTL, &(int){ SIGKILL });
 }
 
 #else

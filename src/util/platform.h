@@ -23,8 +23,11 @@ bool platform_process_name(pid_t pid, char *name, size_t size);
 /* bind(), so that at no moment is the socket's file open to more than @mode. */
 int platform_bind(int fd, const struct sockaddr *address, socklen_t n_address, mode_t mode);
 
+/* A text that is another one after each boot of the machine. Return: false: nobody knows. */
+#define PLATFORM_BOOT_SIZE 64
+bool platform_boot(char boot[static PLATFORM_BOOT_SIZE]);
+
 void platform_hide_process(void);                    /* no core files, no debugger of the same user */
 void platform_hide_memory(void *block, size_t size); /* whole pages that stay out of core files */
-void platform_end_with_parent(void);                 /* a child is killed when its parent has ended */
 
 #endif
