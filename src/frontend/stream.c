@@ -40,6 +40,8 @@ struct Stream {
         size_t n_message;
         size_t at; /* read, or sent, up to here */
 
+        bool layers;    /* the client knows codes of layer 11 */
+        bool greets;    /* hello is still to be answered */
         bool hung_up;   /* the client sends no more; its end of input is still to be read */
         bool reading;   /* a call of stream_read() is on the stack */
         unsigned depth; /* of calls on the stack that use this stream */
@@ -126,12 +128,67 @@ static void stream_write(Stream *stream, const uint8_t *bytes, size_t n_bytes) {
         }
 }
 
-static void stream_write_rc(Stream *stream, TSS2_RC rc) {
+/* Programs that are no TSS know of a TPM's own codes. */
+static TSS2_RC stream_code(const Stream *stream, TSS2_RC rc) {
+        if (stream->layers || (rc & TSS2_RC_LAYER_MASK) != RM_RC_LAYER)
+                return rc;
+        return rc == RM_RC_NOT_IMPLEMENTED ? TPM2_RC_COMMAND_CODE : rc & ~TSS2_RC_LAYER_MASK;
+}
+
+/* Hello is answered first. */
+static void stream_answer(Stream *stream, const uint8_t *bytes, size_t n_bytes) {
+        uint8_t answer[TPM_STREAM_HELLO_SIZE + TPM_MESSAGE_MAX];
+        TpmWriter writer = TPM_WRITER(answer, sizeof(answer));
+        TpmReader reader = TPM_READER(bytes, n_bytes);
+        TpmHeader header = tpm_read_header(&reader);
+        size_t n_hello = 0;
+
+        if (stream->greets) {
+                tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, TSS2_RC_SUCCESS);
+                tpm_write_u32(&writer, TPM_STREAM_LAYERS);
+                n_hello = tpm_write_end(&writer);
+        }
+        if (n_bytes == TPM_HEADER_SIZE) {
+                writer = TPM_WRITER(answer + n_hello, TPM_HEADER_SIZE);
+                tpm_write_begin(&writer, header.tag, stream_code(stream, header.code));
+                tpm_write_end(&writer);
+        } else if (stream->greets) {
+                writer = TPM_WRITER(answer + n_hello, TPM_MESSAGE_MAX);
+                tpm_write_bytes(&writer, bytes, n_bytes);
+        }
+        stream->greets = false;
+        if (n_hello > 0 || n_bytes == TPM_HEADER_SIZE)
+                stream_write(stream, answer, n_hello + n_bytes);
+        else
+                stream_write(stream, bytes, n_bytes);
+        explicit_bzero(answer, n_hello + n_bytes);
+}
+
+static void stream_answer_rc(Stream *stream, TSS2_RC rc) {
         uint8_t bytes[TPM_HEADER_SIZE];
         TpmWriter writer = TPM_WRITER(bytes, sizeof(bytes));
 
         tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, rc);
-        stream_write(stream, bytes, tpm_write_end(&writer));
+        stream_answer(stream, bytes, tpm_write_end(&writer));
+}
+
+/* No command follows hello yet: it is answered alone. */
+static void stream_greet(Stream *stream) {
+        if (!stream->greets || stream->state != STREAM_READING)
+                return;
+        stream_state_set(&stream->state, STREAM_RUNNING);
+        stream_answer(stream, NULL, 0);
+}
+
+static void stream_hello(Stream *stream, uint32_t flags) {
+        stream->layers = flags & TPM_STREAM_LAYERS;
+        if (stream->greets) {
+                stream_answer(stream, NULL, 0); /* the one before, which nothing but this one has followed */
+        } else {
+                stream_drop_message(stream);
+                stream_state_set(&stream->state, STREAM_READING);
+        }
+        stream->greets = true;
 }
 
 static bool stream_reserves(const Stream *stream, uint32_t code, uint32_t reserved) {
@@ -153,9 +210,12 @@ static void stream_submit(Stream *stream) {
 
                 if (header.size == TPM_STREAM_SET_LOCALITY_SIZE)
                         rc = connection_set_locality(stream->connection, tpm_read_u8(&reader));
-                stream_write_rc(stream, rc);
-        } else if (stream_reserves(stream, header.code, TPM_STREAM_CC_CANCEL)) {
-                stream_write_rc(stream, RM_RC(TPM2_RC_COMMAND_SIZE));
+                stream_answer_rc(stream, rc);
+        } else if (stream_reserves(stream, header.code, TPM_STREAM_CC_HELLO) && header.size >= TPM_STREAM_HELLO_SIZE) {
+                stream_hello(stream, tpm_read_u32(&reader));
+        } else if (stream_reserves(stream, header.code, TPM_STREAM_CC_HELLO) ||
+                   stream_reserves(stream, header.code, TPM_STREAM_CC_CANCEL)) {
+                stream_answer_rc(stream, RM_RC(TPM2_RC_COMMAND_SIZE));
         } else if (!connection_submit(stream->connection, stream->message, stream->n_message)) {
                 stream_end(stream);
         }
@@ -174,7 +234,7 @@ static void stream_refuse(Stream *stream, uint32_t size) {
                         break;
         }
         stream_state_set(&stream->state, STREAM_LAST);
-        stream_write_rc(stream, RM_RC(TPM2_RC_COMMAND_SIZE));
+        stream_answer_rc(stream, RM_RC(TPM2_RC_COMMAND_SIZE));
 }
 
 /* Nothing came. Return: whether to go on reading. */
@@ -183,6 +243,7 @@ static bool stream_read_nothing(Stream *stream, ssize_t n) {
                 return true;
         if (n < 0 && errno == EAGAIN)
                 return false;
+        stream_greet(stream);
         if (n == 0 && stream->state == STREAM_RUNNING)
                 stream_state_set(&stream->state, STREAM_LAST);
         else
@@ -277,6 +338,7 @@ static void stream_read(Stream *stream) {
                         break;
                 }
         }
+        stream_greet(stream);
         stream->reading = false;
 }
 
@@ -286,7 +348,7 @@ static void stream_reply(void *userdata, const uint8_t *bytes, size_t n_bytes) {
         if (stream_is_dead(stream))
                 return;
         stream_enter(stream);
-        stream_write(stream, bytes, n_bytes);
+        stream_answer(stream, bytes, n_bytes);
         /* What stands behind a header that was read ahead had its edge already. */
         if (stream->n_header == sizeof(stream->header))
                 stream_read(stream);
@@ -315,7 +377,12 @@ Stream *stream_new(const StreamConfig *config, int fd, const Peer *peer, void (*
         Stream *stream = g_new0(Stream, 1);
         int r;
 
-        *stream = (Stream){ .config = *config, .closed = closed, .userdata = userdata };
+        *stream = (Stream){
+                .config = *config,
+                .layers = !config->reserved_codes,
+                .closed = closed,
+                .userdata = userdata,
+        };
         stream->connection =
                 connection_new(config->broker, peer, config->localities, &stream_connection_ops, stream, error);
         if (!stream->connection) {

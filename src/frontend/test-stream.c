@@ -47,7 +47,8 @@ static void client_open(Client *client, bool reserved_codes, uint32_t localities
         assert_non_null(client->stream);
 }
 
-static int setup(void **state) {
+/* Clients that have not said hello. */
+static int setup_bare(void **state) {
         bench_begin(&bench, CLIENTS + 1);
         bench_start(&bench);
         for (unsigned i = 0; i < CLIENTS; i++)
@@ -113,6 +114,34 @@ static void expect_end(unsigned i) {
 
         bench_until(clients[i].n_closed == 1);
         assert_int_equal(recv(clients[i].fd, &byte, 1, 0), 0);
+}
+
+static size_t hello(uint8_t bytes[static 64], uint32_t flags) {
+        TpmWriter writer = TPM_WRITER(bytes, 64);
+
+        tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, TPM_STREAM_CC_HELLO);
+        tpm_write_u32(&writer, flags);
+        return tpm_write_end(&writer);
+}
+
+static void expect_greeting(unsigned i) {
+        uint8_t last = 0;
+        TSS2_RC rc = 1;
+
+        bench_until(get(i, &rc, &last));
+        assert_int_equal(rc, TSS2_RC_SUCCESS);
+        assert_int_equal(last, TPM_STREAM_LAYERS);
+}
+
+static int setup(void **state) {
+        uint8_t bytes[64];
+
+        setup_bare(state);
+        for (unsigned i = 0; i < CLIENTS; i++) {
+                put(i, bytes, hello(bytes, TPM_STREAM_LAYERS));
+                expect_greeting(i);
+        }
+        return 0;
 }
 
 /* The fake answers the command it holds, which is the one so tagged. */
@@ -464,6 +493,100 @@ static void test_refused(void **state) {
         fd_close(extra.fd);
 }
 
+/* A client that does not know layers hears a TPM's own codes. */
+static void test_codes_without_layers(void **state) {
+        put_header(0, TPM_STREAM_SET_LOCALITY_SIZE, TPM_STREAM_CC_SET_LOCALITY);
+        put(0, (const uint8_t[]){ 1 }, 1);
+        expect(0, TPM2_RC_LOCALITY);
+        put_header(0, TPM_HEADER_SIZE, TPM_STREAM_CC_HELLO);
+        expect(0, TPM2_RC_COMMAND_SIZE);
+        bench.fake.backend.localities = false;
+        put_header(0, TPM_STREAM_SET_LOCALITY_SIZE, TPM_STREAM_CC_SET_LOCALITY);
+        put(0, (const uint8_t[]){ 3 }, 1);
+        expect(0, TPM2_RC_COMMAND_CODE); /* "not implemented", which TPMs have no code for */
+        put_header(0, TPM_HEADER_SIZE - 1, FAKE_SLOW);
+        expect(0, TPM2_RC_COMMAND_SIZE);
+        expect_end(0);
+}
+
+/* What the TPM says itself is passed on as it is, whatever client and layer. */
+static void test_codes_of_the_tpm(void **state) {
+        const TSS2_RC codes[] = { TPM2_RC_LOCALITY, TPM2_RC_REFERENCE_H0, TPM2_RC_CANCELED };
+
+        for (unsigned i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
+                put_command(0, FAKE_SLOW, 1);
+                bench_until(fake_waits(&bench.fake));
+                fake_answer(&bench.fake, codes[i]);
+                expect(0, codes[i]);
+        }
+}
+
+/* Both can be sent in one go, and are answered in order. Layers can be given up again. */
+static void test_hello_in_front(void **state) {
+        uint8_t bytes[3 * 64];
+        size_t n = hello(bytes, TPM_STREAM_LAYERS);
+
+        n += fake_command(bytes + n, FAKE_SLOW, 5);
+        put(0, bytes, n);
+        bench_until(fake_waits(&bench.fake));
+        assert_int_equal(recv(clients[0].fd, bytes, sizeof(bytes), MSG_PEEK), -1); /* it comes with the answer */
+        answer(5);
+        expect_greeting(0);
+        expect(0, TSS2_RC_SUCCESS);
+        put_header(0, TPM_HEADER_SIZE, TPM_STREAM_CC_HELLO);
+        expect(0, RM_RC(TPM2_RC_COMMAND_SIZE));
+        put(0, bytes, hello(bytes, 0));
+        expect_greeting(0);
+        put_header(0, TPM_HEADER_SIZE, TPM_STREAM_CC_HELLO);
+        expect(0, TPM2_RC_COMMAND_SIZE);
+}
+
+/* It is answered alone when no command follows it at once, whatever does. */
+static void test_hello_alone(void **state) {
+        uint8_t bytes[3 * 64];
+        size_t n;
+
+        for (unsigned byte = 0; byte < TPM_STREAM_HELLO_SIZE; byte++) {
+                hello(bytes, TPM_STREAM_LAYERS);
+                put(0, bytes + byte, 1);
+                bench_settle();
+        }
+        expect_greeting(0);
+
+        n = hello(bytes, TPM_STREAM_LAYERS);
+        n += hello(bytes + n, TPM_STREAM_LAYERS);
+        put(0, bytes, n);
+        expect_greeting(0);
+        expect_greeting(0);
+
+        put(0, bytes, hello(bytes, TPM_STREAM_LAYERS));
+        put_header(0, TPM_STREAM_CANCEL_SIZE, TPM_STREAM_CC_CANCEL);
+        expect_greeting(0);
+
+        n = hello(bytes, TPM_STREAM_LAYERS);
+        put(0, bytes, n + 5); /* half a header */
+        expect_greeting(0);
+
+        put(1, bytes, hello(bytes, TPM_STREAM_LAYERS));
+        shutdown(clients[1].fd, SHUT_WR);
+        expect_greeting(1);
+        expect_end(1);
+}
+
+/* What a later client adds to it does no harm. */
+static void test_longer_hello(void **state) {
+        uint8_t bytes[64] = { 0 };
+        TpmWriter writer = TPM_WRITER(bytes, sizeof(bytes));
+
+        tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, TPM_STREAM_CC_HELLO);
+        tpm_write_u32(&writer, UINT32_MAX);
+        tpm_write_u64(&writer, UINT64_MAX);
+        put(0, bytes, tpm_write_end(&writer));
+        expect_greeting(0);
+        put_header(0, TPM_HEADER_SIZE, TPM_STREAM_CC_HELLO);
+        expect(0, RM_RC(TPM2_RC_COMMAND_SIZE));
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_command, setup, teardown),
@@ -483,6 +606,11 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_poll, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_stream_free, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_codes_without_layers, setup_bare, teardown),
+                cmocka_unit_test_setup_teardown(test_codes_of_the_tpm, setup_bare, teardown),
+                cmocka_unit_test_setup_teardown(test_hello_in_front, setup_bare, teardown),
+                cmocka_unit_test_setup_teardown(test_hello_alone, setup_bare, teardown),
+                cmocka_unit_test_setup_teardown(test_longer_hello, setup_bare, teardown),
         };
 
         return cmocka_run_group_tests_name("stream", tests, NULL, NULL);

@@ -95,6 +95,26 @@ IoResult io_write(int fd, const void *bytes, size_t n, const IoDeadline *deadlin
         return IO_DONE;
 }
 
+IoResult io_write_two(int fd, const struct iovec iov[static 2], const IoDeadline *deadline) {
+        const struct msghdr message = { .msg_iov = (struct iovec *)iov, .msg_iovlen = 2 };
+        size_t sent[2];
+        ssize_t n;
+        IoResult result;
+
+        do
+                n = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        while (n < 0 && errno == EINTR);
+        if (n < 0 && errno != EAGAIN)
+                return result_of(errno);
+        n = n < 0 ? 0 : n;
+        sent[0] = (size_t)n < iov[0].iov_len ? (size_t)n : iov[0].iov_len;
+        sent[1] = (size_t)n - sent[0];
+        result = io_write(fd, (const uint8_t *)iov[0].iov_base + sent[0], iov[0].iov_len - sent[0], deadline);
+        if (result == IO_DONE)
+                result = io_write(fd, (const uint8_t *)iov[1].iov_base + sent[1], iov[1].iov_len - sent[1], deadline);
+        return result;
+}
+
 int io_connect(const struct sockaddr_un *address, socklen_t n_address, const IoDeadline *deadline) {
         int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         int r;

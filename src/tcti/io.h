@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 
 /*
@@ -28,6 +29,8 @@ IoDeadline io_deadline(int32_t ms); /* from now; negative: never */
 IoResult io_wait(int fd, short events, const IoDeadline *deadline);
 IoResult io_read(int fd, void *bytes, size_t n, const IoDeadline *deadline);
 IoResult io_write(int fd, const void *bytes, size_t n, const IoDeadline *deadline);
+IoResult io_write_two(int fd, const struct iovec iov[static 2],
+                      const IoDeadline *deadline); /* in one go, if it can be */
 
 /* Reads what is there, at most up to @n bytes in all, of which *at have come. Return: IO_DONE: all of them. */
 IoResult io_read_on(int fd, uint8_t *bytes, size_t n, size_t *at, const IoDeadline *deadline);

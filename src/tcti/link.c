@@ -85,7 +85,47 @@ TSS2_RC link_open(Link *link, const Conf *conf) {
                 ok = open_socket(link, conf->path);
         if (conf->kind == CONF_BUS || (!ok && conf->kind == CONF_DEFAULT && try_the_bus(errno)))
                 ok = open_bus(link, conf->session_bus);
+        if (link->by_bus)
+                link->hello = LINK_HELLO_DONE;
         return ok ? TSS2_RC_SUCCESS : TSS2_TCTI_RC_NO_CONNECTION;
+}
+
+IoResult link_send(Link *link, const uint8_t *command, size_t size) {
+        const IoDeadline never = io_deadline(-1);
+        uint8_t bytes[TPM_STREAM_HELLO_SIZE];
+        TpmWriter writer = TPM_WRITER(bytes, sizeof(bytes));
+        const struct iovec iov[] = {
+                { .iov_base = bytes, .iov_len = sizeof(bytes) },
+                { .iov_base = (void *)command, .iov_len = size },
+        };
+
+        if (link->hello != LINK_HELLO_DUE)
+                return io_write(link->fd, command, size, &never);
+        tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, TPM_STREAM_CC_HELLO);
+        tpm_write_u32(&writer, TPM_STREAM_LAYERS);
+        (void)tpm_write_end(&writer);
+        link->hello = LINK_HELLO_SENT;
+        return io_write_two(link->fd, iov, &never);
+}
+
+/* A daemon that does not know hello has the TPM refuse it, by a header alone. */
+IoResult link_read_greeting(Link *link, const IoDeadline *deadline) {
+        TpmReader reader = TPM_READER(link->greeting, TPM_HEADER_SIZE);
+        IoResult result;
+        uint32_t size;
+
+        if (link->hello != LINK_HELLO_SENT)
+                return IO_DONE;
+        result = io_read_on(link->fd, link->greeting, TPM_HEADER_SIZE, &link->n_greeting, deadline);
+        if (result != IO_DONE)
+                return result;
+        size = tpm_read_header(&reader).size;
+        if (size != TPM_HEADER_SIZE && size != TPM_STREAM_HELLO_SIZE)
+                return IO_ERROR;
+        result = io_read_on(link->fd, link->greeting, size, &link->n_greeting, deadline);
+        if (result == IO_DONE)
+                link->hello = LINK_HELLO_DONE;
+        return result;
 }
 
 bool link_is_ours(const Link *link) {
@@ -167,6 +207,7 @@ static TSS2_RC rc_of_locality(uint32_t code) {
         case TPM2_RC_SUCCESS:
                 return TSS2_RC_SUCCESS;
         case RM_RC(TPM2_RC_LOCALITY):
+        case TPM2_RC_LOCALITY: /* before hello */
                 return TSS2_TCTI_RC_NOT_PERMITTED;
         case RM_RC_NOT_IMPLEMENTED: /* the lower layer cannot, or the daemon does not know the code */
         case RM_RC(TPM2_RC_COMMAND_CODE):

@@ -58,7 +58,6 @@ static TSS2_RC make_ours(Context *context) {
 }
 
 static TSS2_RC tcti_transmit(TSS2_TCTI_CONTEXT *tcti, size_t size, const uint8_t *command) {
-        const IoDeadline never = io_deadline(-1);
         TpmReader reader = TPM_READER(command, size);
         Context *context = context_of(tcti);
         TSS2_RC rc;
@@ -75,7 +74,7 @@ static TSS2_RC tcti_transmit(TSS2_TCTI_CONTEXT *tcti, size_t size, const uint8_t
         if (rc != TSS2_RC_SUCCESS)
                 return rc;
 
-        switch (io_write(context->link.fd, command, size, &never)) {
+        switch (link_send(&context->link, command, size)) {
         case IO_DONE:
                 context->n_response = 0;
                 context->state = STATE_RECEIVE;
@@ -99,7 +98,11 @@ static TSS2_RC break_off(Context *context, TSS2_RC rc) {
 }
 
 static TSS2_RC read_on(Context *context, size_t n, const IoDeadline *deadline) {
-        switch (io_read_on(context->link.fd, context->response, n, &context->n_response, deadline)) {
+        IoResult result = link_read_greeting(&context->link, deadline);
+
+        if (result == IO_DONE)
+                result = io_read_on(context->link.fd, context->response, n, &context->n_response, deadline);
+        switch (result) {
         case IO_DONE:
                 return TSS2_RC_SUCCESS;
         case IO_TIMEOUT:

@@ -17,6 +17,8 @@ size_t context_size;
 
 const uint8_t COMMAND[12] = { 0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x7B, 0, 8 };
 const uint8_t RESPONSE[14] = { 0x80, 1, 0, 0, 0, 14, 0, 0, 0, 0, 0, 2, 0xAA, 0xBB };
+const uint8_t HELLO[14] = { 0x80, 1, 0, 0, 0, 14, 0x20, 0, 0x10, 2, 0, 0, 0, 1 };
+const uint8_t GREETING[14] = { 0x80, 1, 0, 0, 0, 14, 0, 0, 0, 0, 0, 0, 0, 1 };
 
 unsigned count_fds(void) {
         DIR *dir = opendir("/proc/self/fd");
@@ -51,7 +53,7 @@ void take_client(void) {
         assert_true(daemon_fd >= 0);
 }
 
-int setup(void **state) {
+int setup_new(void **state) {
         size_t size = context_size;
 
         if (listen_up(state))
@@ -60,6 +62,15 @@ int setup(void **state) {
         if (Tss2_Tcti_Tabrmd_Init(tcti, &size, conf) != TSS2_RC_SUCCESS)
                 return -1;
         take_client();
+        return 0;
+}
+
+int setup(void **state) {
+        if (setup_new(state))
+                return -1;
+        transmit();
+        answer_first();
+        assert_whole_receive();
         return 0;
 }
 
@@ -84,6 +95,13 @@ void expect_from_client(const void *bytes, size_t n) {
 
         assert_int_equal(recv(daemon_fd, got, n, MSG_WAITALL), n);
         assert_memory_equal(got, bytes, n);
+}
+
+void answer_first(void) {
+        expect_from_client(HELLO, sizeof(HELLO));
+        expect_from_client(COMMAND, sizeof(COMMAND));
+        say(GREETING, sizeof(GREETING));
+        say(RESPONSE, sizeof(RESPONSE));
 }
 
 void transmit(void) {

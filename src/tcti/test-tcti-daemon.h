@@ -24,18 +24,22 @@ extern size_t context_size;
 
 extern const uint8_t COMMAND[12];
 extern const uint8_t RESPONSE[14];
+extern const uint8_t HELLO[14];
+extern const uint8_t GREETING[14];
 
 unsigned count_fds(void);
 
 int group_setup(void **state);
 int group_teardown(void **state);
 int listen_up(void **state);
-int setup(void **state); /* a context that is connected */
+int setup_new(void **state); /* a context that is connected, and has said nothing yet */
+int setup(void **state);     /* ... and has had its first answer, and hello's */
 int teardown(void **state);
 
 void take_client(void);
 void say(const void *bytes, size_t n);
 void expect_from_client(const void *bytes, size_t n);
+void answer_first(void); /* the daemon is asked by a new client, and answers */
 void transmit(void);
 TSS2_RC receive(size_t *size, uint8_t *response, int32_t timeout);
 void assert_whole_receive(void);

@@ -34,8 +34,7 @@ static void fork_and_serve(bool receiving) {
         if (pid == 0)
                 _exit(child(receiving));
         take_client(); /* a connection of the child's own */
-        expect_from_client(COMMAND, sizeof(COMMAND));
-        say(RESPONSE, sizeof(RESPONSE));
+        answer_first();
         assert_int_equal(waitpid(pid, &status, 0), pid);
         assert_int_equal(status, 0);
         close(daemon_fd);

@@ -285,6 +285,64 @@ static void test_f22_poll_handles(void **state) {
         assert_int_equal(poll(&handle, 1, -1), 1);
 }
 
+/* Hello goes out in front of the first command, in one go, and its answer is taken from what comes, in whatever parts.
+ */
+static void test_hello(void **state) {
+        uint8_t sent[sizeof(HELLO) + sizeof(COMMAND)], all[sizeof(GREETING) + sizeof(RESPONSE)], response[64];
+
+        transmit();
+        assert_int_equal(recv(daemon_fd, sent, sizeof(sent), MSG_DONTWAIT), sizeof(sent));
+        assert_memory_equal(sent, HELLO, sizeof(HELLO));
+        assert_memory_equal(sent + sizeof(HELLO), COMMAND, sizeof(COMMAND));
+        memcpy(all, GREETING, sizeof(GREETING));
+        memcpy(all + sizeof(GREETING), RESPONSE, sizeof(RESPONSE));
+        for (size_t i = 0; i < sizeof(all); i++) {
+                size_t size = sizeof(response);
+
+                assert_int_equal(receive(&size, response, 0), TSS2_TCTI_RC_TRY_AGAIN);
+                say(all + i, 1);
+        }
+        assert_whole_receive();
+        transmit();
+        expect_from_client(COMMAND, sizeof(COMMAND));
+        say(RESPONSE, sizeof(RESPONSE));
+        assert_whole_receive();
+}
+
+/* A daemon from before hello has the TPM answer it. */
+static void test_hello_that_is_refused(void **state) {
+        const uint8_t refusal[10] = { 0x80, 1, 0, 0, 0, 10, 0, 0, 0x01, 0x43 };
+
+        transmit();
+        say(refusal, sizeof(refusal));
+        say(RESPONSE, sizeof(RESPONSE));
+        assert_whole_receive();
+}
+
+static void test_malformed_greeting(void **state) {
+        uint8_t greeting[14], response[64];
+        size_t size = sizeof(response);
+
+        memcpy(greeting, GREETING, sizeof(greeting));
+        greeting[5] = 13;
+        transmit();
+        say(greeting, sizeof(greeting));
+        assert_int_equal(receive(&size, response, TSS2_TCTI_TIMEOUT_BLOCK), TSS2_TCTI_RC_IO_ERROR);
+        assert_int_equal(Tss2_Tcti_Transmit(tcti, sizeof(COMMAND), COMMAND), TSS2_TCTI_RC_NO_CONNECTION);
+}
+
+/* Localities can be set before any command, and before hello. */
+static void test_locality_before_hello(void **state) {
+        const uint8_t refusal[10] = { 0x80, 1, 0, 0, 0, 10, 0, 0, 0x09, 0x07 };
+
+        say(refusal, sizeof(refusal));
+        assert_int_equal(Tss2_Tcti_SetLocality(tcti, 3), TSS2_TCTI_RC_NOT_PERMITTED);
+        expect_from_client((const uint8_t[]){ 0x80, 1, 0, 0, 0, 11, 0x20, 0, 0x10, 0, 3 }, 11);
+        transmit();
+        answer_first();
+        assert_whole_receive();
+}
+
 static void test_after_finalize(void **state) {
         uint8_t response[64];
         size_t size = sizeof(response);
@@ -320,6 +378,10 @@ int main(void) {
                 TEST(test_set_locality),
                 TEST(test_f22_poll_handles),
                 TEST(test_after_finalize),
+                cmocka_unit_test_setup_teardown(test_hello, setup_new, teardown),
+                cmocka_unit_test_setup_teardown(test_hello_that_is_refused, setup_new, teardown),
+                cmocka_unit_test_setup_teardown(test_malformed_greeting, setup_new, teardown),
+                cmocka_unit_test_setup_teardown(test_locality_before_hello, setup_new, teardown),
         };
 
         return cmocka_run_group_tests(tests, group_setup, group_teardown);

@@ -137,7 +137,7 @@ def always(function, path, stop):
 def ask(path, stop):
     """-> how many commands"""
     n = 0
-    with tpm.Client(tpm.connect_unix(path)) as client:
+    with tpm.Client(tpm.connect_unix(path), hello=True) as client:
         while not stop.is_set():
             client.run(tpm.get_random(4))
             n += 1
@@ -145,7 +145,7 @@ def ask(path, stop):
 
 
 def ask_with_many(path, n, ready, stop):
-    clients = [tpm.Client(tpm.connect_unix(path)) for _ in range(n)]
+    clients = [tpm.Client(tpm.connect_unix(path), hello=True) for _ in range(n)]
     for client in clients:
         client.send(tpm.get_random(4))
     ready.set()
@@ -160,7 +160,7 @@ def ask_with_many(path, n, ready, stop):
 def waits(path):
     """-> the median of one connection's, in s"""
     times = []
-    with tpm.Client(tpm.connect_unix(path)) as client:
+    with tpm.Client(tpm.connect_unix(path), hello=True) as client:
         for _ in range(TURNS):
             begin = time.monotonic()
             client.run(tpm.get_random(4))
@@ -205,7 +205,7 @@ def fairness():
 def make_keys(path, stop):
     """-> how many"""
     n = 0
-    with tpm.Client(tpm.connect_unix(path)) as client:
+    with tpm.Client(tpm.connect_unix(path), hello=True) as client:
         while not stop.is_set():
             client.run(tpm.flush_context(client.create_primary(tpm.public_hmac_key(b"x"))))
             n += 1

@@ -170,7 +170,7 @@ class Runs(TestCase):
         self.start_subject(options=["--max-connections=1"])
         self.assertServes()
         for _ in range(30):
-            self.assertEqual(self.daemon.stream().recv(1), b"")
+            self.assertEqual(tpm.connect_unix(self.daemon.socket).recv(1), b"")
         self.assertSays(*[self.me() + "is refused: the limit of 1 connections is reached .--max-connections"] * 10)
 
     def test_locality(self):

@@ -9,6 +9,7 @@ import struct
 import subprocess
 
 import harness
+import tpm
 from process import find_tool
 
 OWNER, PASSWORD_SESSION = 0x40000001, 0x40000009
@@ -114,6 +115,46 @@ class Raw(harness.TestCase):
         tools("tpm2_sign", "-Q", "-c", "key.ctx", "-g", "sha256", "-o", "signature", "message")
         tools("tpm2_verifysignature", "-Q", "-c", "key.ctx", "-g", "sha256", "-s", "signature", "-m", "message")
         self.assertTpmEmpty()
+
+    def plain(self):
+        client = tpm.Client(tpm.connect_unix(self.daemon.socket))
+        self.addCleanup(client.close)
+        return client
+
+    def test_refusals_are_those_of_a_bare_tpm(self):
+        """Programs that are no TSS decide by them, and know nothing of layers."""
+        swtpm = harness.Swtpm(self.folder / "bare", proxied=False)
+        self.addCleanup(swtpm.stop)
+        bare = tpm.Client(tpm.connect_unix(swtpm.data))
+        self.addCleanup(bare.close)
+        bare.ask(tpm.command(0x144, parameters=tpm.u16(0)))  # Startup(CLEAR)
+        plain = self.plain()
+        session = (0x02000000, b"", 0, b"")
+        for command, code in ((tpm.flush_context(0x80000001), 0x1CB), (tpm.flush_context(0x02000001), 0x1CB),
+                              (tpm.read_public(0x80000001), 0x910), (tpm.policy_get_digest(0x03000001), 0x910),
+                              (tpm.command(tpm.CC_CLEAR, [tpm.RH_LOCKOUT], auths=[session]), 0x918)):
+            self.assertEqual(plain.ask(command).rc, code, command.hex())
+            self.assertEqual(bare.ask(command).rc, code, command.hex())
+
+    def test_limits_have_the_codes_of_a_tpm(self):
+        self.daemon.stop()
+        self.daemon = self.start_daemon(self.tpm.conf, options=["--max-transients=2", "--max-sessions=1"])
+        plain, layered = self.plain(), self.connect()
+        for client, layer in ((plain, 0), (layered, tpm.RM)):
+            for i in range(2):
+                client.create_primary(tpm.public_hmac_key(b"%d" % i))
+            self.assertEqual(client.ask(tpm.create_primary(tpm.public_hmac_key(b"x"))).rc, layer | 0x902)
+            client.start_session(tpm.SE_HMAC)
+            self.assertEqual(client.ask(tpm.start_auth_session(tpm.SE_HMAC)).rc, layer | 0x903)
+            self.assertEqual(client.ask(tpm.set_locality(1)).rc, layer | 0x907)
+
+    def test_tpm_that_is_gone(self):
+        plain, layered = self.plain(), self.connect()
+        plain.run(tpm.get_random())
+        self.tpm.stop()
+        for client, layer in ((plain, 0), (layered, tpm.RM)):
+            self.assertIn(client.ask(tpm.get_random()).rc, (layer | 0x101, layer | 0x100))
+            self.assertEqual(client.ask(tpm.get_random()).rc, layer | 0x100)
 
 
 if __name__ == "__main__":

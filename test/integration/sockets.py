@@ -15,7 +15,7 @@ import tpm
 from process import MOUNT, PID_NAMESPACE, needs, refusal
 
 EX_USAGE, EX_UNAVAILABLE = 64, 69
-RC_LOCALITY = 0xB0907
+RC_LOCALITY = 0x907
 STARTERS = 8
 PROGRESS = re.compile("the TPM at .* is there|stopped")
 

@@ -181,12 +181,14 @@ class Ours(Broker):
         return False
 
     def stream(self, timeout=HANG):
-        """-> a connection, as a socket"""
+        """-> a connection, as a socket, on which refusals have codes of layer 11"""
         if self.socket:
-            return tpm.connect_unix(self.socket, timeout)
+            return tpm.say_hello(tpm.connect_unix(self.socket, timeout))
         return tcti.BusStream(self.library, self.bus.address)
 
     def client(self, timeout=HANG):
+        if self.socket:
+            return tpm.Client(tpm.connect_unix(self.socket, timeout), timeout, hello=True)
         return tpm.Client(self.stream(timeout), timeout)
 
     def context(self, by_bus=False):

@@ -87,7 +87,9 @@ def set_locality(locality):
     return command(0x20001000, parameters=bytes([locality]), tag=ST_NO_SESSIONS)
 
 
-CANCEL = command(0x20001001, tag=ST_NO_SESSIONS)  # the other one
+CANCEL = command(0x20001001, tag=ST_NO_SESSIONS)  # another one
+LAYERS = 1
+HELLO = command(0x20001002, parameters=u32(LAYERS), tag=ST_NO_SESSIONS)  # the last
 NO_TPM, LOST = 0xB0100, 0xB0101  # there is no TPM; it went away with the command
 
 
@@ -251,9 +253,11 @@ class TpmError(Exception):
 class Client:
     """One connection. A hang shows as a timeout."""
 
-    def __init__(self, sock, timeout=60):
+    def __init__(self, sock, timeout=60, hello=False):
+        """hello: it is said with the first command, as the client library does it."""
         self.sock = sock
         sock.settimeout(timeout)
+        self._hello, self._greeting = hello, False
 
     def __enter__(self):
         return self
@@ -265,12 +269,17 @@ class Client:
         self.sock.close()
 
     def send(self, data):
-        self.sock.sendall(data)
+        self.sock.sendall(HELLO + data if self._hello else data)
+        self._hello, self._greeting = False, self._hello or self._greeting
 
     def receive(self):
         """-> Response, or None at the end of the stream."""
         try:
             raw = read_message(self.sock)
+            if self._greeting and raw is not None:
+                self._greeting = False
+                check_greeting(raw)
+                raw = read_message(self.sock)
         except ConnectionResetError:
             return None
         return None if raw is None else Response(raw)
@@ -338,6 +347,18 @@ class HmacSession:
         good = hmac.new(b"", digest + nonce + self.nonce_caller + bytes([attributes]), "sha256").digest()
         self.nonce_tpm = nonce
         return hmac.compare_digest(mac, good)
+
+
+def check_greeting(raw):
+    if raw != command(0, parameters=u32(LAYERS), tag=ST_NO_SESSIONS):
+        raise ValueError("hello is answered %s" % raw)
+
+
+def say_hello(sock):
+    """From now on refusals have the codes that the client library hears, in layer 11."""
+    sock.sendall(HELLO)
+    check_greeting(read_message(sock))
+    return sock
 
 
 def connect_unix(path, timeout=60):

@@ -127,7 +127,7 @@ class Units(harness.TestCase):
         return "[Service]\nExecStart=\nExecStart=/usr/sbin/tpm2-abrmd --wait %s %s\n" % (self.tcti, options)
 
     def client(self, path=PATH):
-        client = tpm.Client(tpm.connect_unix(path))
+        client = tpm.Client(tpm.connect_unix(path), hello=True)
         self.addCleanup(client.close)
         return client
 
