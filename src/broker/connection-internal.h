@@ -28,7 +28,11 @@ struct Connection {
         const ConnectionOps *ops;
         void *userdata;
         QuotaUser *charge;
-        bool closed;             /* by its client; waits for its job */
+        bool closed;         /* by its client; waits for its job */
+        bool away;           /* its client has left, and may come back */
+        bool stale;          /* nobody waits for the answer to the request any more ... */
+        const uint8_t *next; /* ... but for this, which the client submitted when it was back; borrowed */
+        size_t n_next;
         uint8_t refusals_logged; /* see broker/refusal.h */
         gint64 connected;        /* monotonic, in us */
         uint64_t n_commands, n_failed, n_transmits;

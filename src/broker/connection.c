@@ -85,6 +85,27 @@ Connection *connection_close(Connection *connection) {
         return NULL;
 }
 
+void connection_leave(Connection *connection) {
+        Runner *runner = connection->connections->runner;
+
+        log_debug(PEER_FORMAT " left, and may come back", PEER_ARGUMENTS(&connection->owner.peer));
+        turn_enter(runner->turn);
+        connection->away = true;
+        connection->next = NULL;
+        connection->locality = 0;
+        connection->stale = !runner_withdraw(runner, &connection->request);
+        connection->request.command = NULL;
+        connection->request.n_command = 0;
+        turn_leave(runner->turn);
+}
+
+void connection_return(Connection *connection, const ConnectionOps *ops, void *userdata) {
+        log_debug(PEER_FORMAT " is back", PEER_ARGUMENTS(&connection->owner.peer));
+        connection->away = false;
+        connection->ops = ops;
+        connection->userdata = userdata;
+}
+
 static void connection_drop(Connection *connection) {
         if (!runner_drop(connection->connections->runner, &connection->request))
                 return;
@@ -141,6 +162,16 @@ static void connection_count(Connection *connection, TSS2_RC rc) {
         connection->longest_wait_us = MAX(connection->longest_wait_us, request->wait_us);
 }
 
+/* What ran when the client left is over. The connection may be gone afterwards. */
+static void connection_go_on(Connection *connection) {
+        const uint8_t *next = connection->next;
+
+        connection->stale = false;
+        connection->next = NULL;
+        if (next)
+                (void)connection_submit(connection, next, connection->n_next);
+}
+
 /* The connection may be gone afterwards. */
 static void connection_answer(Connection *connection, const uint8_t *bytes, size_t n_bytes) {
         const Runner *runner = connection->connections->runner;
@@ -151,11 +182,14 @@ static void connection_answer(Connection *connection, const uint8_t *bytes, size
                 connection_destroy(connection);
                 return;
         }
-        if (watch_wants_records(runner->watch))
+        if (watch_wants_records(runner->watch) && !connection->stale)
                 connection_record(connection, bytes, n_bytes);
         if (phase_is_over(runner->phase))
                 connection_close_space(connection);
-        connection->ops->reply(connection->userdata, bytes, n_bytes);
+        if (connection->stale)
+                connection_go_on(connection);
+        else
+                connection->ops->reply(connection->userdata, bytes, n_bytes);
 }
 
 static void connection_answer_rc(Connection *connection, TSS2_RC rc) {
@@ -183,8 +217,13 @@ bool connection_submit(Connection *connection, const uint8_t *command, size_t n_
         Request *request = &connection->request;
         TpmReader reader = TPM_READER(command, n_command);
 
-        if (request_is_under_way(request))
-                return false;
+        if (request_is_under_way(request)) {
+                if (!connection->stale || connection->next)
+                        return false;
+                connection->next = command;
+                connection->n_next = n_command;
+                return true;
+        }
 
         turn_enter(runner->turn);
         *request = (Request){
@@ -204,12 +243,25 @@ bool connection_submit(Connection *connection, const uint8_t *command, size_t n_
         return true;
 }
 
+/* The connection may be gone afterwards. */
+static void connection_cancel_next(Connection *connection) {
+        uint8_t bytes[TPM_HEADER_SIZE];
+        TpmWriter writer = TPM_WRITER(bytes, sizeof(bytes));
+
+        connection->next = NULL;
+        tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, TPM2_RC_CANCELED);
+        connection->ops->reply(connection->userdata, bytes, tpm_write_end(&writer));
+}
+
 TSS2_RC connection_cancel(Connection *connection) {
         Runner *runner = connection->connections->runner;
-        TSS2_RC rc;
+        TSS2_RC rc = TSS2_RC_SUCCESS;
 
         turn_enter(runner->turn);
-        rc = runner_cancel(runner, &connection->request);
+        if (!connection->stale)
+                rc = runner_cancel(runner, &connection->request);
+        else if (connection->next)
+                connection_cancel_next(connection);
         turn_leave(runner->turn);
         return rc;
 }

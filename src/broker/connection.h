@@ -30,6 +30,16 @@ const Peer *connection_peer(const Connection *connection);
 Connection *connection_close(Connection *connection);
 
 /*
+ * The client is gone, and may come back: what it has in the TPM stays. A waiting command is dropped; the answer to a
+ * running one is not wanted any more. No callback comes until connection_return(). The locality is 0 again.
+ */
+void connection_leave(Connection *connection);
+
+/* It is back, with another stream. What it submits before the command that ran when it left is answered waits for that.
+ */
+void connection_return(Connection *connection, const ConnectionOps *ops, void *userdata);
+
+/*
  * Submit a command: a whole one whose header says @n_command, at most broker_max_command(). @command must stay as it is
  * until ops->reply() or connection_close(). The reply may come before this returns. One at a time: false when one is
  * under way.

@@ -195,6 +195,89 @@ static void test_close_running(void **state) {
         assert_int_equal(bench.broker->connections.quota.n_connections, CLIENTS - 2);
 }
 
+/* A client that left while its command ran is back: what it asks now waits for that, and hears nothing of it. */
+static void test_leave_running(void **state) {
+        client_submit(0, FAKE_SLOW);
+        bench_until(fake_waits(&bench.fake));
+        connection_leave(clients[0].connection);
+        connection_return(clients[0].connection, &client_ops, &clients[0]);
+        client_submit(0, FAKE_LONG);
+        assert_false(connection_submit(clients[0].connection, clients[0].command, clients[0].n_command));
+        fake_answer(&bench.fake, TPM2_RC_FAILURE);
+        bench_until(fake_waits(&bench.fake));
+        assert_int_equal(clients[0].n_replies, 0);
+        fake_answer(&bench.fake, TSS2_RC_SUCCESS);
+        assert_int_equal(clients[0].n_replies, 1);
+        assert_int_equal(clients[0].rc, TSS2_RC_SUCCESS);
+        assert_int_equal(fake_count(&bench.fake, FAKE_LONG), 1);
+}
+
+/* It left once more before that could begin. */
+static void test_leave_twice(void **state) {
+        client_submit(0, FAKE_SLOW);
+        bench_until(fake_waits(&bench.fake));
+        connection_leave(clients[0].connection);
+        connection_return(clients[0].connection, &client_ops, &clients[0]);
+        client_submit(0, FAKE_LONG);
+        connection_leave(clients[0].connection);
+        fake_answer(&bench.fake, TSS2_RC_SUCCESS);
+        bench_settle();
+        assert_int_equal(clients[0].n_replies, 0);
+        assert_int_equal(fake_count(&bench.fake, FAKE_LONG), 0);
+        connection_return(clients[0].connection, &client_ops, &clients[0]);
+        client_submit(0, FAKE_SLOW);
+        bench_until(fake_waits(&bench.fake));
+        fake_answer(&bench.fake, TSS2_RC_SUCCESS);
+        assert_int_equal(clients[0].n_replies, 1);
+}
+
+/* A cancel means what the client asked since it is back, and not what ran before. */
+static void test_leave_and_cancel(void **state) {
+        bench.fake.can_cancel = true;
+        client_submit(0, FAKE_SLOW);
+        bench_until(fake_waits(&bench.fake));
+        connection_leave(clients[0].connection);
+        connection_return(clients[0].connection, &client_ops, &clients[0]);
+        assert_int_equal(connection_cancel(clients[0].connection), TSS2_RC_SUCCESS);
+        client_submit(0, FAKE_LONG);
+        assert_int_equal(connection_cancel(clients[0].connection), TSS2_RC_SUCCESS);
+        assert_int_equal(clients[0].n_replies, 1);
+        assert_int_equal(clients[0].rc, TPM2_RC_CANCELED);
+        assert_int_equal(bench.fake.n_cancels, 0);
+        fake_answer(&bench.fake, TSS2_RC_SUCCESS);
+        bench_settle();
+        assert_int_equal(clients[0].n_replies, 1);
+        assert_int_equal(fake_count(&bench.fake, FAKE_LONG), 0);
+}
+
+/* A command that had not begun is dropped; the locality is 0 again. */
+static void test_leave_waiting(void **state) {
+        assert_int_equal(connection_set_locality(clients[1].connection, 3), TSS2_RC_SUCCESS);
+        client_submit(0, FAKE_SLOW);
+        client_submit(1, FAKE_LONG);
+        bench_until(fake_waits(&bench.fake));
+        connection_leave(clients[1].connection);
+        fake_answer(&bench.fake, TSS2_RC_SUCCESS);
+        bench_settle();
+        assert_int_equal(fake_count(&bench.fake, FAKE_LONG), 0);
+        connection_return(clients[1].connection, &client_ops, &clients[1]);
+        client_submit(1, FAKE_SLOW);
+        bench_until(fake_waits(&bench.fake));
+        assert_int_equal(bench.fake.locality, 0);
+        fake_answer(&bench.fake, TSS2_RC_SUCCESS);
+        assert_int_equal(clients[1].n_replies, 1);
+}
+
+static void test_leave_and_close(void **state) {
+        client_submit(0, FAKE_SLOW);
+        bench_until(fake_waits(&bench.fake));
+        connection_leave(clients[0].connection);
+        client_close(0);
+        fake_answer(&bench.fake, TSS2_RC_SUCCESS);
+        assert_int_equal(bench.broker->connections.quota.n_connections, CLIENTS - 1);
+        assert_int_equal(clients[0].n_replies, 0);
+}
+
 static void test_close_paused(void **state) {
         client_submit(0, FAKE_SLOW);
         bench_until(fake_waits(&bench.fake));
@@ -297,6 +380,11 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_pause, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_pause_slots, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_close_running, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_leave_running, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_leave_twice, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_leave_and_cancel, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_leave_waiting, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_leave_and_close, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_close_paused, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_cleanup_not_starved, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_idle, clients_setup, clients_teardown),

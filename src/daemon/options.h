@@ -23,12 +23,13 @@ typedef struct SocketOption {
         unsigned mode;
         char *group; /* NULL: not given */
         uint32_t localities;
+        unsigned linger; /* in seconds; 0: not given */
 } SocketOption;
 
 #define OPTIONS_SOCKETS_MAX 8
 
 /*
- * "PATH[,mode=0660][,group=NAME][,locality=0+3]". Return: false with @error, and nothing written.
+ * "PATH[,mode=0660][,group=NAME][,locality=0+3][,linger=30]". Return: false with @error, and nothing written.
  */
 bool socket_option_parse(const char *text, SocketOption *ret_socket, GError **error);
 void socket_option_clear(SocketOption *socket);

@@ -24,7 +24,7 @@ static bool parse_localities(const char *text, uint32_t *ret_localities) {
 }
 
 static bool parse_right(const char *text, SocketOption *socket) {
-        guint64 mode;
+        guint64 mode, linger;
 
         if (g_str_has_prefix(text, "mode=")) {
                 if (!g_ascii_string_to_unsigned(text + strlen("mode="), 8, 0, 0777, &mode, NULL))
@@ -36,6 +36,13 @@ static bool parse_right(const char *text, SocketOption *socket) {
                 g_free(socket->group);
                 socket->group = g_strdup(text + strlen("group="));
                 return socket->group[0] != '\0';
+        }
+        if (g_str_has_prefix(text, "linger=")) {
+                if (!g_ascii_string_to_unsigned(text + strlen("linger="), 10, 1, FRONTEND_UNIX_LINGER_MAX, &linger,
+                                                NULL))
+                        return false;
+                socket->linger = (unsigned)linger;
+                return true;
         }
         return g_str_has_prefix(text, "locality=") && parse_localities(text + strlen("locality="), &socket->localities);
 }
@@ -59,9 +66,10 @@ bool socket_option_parse(const char *text, SocketOption *ret_socket, GError **er
                 if (count_twins(parts, i) > 0 || !parse_right(parts[i], &socket))
                         bad = parts[i];
         if (bad) {
-                g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
-                            "--socket=%s: \"%s\" is neither mode=0660, group=NAME nor locality=0+3, each once", text,
-                            bad);
+                g_set_error(
+                        error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+                        "--socket=%s: \"%s\" is none of mode=0660, group=NAME, locality=0+3 and linger=30, each once",
+                        text, bad);
                 socket_option_clear(&socket);
                 return false;
         }

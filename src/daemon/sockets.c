@@ -77,6 +77,7 @@ static bool open_one(Sockets *sockets, Loop *loop, Broker *broker, const SocketO
                 .mode = option->mode,
                 .group = option->group,
                 .localities = option->localities,
+                .linger = option->linger,
         };
         FrontendUnix *frontend = frontend_unix_new(loop, broker, &config, error);
 

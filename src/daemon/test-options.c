@@ -116,6 +116,7 @@ static void test_new_names(void **state) {
         assert_int_equal(options.sockets[0].mode, 0660);
         assert_null(options.sockets[0].group);
         assert_int_equal(options.sockets[0].localities, 1);
+        assert_int_equal(options.sockets[0].linger, 0);
         assert_false(options.dbus);
         assert_int_equal(options.broker.limits.abandoned, 0);
         assert_int_equal(options.broker.limits.objects, 65536);
@@ -142,11 +143,13 @@ static void test_sockets(void **state) {
                 "--socket=/x,what=1",      "--socket=/x,",
                 "--socket=,mode=0600",     "--socket=/x,mode=0600,mode=0600",
                 "--socket=/x,locality=1+", "--socket=/x,locality=-1",
+                "--socket=/x,linger=0",    "--socket=/x,linger=86401",
+                "--socket=/x,linger=",     "--socket=/x,linger=1,linger=1",
         };
         g_auto(Options) options = { 0 };
 
-        assert_good("--socket=/a --socket /b,mode=0606,locality=3+4,group=wheel --socket=/c,locality=0", N_FDS,
-                    &options);
+        assert_good("--socket=/a --socket /b,mode=0606,locality=3+4,group=wheel --socket=/c,locality=0,linger=30",
+                    N_FDS, &options);
         assert_int_equal(options.n_sockets, 3);
         assert_string_equal(options.sockets[0].path, "/a");
         assert_string_equal(options.sockets[1].path, "/b");
@@ -154,6 +157,7 @@ static void test_sockets(void **state) {
         assert_string_equal(options.sockets[1].group, "wheel");
         assert_int_equal(options.sockets[1].localities, 1 | 1 << 3 | 1 << 4);
         assert_int_equal(options.sockets[2].localities, 1);
+        assert_int_equal(options.sockets[2].linger, 30);
         for (size_t i = 0; i < G_N_ELEMENTS(bad); i++)
                 assert_bad(bad[i], "--socket");
         assert_bad("--socket=/a --socket=/b --socket=/a", "twice");

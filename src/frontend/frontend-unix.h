@@ -26,7 +26,12 @@ typedef struct FrontendUnixConfig {
         unsigned mode;       /* of the file */
         const char *group;   /* a name or a number; NULL: tss, if there is one and we may give it */
         uint32_t localities; /* bit n: its clients may use locality n */
+        /* For so many seconds what a client had stays for the next connection of its process, which programs make that
+         * connect anew for each command; 0: it ends with the connection. See docs/PROTOCOL.md. */
+        unsigned linger;
 } FrontendUnixConfig;
+
+#define FRONTEND_UNIX_LINGER_MAX 86400
 
 /* Return: NULL with @error, whose message names the file; config->fd is closed then. */
 FrontendUnix *frontend_unix_new(Loop *loop, Broker *broker, const FrontendUnixConfig *config, GError **error);

@@ -10,6 +10,7 @@
 #include "util/protocol.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -372,8 +373,9 @@ static void stream_event(LoopFd *io, uint32_t events) {
         stream_leave(stream);
 }
 
-Stream *stream_new(const StreamConfig *config, int fd, const Peer *peer, void (*closed)(Stream *stream, void *userdata),
-                   void *userdata, GError **error) {
+/* Return: NULL with @error; the connection is the caller's then. */
+static Stream *stream_make(const StreamConfig *config, int fd, void (*closed)(Stream *stream, void *userdata),
+                           void *userdata, GError **error) {
         Stream *stream = g_new0(Stream, 1);
         int r;
 
@@ -383,20 +385,56 @@ Stream *stream_new(const StreamConfig *config, int fd, const Peer *peer, void (*
                 .closed = closed,
                 .userdata = userdata,
         };
+        r = loop_add(config->loop, &stream->io, fd, EVENTS_IN, stream_event);
+        if (r == 0)
+                return stream;
+        g_set_error(error, g_quark_from_static_string("stream"), -r, "%s", g_strerror(-r));
+        g_free(stream);
+        return NULL;
+}
+
+Stream *stream_new(const StreamConfig *config, int fd, const Peer *peer, void (*closed)(Stream *stream, void *userdata),
+                   void *userdata, GError **error) {
+        Stream *stream = stream_make(config, fd, closed, userdata, error);
+
+        if (!stream)
+                return NULL;
         stream->connection =
                 connection_new(config->broker, peer, config->localities, &stream_connection_ops, stream, error);
-        if (!stream->connection) {
-                g_free(stream);
+        if (stream->connection)
+                return stream;
+        loop_remove(&stream->io);
+        g_free(stream);
+        return NULL;
+}
+
+Stream *stream_resume(const StreamConfig *config, int fd, Connection *connection,
+                      void (*closed)(Stream *stream, void *userdata), void *userdata, GError **error) {
+        Stream *stream = stream_make(config, fd, closed, userdata, error);
+
+        if (!stream)
                 return NULL;
-        }
-        r = loop_add(config->loop, &stream->io, fd, EVENTS_IN, stream_event);
-        if (r < 0) {
-                g_set_error(error, g_quark_from_static_string("stream"), -r, "%s", g_strerror(-r));
-                connection_close(stream->connection);
-                g_free(stream);
-                return NULL;
-        }
+        stream->connection = connection;
+        connection_return(connection, &stream_connection_ops, stream);
         return stream;
+}
+
+Connection *stream_keep(Stream *stream) {
+        Connection *connection = stream->connection;
+
+        stream->connection = NULL;
+        connection_leave(connection);
+        return connection;
+}
+
+void stream_check(Stream *stream) {
+        struct pollfd pollfd = { .fd = stream->io.fd };
+
+        if (poll(&pollfd, 1, 0) <= 0 || !(pollfd.revents & (POLLHUP | POLLERR)))
+                return;
+        stream_enter(stream);
+        stream_end(stream);
+        stream_leave(stream);
 }
 
 Stream *stream_free(Stream *stream) {

@@ -30,6 +30,16 @@ typedef struct StreamConfig {
  */
 Stream *stream_new(const StreamConfig *config, int fd, const Peer *peer, void (*closed)(Stream *stream, void *userdata),
                    void *userdata, GError **error);
+
+/* The same for a client that is back: @connection, from stream_keep(), is taken on success. */
+Stream *stream_resume(const StreamConfig *config, int fd, Connection *connection,
+                      void (*closed)(Stream *stream, void *userdata), void *userdata, GError **error);
+
+/* In closed(): the connection stays, and is the caller's, who calls stream_resume() or connection_close(). */
+Connection *stream_keep(Stream *stream);
+
+/* The stream ends if its client has closed its socket, of which the loop may not have told yet. */
+void stream_check(Stream *stream);
 Stream *stream_free(Stream *stream); /* takes NULL, returns NULL; closes the socket */
 
 Connection *stream_connection(Stream *stream);

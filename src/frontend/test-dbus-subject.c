@@ -56,6 +56,14 @@ Connection *connection_close(Connection *connection) {
         return NULL;
 }
 
+void connection_leave(Connection *connection) {
+        fail(); /* by the bus, nobody lingers */
+}
+
+void connection_return(Connection *connection, const ConnectionOps *ops, void *userdata) {
+        fail();
+}
+
 bool connection_submit(Connection *connection, const uint8_t *command, size_t n_command) {
         if (connection->busy)
                 return false;

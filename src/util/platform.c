@@ -11,10 +11,13 @@
 #include "util/fd.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 bool platform_peer(int fd, uid_t *ret_uid, pid_t *ret_pid) {
         struct ucred credentials = { 0 };
@@ -54,6 +57,23 @@ bool platform_process_name(pid_t pid, char *name, size_t size) {
                 return false;
         snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
         return read_line(path, name, size);
+}
+
+/* The 22nd field; the second one may have anything in it, and ends with the last bracket. */
+bool platform_process_start(pid_t pid, uint64_t *ret_start) {
+        char path[64], line[1024], *field;
+
+        snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+        if (!proc_is_ours() || !read_line(path, line, sizeof(line)))
+                return false;
+        field = strrchr(line, ')');
+        for (unsigned i = 2; field && i < 22; i++)
+                field = strchr(field + 1, ' ');
+        return field && sscanf(field, " %" SCNu64, ret_start) == 1;
+}
+
+int platform_process_end(pid_t pid) {
+        return (int)syscall(SYS_pidfd_open, pid, 0);
 }
 
 bool platform_boot(char boot[static PLATFORM_BOOT_SIZE]) {
@@ -97,12 +117,33 @@ bool platform_peer(int fd, uid_t *ret_uid, pid_t *ret_pid) {
         return true;
 }
 
-bool platform_process_name(pid_t pid, char *name, size_t size) {
+static bool read_process(pid_t pid, struct kinfo_proc *ret_process) {
         int mib[] = { CTL_KERN, KERN_PROC, KERN_PROC_PID, pid };
-        struct kinfo_proc process;
-        size_t n = sizeof(process);
+        size_t n = sizeof(*ret_process);
 
-        if (sysctl(mib, sizeof(mib) / sizeof(mib[0]), &process, &n, NULL, 0) < 0 || n != sizeof(process))
+        return sysctl(mib, sizeof(mib) / sizeof(mib[0]), ret_process, &n, NULL, 0) == 0 && n == sizeof(*ret_process);
+}
+
+bool platform_process_start(pid_t pid, uint64_t *ret_start) {
+        struct kinfo_proc process;
+
+        if (!read_process(pid, &process))
+                return false;
+        *ret_start = (uint64_t)process.ki_start.tv_sec * 1000000 + (uint64_t)process.ki_start.tv_usec;
+        return true;
+}
+
+/* A kqueue would tell; nobody has written that. */
+int platform_process_end(pid_t pid) {
+        errno = ENOSYS;
+        return -1;
+}
+
+bool platform_process_name(pid_t pid, char *name, size_t size) {
+        struct kinfo_proc process;
+        size_t n;
+
+        if (!read_process(pid, &process))
                 return false;
         n = strnlen(process.ki_comm, size - 1);
         memcpy(name, process.ki_comm, n);

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 
@@ -19,6 +20,12 @@ bool platform_peer(int fd, uid_t *ret_uid, pid_t *ret_pid);
 
 /* What a process calls itself, which may be anything. Return: false: nobody knows. */
 bool platform_process_name(pid_t pid, char *name, size_t size);
+
+/* When a process began, in whatever unit: with its number, that names it for good. Return: false: nobody knows. */
+bool platform_process_start(pid_t pid, uint64_t *ret_start);
+
+/* Return: a descriptor that can be read from once the process has ended; -1: there is no such process, or thing. */
+int platform_process_end(pid_t pid);
 
 /* bind(), so that at no moment is the socket's file open to more than @mode. */
 int platform_bind(int fd, const struct sockaddr *address, socklen_t n_address, mode_t mode);

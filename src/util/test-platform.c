@@ -5,6 +5,7 @@
 
 #include "util/fd.h"
 
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -109,6 +110,58 @@ static void test_hidden_memory(void **state) {
         munmap(block, size);
 }
 
+static void test_process_start(void **state) {
+        uint64_t own, again, other;
+        int pipe_fds[2];
+        pid_t pid;
+        char c;
+
+        assert_true(platform_process_start(getpid(), &own));
+        assert_true(platform_process_start(getpid(), &again));
+        assert_int_equal(own, again);
+        assert_true(platform_process_start(1, &other));
+        assert_true(other < own);
+
+        /* A name that looks like the fields behind it changes nothing. */
+        assert_int_equal(pipe(pipe_fds), 0);
+        pid = fork();
+        if (pid == 0) {
+                (void)prctl(PR_SET_NAME, "a) R 1 2 3 4\n");
+                close(pipe_fds[1]);
+                (void)!read(pipe_fds[0], &c, 1);
+                _exit(0);
+        }
+        close(pipe_fds[0]);
+        assert_true(platform_process_start(pid, &other));
+        assert_true(other >= own);
+        close(pipe_fds[1]);
+        assert_int_equal(waitpid(pid, NULL, 0), pid);
+        assert_false(platform_process_start(pid, &other));
+}
+
+static void test_process_end(void **state) {
+        int pipe_fds[2], end;
+        pid_t pid;
+        char c;
+
+        assert_int_equal(pipe(pipe_fds), 0);
+        pid = fork();
+        if (pid == 0) {
+                close(pipe_fds[1]);
+                (void)!read(pipe_fds[0], &c, 1);
+                _exit(0);
+        }
+        close(pipe_fds[0]);
+        end = platform_process_end(pid);
+        assert_true(end >= 0);
+        assert_int_equal(poll(&(struct pollfd){ .fd = end, .events = POLLIN }, 1, 0), 0);
+        close(pipe_fds[1]);
+        assert_int_equal(poll(&(struct pollfd){ .fd = end, .events = POLLIN }, 1, -1), 1);
+        assert_int_equal(waitpid(pid, NULL, 0), pid);
+        close(end);
+        assert_int_equal(platform_process_end(pid), -1);
+}
+
 static void test_boot(void **state) {
         char first[PLATFORM_BOOT_SIZE], second[PLATFORM_BOOT_SIZE];
 
@@ -122,7 +175,8 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_peer),          cmocka_unit_test(test_process_name),
                 cmocka_unit_test(test_bind),          cmocka_unit_test(test_hidden_process),
-                cmocka_unit_test(test_hidden_memory), cmocka_unit_test(test_boot),
+                cmocka_unit_test(test_hidden_memory), cmocka_unit_test(test_process_start),
+                cmocka_unit_test(test_process_end),   cmocka_unit_test(test_boot),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

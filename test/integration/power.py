@@ -148,7 +148,8 @@ class Power(harness.TestCase):
             self.assertTrue(self.is_extended(8))
 
     def test_another_boot_is_a_reset(self):
-        saved, before = self.save_something(), clock(self.client)
+        self.save_something()
+        before = clock(self.client)
         self.client.close()
         self.daemon.stop()
         harness.wait_until(lambda: not any(harness.runs(pid) for pid in self.helpers), "the helper ends")
