@@ -18,6 +18,17 @@ static TPM2_HANDLE placeholder_for(TPM2_HANDLE handle) {
         return (handle & TPM2_HR_RANGE_MASK) | last;
 }
 
+/*
+ * Of a handle that can be a session's, a TPM refuses reserved bits before it looks whether there is one. A password,
+ * which is nobody's, has it say so.
+ */
+static TPM2_HANDLE placeholder_for_session(const Rm *rm, const TpmAuth *auth) {
+        bool is_refused = auth->attributes & TPMA_SESSION_RESERVED1_MASK &&
+                          (auth->session & TPM2_HR_HANDLE_MASK) < rm->active_sessions_max;
+
+        return is_refused ? TPM2_RH_PW : placeholder_for(auth->session);
+}
+
 #define RC_HANDLE_P1 (TPM2_RC_HANDLE + TPM2_RC_P + TPM2_RC_1)
 
 /*
@@ -256,16 +267,15 @@ static RmFlow send_mapped(Rm *rm, RmJob *job) {
 
         rm_send_original(job, job->n_original);
         for (unsigned k = 0; k < rm_job_n_names(job); k++) {
-                bool in_area = k < command->n_handles;
-                TPM2_HANDLE handle = in_area ? command->handles[k] : command->auths[k - command->n_handles].session;
+                const TpmAuth *auth = k < command->n_handles ? NULL : &command->auths[k - command->n_handles];
+                TPM2_HANDLE handle = auth ? auth->session : command->handles[k];
                 uint32_t i = rm_job_name(rm, job, k);
 
                 if (job->foreign & 1u << k)
-                        handle = placeholder_for(handle);
+                        handle = auth ? placeholder_for_session(rm, auth) : placeholder_for(handle);
                 else if (i != RM_NONE && rm_kind(i) == RM_OBJECT)
                         handle = rm_entry(rm, i)->handle;
-                tpm_put_u32(job->out + (in_area ? tpm_handle_offset(k) : command->auths[k - command->n_handles].at),
-                            handle);
+                tpm_put_u32(job->out + (auth ? auth->at : tpm_handle_offset(k)), handle);
         }
         return RM_FLOW_SEND;
 }

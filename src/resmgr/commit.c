@@ -189,6 +189,10 @@ static bool commit_missing(Rm *rm, RmJob *job) {
         return i != RM_NONE && rm_job_find_flushed(rm, job) == i;
 }
 
+/* What a format-one code says, without of what it says it (Part 2, section 6.6.3). */
+#define ERROR_VALUE (TPM2_RC_VALUE - TPM2_RC_FMT1)
+#define ERROR_HANDLE (TPM2_RC_HANDLE - TPM2_RC_FMT1)
+
 /*
  * The TPM's refusal, or our own: where it refuses what stands in the place of a handle that is not the client's, as not
  * loaded, or as beyond those that it has, the client's handle is what is not loaded (Part 2, section 6.6).
@@ -196,13 +200,15 @@ static bool commit_missing(Rm *rm, RmJob *job) {
 static TSS2_RC refusal_of(const RmJob *job, TSS2_RC rc) {
         unsigned n_handles = job->command.n_handles;
         unsigned n = rc >> 8 & 0xF; /* of a format-one code: 1 to 7 is a handle, 9 to 15 a session */
+        unsigned error = rc & 0x3F;
         unsigned k = UINT32_MAX;
 
         if (rc >= TPM2_RC_REFERENCE_H0 && rc <= TPM2_RC_REFERENCE_H6)
                 k = rc - TPM2_RC_REFERENCE_H0;
         else if (rc >= TPM2_RC_REFERENCE_S0 && rc <= TPM2_RC_REFERENCE_S6)
                 k = n_handles + rc - TPM2_RC_REFERENCE_S0;
-        else if (rc & TPM2_RC_FMT1 && !(rc & TPM2_RC_P) && (n & 7) > 0)
+        else if (rc & TPM2_RC_FMT1 && !(rc & TPM2_RC_P) && (n & 7) > 0 &&
+                 (error == ERROR_VALUE || error == ERROR_HANDLE))
                 k = n < 8 ? n - 1 : n_handles + n - 9;
         if (k >= rm_job_n_names(job) || !(job->foreign & 1u << k))
                 return rc;

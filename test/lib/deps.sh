@@ -8,8 +8,8 @@ packages_run=(gcc libc6-dev meson ninja-build pkg-config libglib2.0-dev libjson-
 # shellcheck disable=SC2034
 packages_check=("${packages_run[@]}" apparmor binutils busybox-static clang clang-format dbus-daemon fish gcc-s390x-linux-gnu jq
         libarchive-tools libc6-dev-s390x-cross libclang-rt-dev libcmocka-dev libssl-dev libtss2-tcti-cmd0 makepkg man-db
-        mandoc musl-tools nix-bin openssl python3-gi qemu-user rpm selinux-policy-dev shellcheck socat strace systemd tmux
-        tshark valgrind zsh)
+        mandoc musl-tools nix-bin openssl python3-gi python3-tpm2-pytss qemu-user rpm selinux-policy-dev shellcheck
+        socat strace systemd tmux tshark valgrind zsh)
 
 # shellcheck disable=SC2034
 packages_vm=(busybox-static cpio gcc kmod libc6-dev make qemu-system-x86 swtpm tpm2-tools xz-utils)
