@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "test/lib/fake-tpm-private.h"
 
-#define SESSION_CONTEXT 404 /* its size, in bytes */
 #define NONCE_MIN 16
 #define NONCE_MAX 64
 
@@ -204,7 +203,7 @@ static TPM2_RC save_session(FakeTpm *tpm, FakeCall *call) {
                 tpm->session_sequence += tpm->config.session_slots + 1;
         tpm->n_loaded--;
         write_context(tpm, call, (uint64_t[]){ session->sequence, call->command.handles[0], TPM2_RH_NULL },
-                      (uint64_t[]){ session->digest, session->uses, 0 }, SESSION_CONTEXT);
+                      (uint64_t[]){ session->digest, session->uses, 0 }, tpm->config.session_context);
         return TPM2_RC_SUCCESS;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "test/lib/fake-tpm.h"
+#include "test/lib/fake-chips.h"
 #include "tpm/header.h"
 #include "tpm/writer.h"
 
@@ -49,6 +49,7 @@ static const struct {
         { "max-response-size", offsetof(FakeTpmConfig, max_response_size) },
         { "max-object-context", offsetof(FakeTpmConfig, max_object_context) },
         { "object-context", offsetof(FakeTpmConfig, object_context) },
+        { "session-context", offsetof(FakeTpmConfig, session_context) },
         { "pace", offsetof(FakeTpmConfig, pace) },
 };
 #define N_SETTINGS (sizeof(SETTINGS) / sizeof(SETTINGS[0]))
@@ -114,7 +115,20 @@ static bool parse_fault(char *text, FakeFault *ret_fault) {
         return true;
 }
 
-/* At any time: fault=..., fail, heal. Before the start: what is in the configuration. */
+/* chip=NAME, or NAME:PERCENT of its time */
+static bool parse_chip(char *text, FakeTpmConfig *config) {
+        char *colon = strchr(text, ':');
+        unsigned percent = 0;
+
+        if (colon) {
+                *colon++ = '\0';
+                if (!parse_number(colon, &percent))
+                        return false;
+        }
+        return fake_chip(text, percent, config);
+}
+
+/* At any time: fault=..., fail, heal. Before the start: a chip, and what else is in the configuration. */
 static bool option(Server *server, char *text) {
         char *value = strchr(text, '=');
         FakeFault fault;
@@ -140,6 +154,8 @@ static bool option(Server *server, char *text) {
                 server->faults[server->n_faults++] = fault;
                 return true;
         }
+        if (strcmp(text, "chip") == 0 && !server->tpm)
+                return parse_chip(value, &server->config);
         for (unsigned i = 0; i < N_SETTINGS && !server->tpm; i++)
                 if (strcmp(text, SETTINGS[i].name) == 0)
                         return parse_number(value, (unsigned *)((char *)&server->config + SETTINGS[i].offset));
@@ -178,7 +194,7 @@ static void answer(Server *server) {
         uint8_t response[TPM_MESSAGE_MAX + 1];
         size_t n = fake_tpm_run(server->tpm, server->command, server->n_command, response, sizeof(response));
 
-        usleep(fake_tpm_delay(server->tpm) * 1000);
+        usleep(fake_tpm_delay(server->tpm));
         server->n_command = 0;
         if (n > 0 && send(server->fds[DATA].fd, response, n, MSG_NOSIGNAL) != (ssize_t)n)
                 drop(server, DATA);

@@ -361,12 +361,37 @@ static size_t spoil(FakeTpm *tpm, const FakeFault *fault, uint8_t *response, siz
                 tpm_put_u32(response + 2, n);
                 break;
         case FAKE_LATE:
-                tpm->delay += fault->ms;
+                tpm->delay += fault->ms * 1000;
                 break;
         default:
                 break;
         }
         return n;
+}
+
+static FakePace pace_of(TPM2_CC code, const uint8_t *command, size_t n_command) {
+        size_t at = TPM_HEADER_SIZE + (code == TPM2_CC_ContextLoad ? sizeof(uint64_t) : 0);
+        bool session = n_command > at && command[at] < TPM2_HT_TRANSIENT;
+
+        switch (code) {
+        case TPM2_CC_ContextLoad:
+        case TPM2_CC_ContextSave:
+                return session ? FAKE_PACE_MOVE_SESSION : FAKE_PACE_MOVE_OBJECT;
+        case TPM2_CC_StartAuthSession:
+                return FAKE_PACE_START;
+        case TPM2_CC_Load:
+        case TPM2_CC_LoadExternal:
+                return FAKE_PACE_LOAD;
+        case TPM2_CC_Sign:
+        case TPM2_CC_HMAC:
+                return FAKE_PACE_USE;
+        case TPM2_CC_CreatePrimary:
+        case TPM2_CC_CreateLoaded:
+        case TPM2_CC_Create:
+                return FAKE_PACE_CREATE;
+        default:
+                return FAKE_PACE_CHEAP;
+        }
 }
 
 size_t fake_tpm_run(FakeTpm *tpm, const uint8_t *command, size_t n_command, uint8_t *response, size_t size) {
@@ -377,7 +402,7 @@ size_t fake_tpm_run(FakeTpm *tpm, const uint8_t *command, size_t n_command, uint
         uint32_t i;
         size_t n;
 
-        tpm->delay = tpm->config.pace;
+        tpm->delay = tpm->config.pace * 1000 + tpm->config.pace_us[pace_of(code, command, n_command)];
         tpm->count++;
         if (command_find(tpm, code, &i))
                 tpm->counts[i]++;
@@ -447,7 +472,7 @@ FakeTpm *fake_tpm_new(const FakeTpmConfig *config) {
                 tpm->hierarchies[i] = (FakeHierarchy){ .enabled = true, .proof = fake_secret(tpm) };
         tpm->objects = calloc(tpm->config.object_slots, sizeof(FakeObject));
         tpm->sessions = calloc(tpm->config.active_sessions, sizeof(FakeSession));
-        if (!tpm->objects || !tpm->sessions || tpm->config.object_context < 50 ||
+        if (!tpm->objects || !tpm->sessions || tpm->config.object_context < 50 || tpm->config.session_context < 50 ||
             tpm->config.object_slots > SLOTS_MAX || (tpm->config.gap & (tpm->config.gap + 1)) != 0 ||
             tpm->config.gap <= tpm->config.session_slots + 1)
                 return fake_tpm_free(tpm);

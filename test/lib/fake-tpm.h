@@ -22,6 +22,18 @@ typedef struct FakeTpm FakeTpm;
 #define FAKE_CC_VENDOR_MAKE 0x20000002 /* returns the handle of a new object; identity, u64 */
 #define FAKE_CC_VENDOR_MORE 0x20000100 /* the first of those that do nothing */
 
+/* What a command costs is told apart so far. */
+typedef enum FakePace {
+        FAKE_PACE_CHEAP, /* all that follow not */
+        FAKE_PACE_MOVE_OBJECT,
+        FAKE_PACE_MOVE_SESSION,
+        FAKE_PACE_START, /* of a session */
+        FAKE_PACE_LOAD,
+        FAKE_PACE_USE,
+        FAKE_PACE_CREATE,
+        FAKE_PACES,
+} FakePace;
+
 typedef struct FakeTpmConfig {
         unsigned object_slots;
         unsigned session_slots;
@@ -34,7 +46,9 @@ typedef struct FakeTpmConfig {
         unsigned max_response_size;
         unsigned max_object_context; /* as the property says */
         unsigned object_context;     /* as contexts are */
-        unsigned pace;               /* ms for each command; see fake_tpm_delay() */
+        unsigned session_context;
+        unsigned pace;                /* ms for each command; see fake_tpm_delay() */
+        unsigned pace_us[FAKE_PACES]; /* and so many microseconds for one of its kind */
 } FakeTpmConfig;
 
 /* As libtpms is. */
@@ -51,6 +65,7 @@ typedef struct FakeTpmConfig {
                 .max_response_size = 4096,                                                                             \
                 .max_object_context = 2692,                                                                            \
                 .object_context = 416,                                                                                 \
+                .session_context = 404,                                                                                \
         })
 
 /* Powered on; no Startup. NULL: FAKE_TPM_CONFIG. Return: NULL when there is no memory, or the sizes are impossible. */
@@ -68,7 +83,7 @@ size_t fake_tpm_snapshot_size(const FakeTpm *tpm);
 void fake_tpm_snapshot(const FakeTpm *tpm, void *ret_snapshot);
 void fake_tpm_restore(FakeTpm *tpm, const void *snapshot);
 
-/* How long the TPM took for the last command, in ms; it is for the caller to wait. */
+/* How long the TPM took for the last command, in microseconds; it is for the caller to wait. */
 unsigned fake_tpm_delay(const FakeTpm *tpm);
 
 /* Power off and on again. What the Startup that follows is depends on the Shutdown before. */

@@ -183,7 +183,7 @@ static void test_faults(void **state) {
                 response = run(cmd_get_random(8));
                 assert_int_equal(response.n, 20 - (kind == FAKE_TRUNCATED) + (kind == FAKE_TRAILING));
                 assert_int_equal(response.bytes[5], kind == FAKE_BAD_SIZE ? 21 : response.n);
-                assert_int_equal(fake_tpm_delay(fake), kind == FAKE_LATE ? 7 : 0);
+                assert_int_equal(fake_tpm_delay(fake), kind == FAKE_LATE ? 7000 : 0);
         }
         assert_int_equal(fake_tpm_count(fake, TPM2_CC_HashSequenceStart), 4);
 

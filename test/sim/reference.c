@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "reference.h"
 
+#include "chip.h"
 #include "random.h"
-#include "test/lib/inprocess.h"
 
 #include <string.h>
 
@@ -28,7 +28,7 @@ static Message direct(const Message *command) {
 
         /* A TPM that still tests itself says so once; whoever asks asks again. */
         do
-                response.n = inprocess_run(command->bytes, command->n, response.bytes, sizeof(response.bytes));
+                response.n = chip_run(command->bytes, command->n, response.bytes, sizeof(response.bytes));
         while (message_rc(&response) == TPM2_RC_RETRY);
         return response;
 }
@@ -336,12 +336,12 @@ void reference_start(uint64_t seed, const ReferenceLimits *with) {
         memset(sessions, 0, sizeof(sessions));
         limits = *with;
         random_seed_tpm(seed);
-        inprocess_start();
+        chip_start(true);
         direct(&startup);
 }
 
 void reference_stop(void) {
-        inprocess_stop();
+        chip_stop();
 }
 
 /* On the bare TPM: whoever manages it flushes for the client what is loaded. */

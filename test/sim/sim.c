@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include "chip.h"
 #include "run.h"
 
 #include "util/log.h"
@@ -14,12 +15,13 @@
 #include <unistd.h>
 
 static const char usage[] =
-        "usage: sim [--faults] [--first N] [--seeds N] [--jobs N] [--no-shrink]\n"
-        "       sim [--faults] --seed N [--keep LIST] [--no-shrink] [--verbose]\n"
+        "usage: sim [--chip NAME] [--faults] [--first N] [--seeds N] [--jobs N] [--no-shrink]\n"
+        "       sim [--chip NAME] [--faults] --seed N [--keep LIST] [--no-shrink] [--verbose]\n"
         "\n"
         "Runs programs of many clients against broker and resource manager on a TPM in this process, one run a\n"
         "seed, and compares what each client is answered with what it is answered alone.\n"
         "\n"
+        "  --chip NAME    on a fake TPM with the sizes of a real chip: slb9670, npct75x, ...\n"
         "  --faults       warnings, lost and malformed answers, resets, neighbours and the like on top\n"
         "  --first N      the first seed (1)\n"
         "  --seeds N      so many of them (100)\n"
@@ -33,7 +35,7 @@ typedef struct Options {
         bool faults, verbose, shrink, single;
         uint64_t first, seeds;
         unsigned jobs;
-        const char *keep;
+        const char *chip, *keep;
 } Options;
 
 /* What the processes have done together. */
@@ -62,12 +64,13 @@ static void keep_events(const char *list) {
 }
 
 /* Events of the seed's own run that are left, as --keep takes them. */
-static void print_kept(bool faults) {
+static void print_kept(const Options *options) {
         static Run whole;
         unsigned at = 0;
 
-        run_make(&whole, run.seed, faults);
-        printf("  sim%s --seed %" PRIu64 " --verbose --keep ", faults ? " --faults" : "", run.seed);
+        run_make(&whole, run.seed, options->faults);
+        printf("  sim%s%s%s --seed %" PRIu64 " --verbose --keep ", options->chip ? " --chip " : "", options->chip ?: "",
+               options->faults ? " --faults" : "", run.seed);
         for (unsigned i = 0; i < run.n_events; i++, at++) {
                 while (memcmp(&whole.events[at], &run.events[i], sizeof(Event)) != 0)
                         at++;
@@ -87,7 +90,7 @@ static void report(const Options *options) {
         }
         run_shrink(&run, &outcome);
         printf("  %u events are enough: %s\n", run.n_events, outcome.failure);
-        print_kept(options->faults);
+        print_kept(options);
         fflush(stdout);
 }
 
@@ -159,15 +162,11 @@ static int run_many(const Options *options) {
 
 int main(int argc, char **argv) {
         static const struct option long_options[] = {
-                { "faults", no_argument, NULL, 'f' },
-                { "first", required_argument, NULL, 'i' },
-                { "seeds", required_argument, NULL, 'n' },
-                { "jobs", required_argument, NULL, 'j' },
-                { "seed", required_argument, NULL, 's' },
-                { "keep", required_argument, NULL, 'k' },
-                { "no-shrink", no_argument, NULL, 'm' },
-                { "verbose", no_argument, NULL, 'v' },
-                { NULL, 0, NULL, 0 },
+                { "chip", required_argument, NULL, 'c' },  { "faults", no_argument, NULL, 'f' },
+                { "first", required_argument, NULL, 'i' }, { "seeds", required_argument, NULL, 'n' },
+                { "jobs", required_argument, NULL, 'j' },  { "seed", required_argument, NULL, 's' },
+                { "keep", required_argument, NULL, 'k' },  { "no-shrink", no_argument, NULL, 'm' },
+                { "verbose", no_argument, NULL, 'v' },     { NULL, 0, NULL, 0 },
         };
         Options options = { .first = 1, .seeds = 100, .jobs = (unsigned)sysconf(_SC_NPROCESSORS_ONLN), .shrink = true };
         int c;
@@ -175,6 +174,13 @@ int main(int argc, char **argv) {
         log_open(LOG_TARGET_STDOUT, "sim", LOG_EMERG);
         while ((c = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
                 switch (c) {
+                case 'c':
+                        if (!chip_choose(optarg)) {
+                                fprintf(stderr, "sim: there is no chip %s\n", optarg);
+                                return 2;
+                        }
+                        options.chip = optarg;
+                        break;
                 case 'f':
                         options.faults = true;
                         break;

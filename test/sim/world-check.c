@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "world-private.h"
 
+#include "chip.h"
 #include "resmgr/report.h"
 #include "test/lib/invariants.h"
-
-/* libtpms has three of each. */
-#define SLOTS 3
 
 static void fail_if(const char *broken) {
         if (broken)
@@ -65,7 +63,7 @@ static unsigned count_listed(TPM2_HT type) {
 }
 
 void world_check_idle(void) {
-        unsigned limit = SLOTS - world.run->reserve;
+        unsigned limit = chip_slots() - world.run->reserve;
 
         if (world.wild || world.run->lone || world.broker->runner.current || rm_is_in_doubt(world.rm))
                 return;

@@ -2,8 +2,8 @@
 #include "world-private.h"
 
 #include "backend/backend-internal.h"
+#include "chip.h"
 #include "clock.h"
-#include "test/lib/inprocess.h"
 #include "test/lib/invariants.h"
 
 #include <stdio.h>
@@ -53,7 +53,7 @@ void world_tpm_init(void) {
 Message world_direct(Message command) {
         Message response;
 
-        response.n = inprocess_run(command.bytes, command.n, response.bytes, sizeof(response.bytes));
+        response.n = chip_run(command.bytes, command.n, response.bytes, sizeof(response.bytes));
         return response;
 }
 
@@ -242,7 +242,7 @@ static void go_wild(void) {
 void world_reset(bool startup) {
         go_wild();
         world.n_guests = world.refusals.n = 0;
-        inprocess_reset();
+        chip_reset();
         if (startup)
                 world_direct(cmd_startup(TPM2_SU_CLEAR));
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "world-private.h"
 
+#include "chip.h"
 #include "clock.h"
 #include "reference.h"
-#include "test/lib/inprocess.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -269,7 +269,7 @@ static bool begin(void) {
 
         clock_reset();
         random_seed_tpm(run->seed);
-        inprocess_start();
+        chip_start(false);
         world.loop = loop_new(NULL);
         world_tpm_init();
         world.broker = world.loop ? broker_new(world.loop, &world.backend, &config, NULL) : NULL;
@@ -335,7 +335,7 @@ void world_run(const Run *run, Outcome *outcome, bool verbose) {
                 world.broker = broker_free(world.broker);
         }
         world.loop = loop_free(world.loop);
-        inprocess_stop();
+        chip_stop();
 }
 
 void world_run_alone(const Run *run, unsigned number, Outcome *outcome, bool verbose) {

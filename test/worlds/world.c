@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "test/worlds/world.h"
 
+#include "test/lib/fake-chips.h"
 #include "test/lib/invariants.h"
 #include "test/worlds/model.h"
 
@@ -221,26 +222,36 @@ unsigned world_list(Side side, TPM2_HT type, TPM2_HANDLE *ret_handles, unsigned 
         return message_rc(&answer) ? 0 : message_handles(&answer, ret_handles, size);
 }
 
-static FakeTpm *tpm_new(Side side) {
+/*
+ * Two slots, a gap of 7 and short contexts make a world small; of a chip it has the slots, and how memory works. Of a
+ * gap, the TPM needs a number for each slot, and one more: with five slots, 7 would leave room for two saved sessions.
+ */
+static FakeTpm *tpm_new(Side side, const char *chip) {
         FakeTpmConfig config = FAKE_TPM_CONFIG;
 
-        config.object_slots = side == SIDE_REAL ? 2 : CLIENTS * (OBJECTS + 2);
-        config.session_slots = side == SIDE_REAL ? 2 : CLIENTS * (SESSIONS + 2);
-        config.active_sessions = 8;
-        config.gap = side == SIDE_REAL ? 7 : 0xFFFF;
+        config.object_slots = config.session_slots = 2;
         config.memory = 0;
+        if (chip && !fake_chip(chip, 0, &config))
+                return NULL;
+        if (side == SIDE_REFERENCE)
+                config.object_slots = CLIENTS * (OBJECTS + 2);
+        if (side == SIDE_REFERENCE)
+                config.session_slots = CLIENTS * (SESSIONS + 2);
+        config.active_sessions = 8;
         config.object_context = 64;
+        config.session_context = FAKE_TPM_CONFIG.session_context;
+        config.gap = side == SIDE_REFERENCE ? 0xFFFF : config.session_slots > 3 ? 15 : 7;
         return fake_tpm_new(&config);
 }
 
-bool world_open(void) {
+bool world_open(const char *chip) {
         size_t size = rm_size(&LIMITS);
         void *block = aligned_alloc(4096, size);
         Message startup = cmd_startup(TPM2_SU_CLEAR);
 
         memset(&world, 0, sizeof(world));
         for (Side side = 0; side < SIDES; side++)
-                world.tpms[side] = tpm_new(side);
+                world.tpms[side] = tpm_new(side, chip);
         if (!block || !world.tpms[SIDE_REAL] || !world.tpms[SIDE_REFERENCE]) {
                 free(block);
                 return false;

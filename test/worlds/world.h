@@ -114,7 +114,8 @@ typedef struct World {
 
 extern World world;
 
-bool world_open(void); /* Return: false when the world cannot be made */
+/* On a fake TPM of two slots, or with those of a chip. Return: false when the world cannot be made. */
+bool world_open(const char *chip);
 void world_close(void);
 
 __attribute__((format(printf, 1, 2))) void world_fail(const char *format, ...);

@@ -98,27 +98,28 @@ static int explore_all(unsigned depth, Faults faults, bool verify) {
 }
 
 static int usage(void) {
-        fprintf(stderr, "usage: worlds [--depth N] [--faults none|warning|lost] [--verify]\n"
-                        "       worlds --replay 'STEP...'\n");
+        fprintf(stderr, "usage: worlds [--chip NAME] [--depth N] [--faults none|warning|lost] [--verify]\n"
+                        "       worlds [--chip NAME] --replay 'STEP...'\n");
         return 64;
 }
 
 int main(int argc, char **argv) {
         static const struct option OPTIONS[] = {
-                { "depth", required_argument, NULL, 'd' },
-                { "faults", required_argument, NULL, 'f' },
-                { "replay", required_argument, NULL, 'r' },
-                { "verify", no_argument, NULL, 'v' },
-                { 0 },
+                { "chip", required_argument, NULL, 'c' },   { "depth", required_argument, NULL, 'd' },
+                { "faults", required_argument, NULL, 'f' }, { "replay", required_argument, NULL, 'r' },
+                { "verify", no_argument, NULL, 'v' },       { 0 },
         };
         unsigned depth = 4;
         unsigned faults = FAULTS_NONE;
         char *path = NULL;
+        const char *chip = NULL;
         bool verify = false;
         int option, status;
 
         while ((option = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1) {
-                if (option == 'd')
+                if (option == 'c')
+                        chip = optarg;
+                else if (option == 'd')
                         depth = atoi(optarg);
                 else if (option == 'r')
                         path = optarg;
@@ -133,7 +134,7 @@ int main(int argc, char **argv) {
         if (optind < argc || faults > FAULTS_LOST || depth < 1 || depth > DEPTH_MAX)
                 return usage();
         setvbuf(stdout, NULL, _IOLBF, 0);
-        if (!world_open()) {
+        if (!world_open(chip)) {
                 fprintf(stderr, "worlds: there is no world\n");
                 return 1;
         }
