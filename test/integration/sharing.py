@@ -6,6 +6,7 @@ import os
 import signal
 import struct
 import threading
+import unittest
 
 import harness
 import tpm
@@ -54,6 +55,7 @@ class Gap(harness.TestCase):
         idle.run(tpm.context_load(saved))
 
 
+@unittest.skipIf(harness.CHIP, "contexts of a chip have sizes of their own")
 class Memory(harness.TestCase):
     def test_1000_idle_clients_with_4_saved_keys_each(self):
         # Users but root get three quarters of the connections.
@@ -78,6 +80,7 @@ class Memory(harness.TestCase):
 
 
 class Files(harness.TestCase):
+    @harness.needs_cryptography
     def test_20_session_files_at_once(self):
         self.start_subject()
         tools = harness.Tools(self.folder / "tools", self.daemon.conf, self.daemon.library, self.daemon.bus)
@@ -169,6 +172,7 @@ class Together(harness.TestCase):
                 self.assertEqual(client.receive().raw, name)
                 self.assertEqual(len(client.receive().raw), 16)
 
+    @harness.needs_cryptography
     def test_X13_pcrs_are_everybodys(self):
         a, b = self.connect(), self.connect()
         before = b.run(tpm.pcr_read(16)).raw
@@ -212,7 +216,8 @@ class Shared(harness.TestCase):
         for client, key, session in keys * 3:
             client.run(tpm.read_public(key))
             client.run(tpm.policy_get_digest(session))
-            harness.wait_until(lambda: max(map(len, self.proxy.holdings()[:2])) <= 1, "two slots are free")
+            harness.wait_until(lambda: max(map(len, self.proxy.holdings()[:2])) <= harness.SLOTS - 2,
+                               "two slots are free")
 
     def test_slots_are_left_free_for_others_while_clients_wait(self):
         """A neighbour finds room for two things at any time, though clients never rest."""

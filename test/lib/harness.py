@@ -11,6 +11,7 @@ id.
     TABRMD_PROMTOOL of the distribution's prometheus, unpacked by fetch-peer.sh; by default in prometheus/ there
     TABRMD_DOOR     "bus": the daemon under test has no socket, and clients come by D-Bus
     TABRMD_TPM      "device": the TPM is /dev/tpm0 of a virtual machine, where one can be enough (test/lib/device.py)
+                    "chip:NAME": a fake TPM with the sizes of a real chip (test/lib/fake-chips.c)
     TABRMD_ALL_TOOLS a test for which a program is missing fails, and is not skipped
     TABRMD_SUBJECT  "peer": run the tests against tpm2-abrmd 3.0 instead, to see them fail where it does
 """
@@ -35,11 +36,13 @@ from device import IS_DEVICE, Device
 # Some of these are for those who import this.
 from process import (  # noqa: F401
     ALL_TOOLS, HANG, TICKS, MissingTool, Process, can_connect, children, clean_env, runs, wait_until)
-from tpms import BUILD, FakeTpm, Swtpm, TcpSwtpm  # noqa: F401
+from tpms import BUILD, Chip, FakeTpm, Swtpm, TcpSwtpm  # noqa: F401
 
 LIBRARY = pathlib.Path(os.environ.get("TABRMD_LIBRARY", BUILD / "src/tcti")).absolute()
 PEER = pathlib.Path(os.environ.get("TABRMD_PEER", BUILD / "peer")).absolute()
 BY_BUS = os.environ.get("TABRMD_DOOR") == "bus"
+CHIP = os.environ.get("TABRMD_TPM", "").partition("chip:")[2]
+SLOTS = 5 if CHIP == "npct75x" else 3  # for objects, and as many for sessions
 IS_PEER = os.environ.get("TABRMD_SUBJECT") == "peer"
 HELPER = BUILD / "src/helper/tpm2-abrmd-helper"
 DAEMON = BUILD / "src/daemon/tpm2-abrmd"
@@ -292,6 +295,10 @@ class TestCase(unittest.TestCase):
 
     def start_tpm(self, **keywords):
         """-> a TPM behind a proxy: of its own, or what there is"""
+        if CHIP:
+            chip = Chip(self.folder / "chip", CHIP)
+            self.addCleanup(chip.stop)
+            return chip
         if not IS_DEVICE:
             return self.start_swtpm(**keywords)
         device = Device()
@@ -353,6 +360,11 @@ class TestCase(unittest.TestCase):
     def assertServes(self, client=None):
         client = client or self.connect()
         self.assertEqual(client.ask(tpm.get_random()).rc, 0)
+
+
+def needs_cryptography(test):
+    """Decorates tests that check an HMAC or a digest, or use PCRs."""
+    return unittest.skipIf(CHIP, "the fake TPM has no cryptography")(test)
 
 
 def by_socket_only(test_case):

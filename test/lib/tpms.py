@@ -118,6 +118,24 @@ class TcpSwtpm:
         self.process.end()
 
 
+class Chip:
+    """The fake TPM with the sizes of a real chip (test/lib/fake-chips.c), behind a counting proxy."""
+
+    def __init__(self, folder, name, percent=1):
+        self.folder = pathlib.Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.fake = FakeTpm(self.folder, "chip=%s:%d" % (name, percent))
+        self.process = self.fake.process
+        with tpm.Client(tpm.connect_unix(self.fake.data, HANG)) as client:
+            client.run(tpm.command(0x144, parameters=tpm.u16(0), tag=tpm.ST_NO_SESSIONS))  # Startup, as of an swtpm
+        self.proxy = proxy.SwtpmProxy(self.fake.data, self.fake.ctrl, str(self.folder / "proxy"))
+        self.conf = self.proxy.conf
+
+    def stop(self):
+        self.proxy.close()
+        self.fake.stop()
+
+
 class FakeTpm:
     """test/lib/fake-tpm.h behind the sockets of an swtpm: .conf. Options as in fake-tpm-server.c: "gap=255"."""
 
@@ -126,7 +144,7 @@ class FakeTpm:
         argv = [BUILD / "test/lib/fake-tpm", path, *("--" + option for option in options)]
         self.process = Process("fake-tpm", argv, path + ".log", clean_env())
         wait_until(lambda: "ready" in self.process.output(), "the fake TPM starts", self.process.popen)
-        self.ctrl = path + ".ctrl"
+        self.data, self.ctrl = path, path + ".ctrl"
         self.conf = "swtpm:path=" + path
 
     def control(self, request, n_answer=4):
