@@ -28,10 +28,11 @@ struct Connection {
         const ConnectionOps *ops;
         void *userdata;
         QuotaUser *charge;
-        bool closed;         /* by its client; waits for its job */
-        bool away;           /* its client has left, and may come back */
-        bool stale;          /* nobody waits for the answer to the request any more ... */
-        const uint8_t *next; /* ... but for this, which the client submitted when it was back; borrowed */
+        bool closed;                      /* by its client; waits for its job */
+        void (*given_up)(void *userdata); /* its client has left, and may come back; else NULL */
+        gint64 left;                      /* ... since then; monotonic, in us */
+        bool stale;                       /* nobody waits for the answer to the request any more ... */
+        const uint8_t *next;              /* ... but for this, which the client submitted when it was back; borrowed */
         size_t n_next;
         uint8_t refusals_logged; /* see broker/refusal.h */
         gint64 connected;        /* monotonic, in us */

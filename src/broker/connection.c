@@ -8,9 +8,47 @@
 
 /* Beginning */
 
+/* The one that is away for longest, of a user, or of all. Return: NULL when there is none. */
+static Connection *connections_find_away(const Connections *connections, const uid_t *uid) {
+        Connection *found = NULL;
+
+        list_for_each(link, &connections->all) {
+                Connection *connection = list_entry(link, Connection, link);
+
+                /* What runs would have to end first. */
+                if (!connection->given_up || connection->stale || (uid && connection->owner.peer.uid != *uid))
+                        continue;
+                if (!found || connection->left < found->left)
+                        found = connection;
+        }
+        return found;
+}
+
+/* Whoever is away gives way to who is there: to the same user, or where all places are taken. */
+static QuotaUser *connections_charge(Connections *connections, uid_t uid, GError **error) {
+        for (;;) {
+                g_autoptr(GError) cause = NULL;
+                QuotaUser *charge = quota_charge(&connections->quota, uid, &cause);
+                bool full = connections->quota.n_connections >= connections->quota.max_connections;
+                Connection *away;
+
+                if (charge)
+                        return charge;
+                away = connections_find_away(connections, &uid);
+                if (!away && full)
+                        away = connections_find_away(connections, NULL);
+                if (!away) {
+                        g_propagate_error(error, g_steal_pointer(&cause));
+                        return NULL;
+                }
+                away->given_up(away->userdata);
+                connection_close(away);
+        }
+}
+
 Connection *connections_admit(Connections *connections, const Peer *peer, uint32_t localities, const ConnectionOps *ops,
                               void *userdata, GError **error) {
-        QuotaUser *charge = quota_charge(&connections->quota, peer->uid, error);
+        QuotaUser *charge = connections_charge(connections, peer->uid, error);
         Runner *runner = connections->runner;
         uint32_t space = RM_NONE;
         Connection *connection;
@@ -85,23 +123,25 @@ Connection *connection_close(Connection *connection) {
         return NULL;
 }
 
-void connection_leave(Connection *connection) {
+void connection_leave(Connection *connection, void (*given_up)(void *userdata), void *userdata) {
         Runner *runner = connection->connections->runner;
 
         log_debug(PEER_FORMAT " left, and may come back", PEER_ARGUMENTS(&connection->owner.peer));
         turn_enter(runner->turn);
-        connection->away = true;
+        connection->given_up = given_up;
+        connection->userdata = userdata;
+        connection->left = g_get_monotonic_time();
         connection->next = NULL;
         connection->locality = 0;
         connection->stale = !runner_withdraw(runner, &connection->request);
-        connection->request.command = NULL;
+        connection->request.command = NULL; /* a job that has begun has a copy */
         connection->request.n_command = 0;
         turn_leave(runner->turn);
 }
 
 void connection_return(Connection *connection, const ConnectionOps *ops, void *userdata) {
         log_debug(PEER_FORMAT " is back", PEER_ARGUMENTS(&connection->owner.peer));
-        connection->away = false;
+        connection->given_up = NULL;
         connection->ops = ops;
         connection->userdata = userdata;
 }

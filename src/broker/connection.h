@@ -31,9 +31,10 @@ Connection *connection_close(Connection *connection);
 
 /*
  * The client is gone, and may come back: what it has in the TPM stays. A waiting command is dropped; the answer to a
- * running one is not wanted any more. No callback comes until connection_return(). The locality is 0 again.
+ * running one is not wanted any more. The locality is 0 again. No callback of the former ops comes any more, but
+ * @given_up, should its place be needed for another client: the connection is closed then.
  */
-void connection_leave(Connection *connection);
+void connection_leave(Connection *connection, void (*given_up)(void *userdata), void *userdata);
 
 /* It is back, with another stream. What it submits before the command that ran when it left is answered waits for that.
  */
@@ -41,8 +42,8 @@ void connection_return(Connection *connection, const ConnectionOps *ops, void *u
 
 /*
  * Submit a command: a whole one whose header says @n_command, at most broker_max_command(). @command must stay as it is
- * until ops->reply() or connection_close(). The reply may come before this returns. One at a time: false when one is
- * under way.
+ * until ops->reply(), connection_close() or connection_leave(). The reply may come before this returns. One at a time:
+ * false when one is under way, but for the one that ran when the client left.
  */
 bool connection_submit(Connection *connection, const uint8_t *command, size_t n_command);
 

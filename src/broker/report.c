@@ -65,7 +65,7 @@ void broker_report_connections(const Broker *broker, void (*each)(void *userdata
                         .wait_us = connection->wait_us,
                         .busy_us = connection->busy_us,
                         .longest_wait_us = connection->longest_wait_us,
-                        .state = STATES[request->state],
+                        .state = connection->given_up ? "away" : STATES[request->state],
                         .code = idle ? 0 : request->code,
                         .elapsed_us = idle ? 0 : report_since(now, request->submitted),
                 };

@@ -37,7 +37,7 @@ typedef struct ConnectionReport {
         uint64_t connected_us; /* ago */
         uint64_t n_commands, n_failed, n_transmits;
         uint64_t wait_us, busy_us, longest_wait_us;
-        const char *state;   /* "idle", "waiting", "running", "paused" */
+        const char *state;   /* "idle", "waiting", "running", "paused", "away" */
         TPM2_CC code;        /* of what is under way; 0: nothing */
         uint64_t elapsed_us; /* since it came */
 } ConnectionReport;

@@ -195,11 +195,48 @@ static void test_close_running(void **state) {
         assert_int_equal(bench.broker->connections.quota.n_connections, CLIENTS - 2);
 }
 
+static void client_given_up(void *userdata) {
+        Client *client = userdata;
+
+        client->connection = NULL;
+}
+
+/* Who is away gives its place to its own user, and where all are taken to anybody; the one that left first goes. */
+static void test_who_is_away_gives_way(void **state) {
+        const Peer same = { .uid = 1000 }, other = { .uid = 1001 };
+        Connection *more[3];
+
+        bench.broker->connections.quota.max_connections = CLIENTS;
+        client_submit(1, FAKE_SLOW);
+        bench_until(fake_waits(&bench.fake));
+        for (unsigned i = 1; i < 4; i++) {
+                bench_run_ms(1);
+                connection_leave(clients[i].connection, client_given_up, &clients[i]);
+        }
+        more[0] = connection_new(bench.broker, &other, 1, &client_ops, &clients[0], NULL);
+        assert_non_null(more[0]);
+        assert_non_null(clients[1].connection); /* its command runs */
+        assert_null(clients[2].connection);
+        more[1] = connection_new(bench.broker, &same, 1, &client_ops, &clients[0], NULL);
+        assert_non_null(more[1]);
+        assert_null(clients[3].connection);
+        assert_null(connection_new(bench.broker, &same, 1, &client_ops, &clients[0], NULL));
+        assert_int_equal(bench.broker->stats.n_refused, 1);
+        assert_non_null(clients[0].connection);
+        fake_answer(&bench.fake, TSS2_RC_SUCCESS);
+        bench_settle();
+        more[2] = connection_new(bench.broker, &same, 1, &client_ops, &clients[0], NULL);
+        assert_non_null(more[2]);
+        assert_null(clients[1].connection);
+        for (unsigned i = 0; i < 3; i++)
+                connection_close(more[i]);
+}
+
 /* A client that left while its command ran is back: what it asks now waits for that, and hears nothing of it. */
 static void test_leave_running(void **state) {
         client_submit(0, FAKE_SLOW);
         bench_until(fake_waits(&bench.fake));
-        connection_leave(clients[0].connection);
+        connection_leave(clients[0].connection, client_given_up, &clients[0]);
         connection_return(clients[0].connection, &client_ops, &clients[0]);
         client_submit(0, FAKE_LONG);
         assert_false(connection_submit(clients[0].connection, clients[0].command, clients[0].n_command));
@@ -216,10 +253,10 @@ static void test_leave_running(void **state) {
 static void test_leave_twice(void **state) {
         client_submit(0, FAKE_SLOW);
         bench_until(fake_waits(&bench.fake));
-        connection_leave(clients[0].connection);
+        connection_leave(clients[0].connection, client_given_up, &clients[0]);
         connection_return(clients[0].connection, &client_ops, &clients[0]);
         client_submit(0, FAKE_LONG);
-        connection_leave(clients[0].connection);
+        connection_leave(clients[0].connection, client_given_up, &clients[0]);
         fake_answer(&bench.fake, TSS2_RC_SUCCESS);
         bench_settle();
         assert_int_equal(clients[0].n_replies, 0);
@@ -236,7 +273,7 @@ static void test_leave_and_cancel(void **state) {
         bench.fake.can_cancel = true;
         client_submit(0, FAKE_SLOW);
         bench_until(fake_waits(&bench.fake));
-        connection_leave(clients[0].connection);
+        connection_leave(clients[0].connection, client_given_up, &clients[0]);
         connection_return(clients[0].connection, &client_ops, &clients[0]);
         assert_int_equal(connection_cancel(clients[0].connection), TSS2_RC_SUCCESS);
         client_submit(0, FAKE_LONG);
@@ -256,7 +293,7 @@ static void test_leave_waiting(void **state) {
         client_submit(0, FAKE_SLOW);
         client_submit(1, FAKE_LONG);
         bench_until(fake_waits(&bench.fake));
-        connection_leave(clients[1].connection);
+        connection_leave(clients[1].connection, client_given_up, &clients[1]);
         fake_answer(&bench.fake, TSS2_RC_SUCCESS);
         bench_settle();
         assert_int_equal(fake_count(&bench.fake, FAKE_LONG), 0);
@@ -271,7 +308,7 @@ static void test_leave_waiting(void **state) {
 static void test_leave_and_close(void **state) {
         client_submit(0, FAKE_SLOW);
         bench_until(fake_waits(&bench.fake));
-        connection_leave(clients[0].connection);
+        connection_leave(clients[0].connection, client_given_up, &clients[0]);
         client_close(0);
         fake_answer(&bench.fake, TSS2_RC_SUCCESS);
         assert_int_equal(bench.broker->connections.quota.n_connections, CLIENTS - 1);
@@ -380,6 +417,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_pause, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_pause_slots, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_close_running, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_who_is_away_gives_way, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_leave_running, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_leave_twice, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_leave_and_cancel, clients_setup, clients_teardown),

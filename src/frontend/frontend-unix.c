@@ -12,6 +12,8 @@
 #include <string.h>
 #include <sys/epoll.h>
 
+#define TICK_S 5
+
 struct FrontendUnix {
         Loop *loop;
         Broker *broker;
@@ -28,7 +30,7 @@ struct FrontendUnix {
  */
 typedef struct Client {
         FrontendUnix *frontend;
-        struct list link;       /* frontend->clients; those that linger in the order in which they left */
+        struct list link;       /* frontend->clients */
         Stream *stream;         /* NULL: it lingers */
         Connection *connection; /* while it lingers */
         bool lingers;           /* or will, when its stream ends */
@@ -37,6 +39,7 @@ typedef struct Client {
         uint64_t start; /* of the process */
         LoopFd end;     /* ... tells of its end; fd -1: none */
         guint timer;
+        gint64 until; /* monotonic, in us */
 } Client;
 
 static void client_free(Client *client) {
@@ -49,9 +52,17 @@ static void client_free(Client *client) {
         g_free(client);
 }
 
-static gboolean client_on_timeout(gpointer userdata) {
+static bool client_is_alive(const Client *client) {
+        uint64_t start;
+
+        return platform_process_start(client->pid, &start) && start == client->start;
+}
+
+static gboolean client_on_tick(gpointer userdata) {
         Client *client = userdata;
 
+        if (g_get_monotonic_time() < client->until && client_is_alive(client))
+                return G_SOURCE_CONTINUE;
         client->timer = 0;
         client_free(client);
         return G_SOURCE_REMOVE;
@@ -61,28 +72,36 @@ static void client_on_end(LoopFd *end, uint32_t events) {
         client_free(list_entry(end, Client, end));
 }
 
-static bool client_is_alive(const Client *client) {
-        uint64_t start;
+/* Another client needs its place. */
+static void client_given_up(void *userdata) {
+        Client *client = userdata;
 
-        return platform_process_start(client->pid, &start) && start == client->start;
+        client->connection = NULL;
+        client_free(client);
+}
+
+/* The system tells when the process ends, or it is looked at every few seconds. */
+static void client_watch(Client *client) {
+        FrontendUnix *frontend = client->frontend;
+        unsigned tick = frontend->linger;
+
+        client->until = g_get_monotonic_time() + (gint64)frontend->linger * G_USEC_PER_SEC;
+        client->end.fd = platform_process_end(client->pid);
+        if (client->end.fd < 0 || loop_add(frontend->loop, &client->end, client->end.fd, EPOLLIN, client_on_end) < 0)
+                tick = MIN(tick, TICK_S);
+        client->timer = g_timeout_add_seconds(tick, client_on_tick, client);
 }
 
 static void client_closed(Stream *stream, void *userdata) {
         Client *client = userdata;
-        FrontendUnix *frontend = client->frontend;
 
         client->stream = NULL;
         if (!client->lingers) {
                 client_free(client);
                 return;
         }
-        client->connection = stream_keep(stream);
-        list_unlink(&client->link);
-        list_append(&frontend->clients, &client->link);
-        client->end.fd = platform_process_end(client->pid);
-        if (client->end.fd >= 0)
-                (void)loop_add(frontend->loop, &client->end, client->end.fd, EPOLLIN, client_on_end);
-        client->timer = g_timeout_add_seconds(frontend->linger, client_on_timeout, client);
+        client->connection = stream_keep(stream, client_given_up, client);
+        client_watch(client);
         /* Afterwards, so that the end of the process is seen here, or by the descriptor. */
         if (!client_is_alive(client))
                 client_free(client);
@@ -98,19 +117,6 @@ static Client *find_client(FrontendUnix *frontend, const Client *like) {
                         return client;
         }
         return NULL;
-}
-
-/* Room for a client of this user, at the cost of who has lingered longest of the same. */
-static bool make_room(FrontendUnix *frontend, uid_t uid) {
-        list_for_each(link, &frontend->clients) {
-                Client *client = list_entry(link, Client, link);
-
-                if (!client->stream && client->uid == uid) {
-                        client_free(client);
-                        return true;
-                }
-        }
-        return false;
 }
 
 static StreamConfig stream_config(const FrontendUnix *frontend) {
@@ -148,10 +154,6 @@ static bool client_begin(FrontendUnix *frontend, const Client *like, int fd) {
 
         *client = *like;
         client->stream = stream_new(&config, fd, &peer, client_closed, client, &error);
-        while (!client->stream && make_room(frontend, like->uid)) {
-                g_clear_error(&error);
-                client->stream = stream_new(&config, fd, &peer, client_closed, client, &error);
-        }
         if (!client->stream) {
                 log_limited(LOG_WARNING, PEER_FORMAT " is refused: %s", PEER_ARGUMENTS(&peer), error->message);
                 g_free(client);
@@ -161,16 +163,18 @@ static bool client_begin(FrontendUnix *frontend, const Client *like, int fd) {
         return true;
 }
 
-/* Who it was that left is known for certain once the hang-up has been seen, which may be behind the one that comes. */
-static Client *find_lingering(FrontendUnix *frontend, Client *like) {
-        Client *client = like->lingers ? find_client(frontend, like) : NULL;
+/*
+ * The client of this process that lingers, or will. Before it is said that it still has a stream, that is looked at:
+ * of a hang-up the loop may not have told yet.
+ */
+static Client *find_twin(FrontendUnix *frontend, const Client *like) {
+        Client *client = find_client(frontend, like);
 
         if (client && client->stream) {
-                like->lingers = false;
                 stream_check(client->stream);
                 client = find_client(frontend, like);
         }
-        return client && !client->stream ? client : NULL;
+        return client;
 }
 
 static void on_accepted(void *userdata, int fd_taken) {
@@ -183,8 +187,12 @@ static void on_accepted(void *userdata, int fd_taken) {
                 return;
         }
         like.lingers = frontend->linger > 0 && like.pid > 0 && platform_process_start(like.pid, &like.start);
-        client = find_lingering(frontend, &like);
-        if (client ? client_resume(client, fd) : client_begin(frontend, &like, fd))
+        if (frontend->linger > 0 && !like.lingers)
+                log_limited(LOG_NOTICE, "uid %u pid %d: nothing of it will stay, since /proc does not show its process",
+                            (unsigned)like.uid, (int)like.pid);
+        client = like.lingers ? find_twin(frontend, &like) : NULL;
+        like.lingers = like.lingers && !client;
+        if (client && !client->stream ? client_resume(client, fd) : client_begin(frontend, &like, fd))
                 fd_steal(&fd);
 }
 

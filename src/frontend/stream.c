@@ -158,10 +158,11 @@ static void stream_answer(Stream *stream, const uint8_t *bytes, size_t n_bytes) 
                 tpm_write_bytes(&writer, bytes, n_bytes);
         }
         stream->greets = false;
-        if (n_hello > 0 || n_bytes == TPM_HEADER_SIZE)
-                stream_write(stream, answer, n_hello + n_bytes);
-        else
+        if (n_hello == 0 && n_bytes != TPM_HEADER_SIZE) {
                 stream_write(stream, bytes, n_bytes);
+                return;
+        }
+        stream_write(stream, answer, n_hello + n_bytes);
         explicit_bzero(answer, n_hello + n_bytes);
 }
 
@@ -173,10 +174,10 @@ static void stream_answer_rc(Stream *stream, TSS2_RC rc) {
         stream_answer(stream, bytes, tpm_write_end(&writer));
 }
 
-/* No command follows hello yet: it is answered alone. */
+/* No command follows hello, not even the beginning of one: it is answered alone. */
 static void stream_greet(Stream *stream) {
-        if (!stream->greets || stream->state != STREAM_READING)
-                return;
+        if (!stream->greets || stream->state != STREAM_READING || stream->message)
+                return; /* with a command half read, it comes with the answer to that */
         stream_state_set(&stream->state, STREAM_RUNNING);
         stream_answer(stream, NULL, 0);
 }
@@ -419,11 +420,11 @@ Stream *stream_resume(const StreamConfig *config, int fd, Connection *connection
         return stream;
 }
 
-Connection *stream_keep(Stream *stream) {
+Connection *stream_keep(Stream *stream, void (*given_up)(void *userdata), void *userdata) {
         Connection *connection = stream->connection;
 
         stream->connection = NULL;
-        connection_leave(connection);
+        connection_leave(connection, given_up, userdata);
         return connection;
 }
 

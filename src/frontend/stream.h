@@ -35,8 +35,11 @@ Stream *stream_new(const StreamConfig *config, int fd, const Peer *peer, void (*
 Stream *stream_resume(const StreamConfig *config, int fd, Connection *connection,
                       void (*closed)(Stream *stream, void *userdata), void *userdata, GError **error);
 
-/* In closed(): the connection stays, and is the caller's, who calls stream_resume() or connection_close(). */
-Connection *stream_keep(Stream *stream);
+/*
+ * In closed(), which is before the stream closes its connection: that stays, and is the caller's, who calls
+ * stream_resume() or connection_close(), unless @given_up is called, after which it is gone.
+ */
+Connection *stream_keep(Stream *stream, void (*given_up)(void *userdata), void *userdata);
 
 /* The stream ends if its client has closed its socket, of which the loop may not have told yet. */
 void stream_check(Stream *stream);

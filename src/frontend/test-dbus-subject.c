@@ -56,7 +56,7 @@ Connection *connection_close(Connection *connection) {
         return NULL;
 }
 
-void connection_leave(Connection *connection) {
+void connection_leave(Connection *connection, void (*given_up)(void *userdata), void *userdata) {
         fail(); /* by the bus, nobody lingers */
 }
 

@@ -573,6 +573,22 @@ static void test_hello_alone(void **state) {
         expect_end(1);
 }
 
+/* Hello and a command, cut in two anywhere: both are answered, in order. */
+static void test_hello_and_half_a_command(void **state) {
+        uint8_t bytes[2 * 64];
+        size_t n = hello(bytes, TPM_STREAM_LAYERS);
+
+        n += fake_command(bytes + n, FAKE_SLOW, 5);
+        for (size_t cut = 1; cut < n; cut++) {
+                put(0, bytes, cut);
+                bench_settle();
+                put(0, bytes + cut, n - cut);
+                answer(5);
+                expect_greeting(0);
+                expect(0, TSS2_RC_SUCCESS);
+        }
+}
+
 /* What a later client adds to it does no harm. */
 static void test_longer_hello(void **state) {
         uint8_t bytes[64] = { 0 };
@@ -610,6 +626,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_codes_of_the_tpm, setup_bare, teardown),
                 cmocka_unit_test_setup_teardown(test_hello_in_front, setup_bare, teardown),
                 cmocka_unit_test_setup_teardown(test_hello_alone, setup_bare, teardown),
+                cmocka_unit_test_setup_teardown(test_hello_and_half_a_command, setup_bare, teardown),
                 cmocka_unit_test_setup_teardown(test_longer_hello, setup_bare, teardown),
         };
 
