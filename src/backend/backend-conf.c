@@ -71,3 +71,7 @@ Backend *backend_new(Loop *loop, const char *conf, GError **error) {
         backend->shared = shared;
         return backend;
 }
+
+void backend_wait(void) {
+        backend_helper_wait();
+}

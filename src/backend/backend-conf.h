@@ -13,4 +13,7 @@
  */
 Backend *backend_new(Loop *loop, const char *conf, GError **error);
 
+/* Until what back ends that were closed have left behind has ended, or was killed: some seconds. */
+void backend_wait(void);
+
 #endif

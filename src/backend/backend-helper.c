@@ -23,7 +23,7 @@
  * helper that was let go is killed when it takes too long.
  */
 #define OPEN_TIMEOUT_S 30
-#define END_TIMEOUT_MS 10000 /* it may have a TPM to end in order */
+#define END_TIMEOUT_MS 6500 /* it may have a TPM to end in order, and ends by itself before that */
 
 typedef struct Helper Helper;
 
@@ -42,6 +42,8 @@ struct Helper {
         guint timer; /* of opening; 0: none */
         bool can_cancel;
 };
+
+static unsigned n_children;
 
 static gboolean child_on_timeout(gpointer userdata) {
         Child *child = userdata;
@@ -153,6 +155,12 @@ static void child_on_end(GPid pid, gint status, gpointer userdata) {
                 g_source_remove(child->timer);
         g_spawn_close_pid(pid);
         g_free(child);
+        n_children--;
+}
+
+void backend_helper_wait(void) {
+        while (n_children > 0)
+                g_main_context_iteration(NULL, TRUE);
 }
 
 static bool helper_spawn(Helper *helper, int *ret_fd, GError **error) {
@@ -179,6 +187,7 @@ static bool helper_spawn(Helper *helper, int *ret_fd, GError **error) {
         helper->child = g_new0(Child, 1);
         helper->child->pid = pid;
         helper->child->helper = helper;
+        n_children++;
         g_child_watch_add(pid, child_on_end, helper->child);
         *ret_fd = fd_steal(&ours);
         return true;

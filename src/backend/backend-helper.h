@@ -7,4 +7,6 @@
 /* The helper program, which has a libtpms or any TCTI library */
 Backend *backend_helper_new(const char *conf);
 
+void backend_helper_wait(void); /* until those that were let go have ended, or were killed */
+
 #endif

@@ -22,6 +22,7 @@ typedef struct Daemon {
         const Options *options;
         DaemonState state;
         int exit_status;
+        bool now; /* a second signal: nothing is waited for */
         guint settle_timer;
         Loop *loop;
         Backend *backend;
@@ -42,6 +43,9 @@ static void daemon_clear(Daemon *daemon) {
         close_doors(daemon);
         daemon->broker = broker_free(daemon->broker);
         daemon->backend = backend_free(daemon->backend);
+        /* A TPM of our own is ended in order: whoever looks at its state afterwards finds it at rest. */
+        if (!daemon->now)
+                backend_wait();
         daemon->loop = loop_free(daemon->loop);
 }
 
@@ -70,7 +74,8 @@ static gboolean on_signal(gpointer userdata) {
         Daemon *daemon = userdata;
 
         /* A second one means now: a TPM may take minutes over the command that it is at. */
-        if (daemon->state == DAEMON_STOPPING)
+        daemon->now = daemon->state == DAEMON_STOPPING;
+        if (daemon->now)
                 daemon_state_set(&daemon->state, DAEMON_STOPPED);
         else
                 daemon_stop(daemon, EX_OK);

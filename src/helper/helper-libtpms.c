@@ -32,9 +32,10 @@
  * It is ended in order, as firmware does it: without a Shutdown, each start after an authorization that is subject to
  * dictionary attack protection would count as a failed one (TPM 2.0 Part 1, 19.8.6), and orderly NV data would be lost.
  * Within one boot of the machine it goes on where it was, like a chip that stays powered while the daemon is replaced:
- * Shutdown(STATE), then Startup(STATE), which the daemon takes for a TPM that somebody has started before. A file in
- * the directory, with the number of the boot, says that this may be done. What a client's Shutdown asked for last is
- * left as it is.
+ * Shutdown(STATE), then Startup(STATE), which the daemon takes for a TPM that somebody has started before. After
+ * another boot it is reset, unless a client's Shutdown(STATE) was the last command but for what the daemon sends by
+ * itself: then the daemon's Startup(CLEAR) is a restart, as it is to a chip. A file in the directory has the number of
+ * the boot, and which of the two it is; without it, the TPM was not ended in order.
  */
 #define RESUME_NAME "resume"
 #define LOCK_TRIES 100 /* our predecessor may have to finish a command, and to write its state */
@@ -55,8 +56,7 @@ static int state_dir = -1; /* -1: in memory */
 static uint8_t current_locality;
 static unsigned char *answer; /* libtpms allocates and grows it */
 static uint32_t n_answer_max;
-static bool shut_down;       /* by a client; nothing that counts came after it */
-static TPM2_SU shut_down_to; /* ... and for which kind of Startup */
+static bool restarts; /* after another boot: a client's Shutdown(STATE) was the last command that counted */
 
 static Memory *memory_of(const char *name) {
         for (size_t i = 0; i < sizeof(memories) / sizeof(memories[0]); i++)
@@ -188,8 +188,8 @@ static TPM_RESULT io_physical_presence(TPM_BOOL *presence, uint32_t tpm_number) 
         return TPM_SUCCESS;
 }
 
-/* What the daemon sends to put things in order, or to see how they are. */
-static bool changes_nothing(uint32_t code) {
+/* What the daemon sends by itself. It decides nothing here but what a client has meant last. */
+static bool is_upkeep(uint32_t code) {
         static const uint32_t CODES[] = { TPM2_CC_ContextLoad,   TPM2_CC_ContextSave, TPM2_CC_FlushContext,
                                           TPM2_CC_GetCapability, TPM2_CC_ReadClock,   TPM2_CC_ReadPublic };
 
@@ -199,15 +199,15 @@ static bool changes_nothing(uint32_t code) {
         return false;
 }
 
+/* The type is the last thing in a Shutdown, with a session or without. */
 static void note_shutdown(const uint8_t *command, size_t n_command) {
         TpmReader reader = TPM_READER(command, n_command);
+        TpmReader last = TPM_READER(command + n_command - sizeof(TPM2_SU), sizeof(TPM2_SU));
         TpmReader answered = TPM_READER(answer, TPM_HEADER_SIZE);
         uint32_t code = tpm_read_header(&reader).code;
 
-        if (tpm_read_header(&answered).code != TPM2_RC_SUCCESS || changes_nothing(code))
-                return;
-        shut_down = code == TPM2_CC_Shutdown;
-        shut_down_to = shut_down ? tpm_read_u16(&reader) : TPM2_SU_CLEAR;
+        if (tpm_read_header(&answered).code == TPM2_RC_SUCCESS && !is_upkeep(code))
+                restarts = code == TPM2_CC_Shutdown && tpm_read_u16(&last) == TPM2_SU_STATE;
 }
 
 static bool libtpms_run(uint8_t *command, size_t n_command, uint8_t response[static TPM_MESSAGE_MAX], size_t *ret_n,
@@ -242,35 +242,56 @@ static bool change_power(TPM2_CC code, TPM2_SU type) {
                tpm_read_header(&reader).code == TPM2_RC_SUCCESS;
 }
 
-/* The number of this boot of the machine is what stands in the file. It counts once. */
-static bool may_resume(void) {
-        char now[PLATFORM_BOOT_SIZE], then[PLATFORM_BOOT_SIZE] = "";
-        fd_auto fd = openat(state_dir, RESUME_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-        ssize_t n = fd < 0 ? -1 : read(fd, then, sizeof(then) - 1);
+#define RESTARTS " restarts" /* behind the number of the boot */
 
-        return unlinkat(state_dir, RESUME_NAME, 0) == 0 && n > 0 && platform_boot(now) && strcmp(now, then) == 0;
+/* Return: false: there is none, or it cannot be read. It counts once. */
+static bool take_note(char note[static 2 * PLATFORM_BOOT_SIZE]) {
+        fd_auto fd = openat(state_dir, RESUME_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        ssize_t n = fd < 0 ? -1 : read(fd, note, 2 * PLATFORM_BOOT_SIZE - 1);
+
+        note[n > 0 ? n : 0] = '\0';
+        return unlinkat(state_dir, RESUME_NAME, 0) == 0 && n > 0;
 }
 
-/* Without the file, the next one starts as after a reboot. */
-static void allow_resume(void) {
-        char now[PLATFORM_BOOT_SIZE];
+static void leave_note(bool with_restart) {
+        char boot[PLATFORM_BOOT_SIZE], note[2 * PLATFORM_BOOT_SIZE];
         fd_auto fd = -1;
 
-        if (!platform_boot(now))
+        if (!platform_boot(boot))
                 return;
+        (void)snprintf(note, sizeof(note), "%s%s", boot, with_restart ? RESTARTS : "");
         fd = openat(state_dir, RESUME_NAME, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-        if (fd < 0 || !write_file(fd, (const unsigned char *)now, strlen(now)))
+        if (fd < 0 || !write_file(fd, (const unsigned char *)note, strlen(note)))
                 (void)unlinkat(state_dir, RESUME_NAME, 0);
 }
 
-/* A TPM that refuses STATE is ended for a reset; one that refuses both has not been started, or is in failure mode. */
+/* A TPM that refuses STATE will be reset; one that refuses both was not started, or is in failure mode. */
 static void end_in_order(void) {
-        bool resumes = shut_down ? shut_down_to == TPM2_SU_STATE : change_power(TPM2_CC_Shutdown, TPM2_SU_STATE);
+        bool with_restart = restarts;
 
-        if (resumes)
-                allow_resume();
-        else if (!shut_down)
+        if (change_power(TPM2_CC_Shutdown, TPM2_SU_STATE))
+                leave_note(with_restart);
+        else
                 (void)change_power(TPM2_CC_Shutdown, TPM2_SU_CLEAR);
+}
+
+/* The TPM has its power; what is done before the daemon's Startup. */
+static TPM_RESULT begin_in_order(void) {
+        char boot[PLATFORM_BOOT_SIZE], note[2 * PLATFORM_BOOT_SIZE];
+
+        if (!take_note(note) || !platform_boot(boot))
+                return TPM_SUCCESS;
+        if (strncmp(note, boot, strlen(boot)) == 0) {
+                if (!change_power(TPM2_CC_Startup, TPM2_SU_STATE))
+                        (void)fprintf(stderr, "the TPM does not go on where it was: it is reset\n");
+                return TPM_SUCCESS;
+        }
+        if (strstr(note, RESTARTS))
+                return TPM_SUCCESS;
+        (void)change_power(TPM2_CC_Startup, TPM2_SU_CLEAR);
+        (void)change_power(TPM2_CC_Shutdown, TPM2_SU_CLEAR);
+        TPMLIB_Terminate();
+        return TPMLIB_MainInit();
 }
 
 static bool libtpms_set_locality(uint8_t locality) {
@@ -335,12 +356,12 @@ bool helper_libtpms_open(const char *path, HelperTpm *ret_tpm, HelperReason *rea
                 result = TPMLIB_RegisterCallbacks(&callbacks);
         if (result == TPM_SUCCESS)
                 result = TPMLIB_MainInit();
+        if (result == TPM_SUCCESS && path)
+                result = begin_in_order();
         if (result != TPM_SUCCESS) {
                 helper_reason(reason, "libtpms does not start (0x%x)%s", result, path ? ": is its state whole?" : "");
                 return false;
         }
-        if (path && may_resume())
-                (void)change_power(TPM2_CC_Startup, TPM2_SU_STATE);
         *ret_tpm = (HelperTpm){
                 .flags = HELPER_LOCALITIES | HELPER_CANCEL,
                 .run = libtpms_run,

@@ -31,10 +31,14 @@ static struct {
         uint8_t command[TPM_MESSAGE_MAX];
 } inbox = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
 
-/* After the end of input: for the command that runs, and for a TPM of our own to be ended in order. */
-#define END_SECONDS 30
+/*
+ * After the end of input, for the command that runs, and for a TPM of our own to be ended in order. What waits for it
+ * is the daemon when it ends, within what a service manager leaves it (TimeoutStopSec=), and the next helper, for a
+ * lock.
+ */
+#define END_SECONDS 6
 
-static HelperTpm tpm;
+static HelperTpm tpm; /* written under the lock, once, when it is open */
 
 void helper_reason(HelperReason *reason, const char *format, ...) {
         va_list arguments;
@@ -110,18 +114,21 @@ static bool read_message(void) {
         return good;
 }
 
-/* End of input is our end, if need be in the middle of a call that does not return. */
+/* End of input is our end, if need be in the middle of a call that does not return, or of opening the TPM. */
 static void *reader_thread(void *userdata) {
+        unsigned left = END_SECONDS;
+
         while (read_message())
                 ;
-        (void)alarm(END_SECONDS);
         pthread_mutex_lock(&inbox.lock);
         inbox.ended = true;
         if (inbox.full && tpm.cancel)
                 tpm.cancel();
         pthread_cond_signal(&inbox.changed);
         pthread_mutex_unlock(&inbox.lock);
-        return NULL;
+        while (left > 0)
+                left = sleep(left);
+        _exit(EX_UNAVAILABLE);
 }
 
 static bool wait_command(void) {
@@ -182,12 +189,34 @@ static int helper_serve(void) {
         return EXIT_SUCCESS;
 }
 
-static bool open_tpm(const char *conf, HelperReason *reason) {
+static bool open_by_conf(const char *conf, HelperTpm *ret_tpm, HelperReason *reason) {
         if (strcmp(conf, "libtpms") == 0 || strcmp(conf, "libtpms:") == 0)
-                return helper_libtpms_open(NULL, &tpm, reason);
+                return helper_libtpms_open(NULL, ret_tpm, reason);
         if (strncmp(conf, "libtpms:", strlen("libtpms:")) == 0)
-                return helper_libtpms_open(conf + strlen("libtpms:"), &tpm, reason);
-        return helper_tcti_open(conf, &tpm, reason);
+                return helper_libtpms_open(conf + strlen("libtpms:"), ret_tpm, reason);
+        return helper_tcti_open(conf, ret_tpm, reason);
+}
+
+static bool open_tpm(const char *conf, HelperReason *reason) {
+        HelperTpm opened;
+
+        if (!open_by_conf(conf, &opened, reason))
+                return false;
+        pthread_mutex_lock(&inbox.lock);
+        tpm = opened;
+        pthread_mutex_unlock(&inbox.lock);
+        return true;
+}
+
+static bool start_reader(HelperReason *reason) {
+        pthread_t reader;
+        int r = pthread_create(&reader, NULL, reader_thread, NULL);
+
+        if (r == 0)
+                (void)pthread_detach(reader);
+        else
+                helper_reason(reason, "pthread_create: %s", strerror(r));
+        return r == 0;
 }
 
 /*
@@ -208,8 +237,7 @@ static void set_up_process(void) {
 }
 
 int main(int argc, char **argv) {
-        HelperReason reason;
-        pthread_t reader;
+        HelperReason reason = { "" };
         int type, r;
 
         if (argc != 2 || getsockopt(HELPER_FD, SOL_SOCKET, SO_TYPE, &type, &(socklen_t){ sizeof(type) }) < 0) {
@@ -219,16 +247,9 @@ int main(int argc, char **argv) {
         }
         set_up_process();
 
-        if (!open_tpm(argv[1], &reason))
+        if (!start_reader(&reason) || !open_tpm(argv[1], &reason))
                 return helper_fail(&reason);
-        r = pthread_create(&reader, NULL, reader_thread, NULL);
-        if (r != 0) {
-                helper_reason(&reason, "pthread_create: %s", strerror(r));
-                r = helper_fail(&reason);
-        } else {
-                (void)pthread_detach(reader);
-                r = send_message(TPM2_RC_SUCCESS, &tpm.flags, 1) ? helper_serve() : EXIT_SUCCESS;
-        }
+        r = send_message(TPM2_RC_SUCCESS, &tpm.flags, 1) ? helper_serve() : EXIT_SUCCESS;
         tpm.close();
         return r;
 }

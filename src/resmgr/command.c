@@ -18,17 +18,6 @@ static TPM2_HANDLE placeholder_for(TPM2_HANDLE handle) {
         return (handle & TPM2_HR_RANGE_MASK) | last;
 }
 
-/*
- * Of a handle that can be a session's, a TPM refuses reserved bits before it looks whether there is one. A password,
- * which is nobody's, has it say so.
- */
-static TPM2_HANDLE placeholder_for_session(const Rm *rm, const TpmAuth *auth) {
-        bool is_refused = auth->attributes & TPMA_SESSION_RESERVED1_MASK &&
-                          (auth->session & TPM2_HR_HANDLE_MASK) < rm->active_sessions_max;
-
-        return is_refused ? TPM2_RH_PW : placeholder_for(auth->session);
-}
-
 #define RC_HANDLE_P1 (TPM2_RC_HANDLE + TPM2_RC_P + TPM2_RC_1)
 
 /*
@@ -272,7 +261,7 @@ static RmFlow send_mapped(Rm *rm, RmJob *job) {
                 uint32_t i = rm_job_name(rm, job, k);
 
                 if (job->foreign & 1u << k)
-                        handle = auth ? placeholder_for_session(rm, auth) : placeholder_for(handle);
+                        handle = placeholder_for(handle);
                 else if (i != RM_NONE && rm_kind(i) == RM_OBJECT)
                         handle = rm_entry(rm, i)->handle;
                 tpm_put_u32(job->out + (auth ? auth->at : tpm_handle_offset(k)), handle);

@@ -246,7 +246,8 @@ RmFlow rm_command_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
 
         if (job->raw)
                 return reply_answer(job, answer);
-        if (!makes_sense(job, answer, &response))
+        /* What names a handle that is never loaded cannot succeed. */
+        if (!makes_sense(job, answer, &response) || (answer->rc == TPM2_RC_SUCCESS && job->foreign))
                 return RM_FLOW_LOST;
         return answer->rc == TPM2_RC_SUCCESS ? commit_success(rm, job, &response, answer)
                                              : commit_failure(rm, job, answer->rc);

@@ -2,11 +2,13 @@
 """A TPM of our own, --tcti=libtpms:FOLDER: what is left of it when daemon or helper end, and begin again."""
 
 import os
+import pathlib
 import signal
 import struct
 
 import harness
 import tpm
+from process import PID_NAMESPACE, needs
 
 CC_NV_DEFINE, CC_NV_INCREMENT, CC_NV_READ, CC_NV_WRITE = 0x12A, 0x134, 0x14E, 0x137
 CC_SHUTDOWN, CC_READ_CLOCK = 0x145, 0x181
@@ -59,22 +61,38 @@ class Power(harness.TestCase):
         self.assertEqual(self.daemon.stop(sig), 0 if sig == signal.SIGTERM else -sig)
         self.begin()
 
-    def use_protected_key(self):
-        """One correct authorization that is subject to dictionary attack protection."""
+    def use_protected_key(self, auth=b"pw"):
+        """One authorization that is subject to dictionary attack protection, and is correct."""
         sensitive = tpm.tpm2b(tpm.tpm2b(b"pw") + tpm.tpm2b())
         key = self.client.run(tpm.command(tpm.CC_CREATE_PRIMARY, [tpm.RH_OWNER], sensitive +
                                           tpm.tpm2b(tpm.public_hmac_key(b"")) + tpm.tpm2b() + tpm.u32(0),
                                           [tpm.PASSWORD])).handle
         parameters = tpm.tpm2b(b"data") + tpm.u16(tpm.ALG_NULL)
-        self.client.run(tpm.command(0x155, [key], parameters, [(tpm.RS_PW, b"", 0, b"pw")]))
+        response = self.client.ask(tpm.command(0x155, [key], parameters, [(tpm.RS_PW, b"", 0, auth)]))
+        self.assertEqual(response.rc == 0, auth == b"pw")
         self.client.run(tpm.flush_context(key))
 
     def test_correct_authorizations_lock_nobody_out(self):
         for sig in (signal.SIGTERM, signal.SIGKILL) * 2:
             self.use_protected_key()
             self.again(sig)
-            self.assertEqual(property_value(self.client, PT_LOCKOUT_COUNTER), 0, sig)
-            self.assertTrue(property_value(self.client, PT_STARTUP_CLEAR) & ORDERLY, sig)
+            self.assertOrderly(sig)
+
+    @needs(*PID_NAMESPACE)
+    def test_daemon_that_is_process_1(self):
+        """With it, the kernel ends all processes of its namespace: the helper has to be done before."""
+        for _ in range(2):
+            self.client.close()
+            self.daemon.stop()
+            self.daemon = self.start_daemon("libtpms:%s" % self.state, wrap=[*PID_NAMESPACE[:-2], "--mount-proc"])
+            self.client = self.connect()
+            self.assertOrderly()
+            self.use_protected_key()
+            for pid in harness.children(self.daemon.process.pid):
+                os.kill(pid, signal.SIGTERM)
+            self.assertEqual(self.daemon.wait(), 0)
+            self.begin()
+            self.assertOrderly()
 
     def test_helper_that_is_replaced(self):
         """It was given up as late; its end is in order all the same."""
@@ -86,8 +104,7 @@ class Power(harness.TestCase):
         os.kill(*self.helpers, signal.SIGCONT)
         harness.wait_until(lambda: self.client.ask(tpm.get_random()).rc == 0, "it is back")
         self.assertFalse(harness.runs(*self.helpers))
-        self.assertEqual(property_value(self.client, PT_LOCKOUT_COUNTER), 0)
-        self.assertTrue(property_value(self.client, PT_STARTUP_CLEAR) & ORDERLY)
+        self.assertOrderly()
 
     def test_helper_that_is_killed_is_an_end_without_order(self):
         """What no order of ours can mend counts, as it does for a bare TPM: else the test above would say nothing."""
@@ -121,14 +138,21 @@ class Power(harness.TestCase):
         session = self.client.start_session(tpm.SE_POLICY)
         key = self.client.create_primary(tpm.public_hmac_key(b"k"))
         self.client.run(tpm.policy_pcr(session))
-        self.client.run(tpm.pcr_extend(16, b"\1" * 32))
-        self.client.run(tpm.pcr_extend(8, b"\1" * 32))
+        for pcr in (8, 16):
+            self.client.run(tpm.pcr_extend(pcr, b"\1" * 32))
         return (session, self.client.run(tpm.policy_get_digest(session)).body,
                 self.client.run(tpm.context_save(session)).body, self.client.run(tpm.context_save(key)).body)
 
-    def assertGoesOn(self, saved, before):
+    def is_extended(self, pcr):
+        return self.client.run(tpm.pcr_read(pcr)).body[-32:] != bytes(32)
+
+    def assertOrderly(self, what=None):
+        self.assertTrue(property_value(self.client, PT_STARTUP_CLEAR) & ORDERLY, what)
+        self.assertEqual(property_value(self.client, PT_LOCKOUT_COUNTER), 0, what)
+        self.assertTrue(clock(self.client)[2], what)
+
+    def assertContextsLive(self, saved):
         session, digest, session_context, key_context = saved
-        self.assertEqual(clock(self.client)[0], before[0], "no reset")
         self.assertEqual(self.client.run(tpm.context_load(session_context)).handle, session)
         self.assertEqual(self.client.run(tpm.policy_get_digest(session)).body, digest)
         self.client.run(tpm.flush_context(session))
@@ -136,51 +160,76 @@ class Power(harness.TestCase):
         self.client.run(tpm.read_public(key))
         self.client.run(tpm.flush_context(key))
 
-    def is_extended(self, pcr):
-        return self.client.run(tpm.pcr_read(pcr)).body[-32:] != bytes(32)
+    def assertGoesOn(self, saved, before, what=None):
+        self.assertOrderly(what)
+        self.assertEqual(clock(self.client)[0], before[0], "no reset")
+        self.assertContextsLive(saved)
+        self.assertTrue(self.is_extended(8))
+        self.assertFalse(self.is_extended(16), "it is not one of those that Startup(STATE) keeps")
+
+    def boot(self):
+        """The machine is booted; the daemon is started anew."""
+        self.client.close()
+        self.assertEqual(self.daemon.stop(), 0)
+        note = self.state / "resume"
+        boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        self.assertTrue(note.read_text().startswith(boot), "the helper has ended before the daemon")
+        note.write_text(note.read_text().replace(boot, "another"))
+        self.begin()
+        self.assertFalse(note.exists())
 
     def test_contexts_live_on_while_the_machine_runs(self):
         """Like those of a chip that stays powered."""
         for sig in (signal.SIGTERM, signal.SIGKILL):
             saved, before = self.save_something(), clock(self.client)
             self.again(sig)
-            self.assertGoesOn(saved, before)
-            self.assertTrue(self.is_extended(8))
+            self.assertGoesOn(saved, before, sig)
 
     def test_another_boot_is_a_reset(self):
-        self.save_something()
-        before = clock(self.client)
-        self.client.close()
-        self.daemon.stop()
-        harness.wait_until(lambda: not any(harness.runs(pid) for pid in self.helpers), "the helper ends")
-        self.assertTrue((self.state / "resume").is_file())
-        (self.state / "resume").write_text("another boot")
-        self.begin()
-        self.assertFalse((self.state / "resume").exists())
+        self.use_protected_key()
+        saved, before = self.save_something(), clock(self.client)
+        self.boot()
+        self.assertOrderly()
+        self.assertGreater(clock(self.client)[0], before[0])
         self.assertFalse(self.is_extended(8))
-        self.assertGreater(clock(self.client)[0] + clock(self.client)[1], before[0] + before[1])
-        self.assertEqual(property_value(self.client, PT_LOCKOUT_COUNTER), 0)
+        for context in saved[2:]:
+            self.assertNotEqual(self.client.ask(tpm.context_load(context)).rc, 0)
         self.use_protected_key()
         self.again()
-        self.assertEqual(property_value(self.client, PT_LOCKOUT_COUNTER), 0)
+        self.assertOrderly()
 
     def test_what_a_client_asked_for_last(self):
+        """It makes no difference while the machine runs; Shutdown(STATE) and another boot are a restart."""
         for kind in (SU_STATE, SU_CLEAR):
             saved, before = self.save_something(), clock(self.client)
             self.client.run(shutdown(kind))
             self.again()
-            self.assertTrue(property_value(self.client, PT_STARTUP_CLEAR) & ORDERLY, kind)
-            if kind == SU_STATE:
-                self.assertGoesOn(saved, before)
-                continue
-            self.assertEqual(clock(self.client)[0], before[0] + 1)
-            self.assertFalse(self.is_extended(8))
-            self.assertNotEqual(self.client.ask(tpm.context_load(saved[2])).rc, 0)
-        # what counts comes after it
-        self.client.run(shutdown(SU_CLEAR))
+            self.assertGoesOn(saved, before, kind)
         saved, before = self.save_something(), clock(self.client)
-        self.again()
-        self.assertGoesOn(saved, before)
+        self.client.run(shutdown(SU_STATE))
+        self.boot()
+        self.assertOrderly()
+        self.assertEqual(clock(self.client)[:2], (before[0], before[1] + 1))
+        self.assertFalse(self.is_extended(8))
+        self.assertContextsLive(saved)
+        saved, before = self.save_something(), clock(self.client)
+        self.client.run(shutdown(SU_STATE))
+        self.client.run(tpm.get_random())  # it counts: the client goes on
+        self.boot()
+        self.assertGreater(clock(self.client)[0], before[0])
+
+    def test_what_undoes_a_shutdown(self):
+        """A TPM forgets that it was shut down when it has to, and the helper shuts it down once more."""
+        saved = self.save_something()
+        for undo in (lambda: self.client.run(tpm.flush_context(self.client.run(tpm.context_load(saved[3])).handle)),
+                     lambda: self.client.run(tpm.context_load(saved[2])),
+                     lambda: self.use_protected_key(b"wrong")):
+            self.client.run(shutdown(SU_STATE))
+            undo()
+            self.again()
+            self.assertTrue(property_value(self.client, PT_STARTUP_CLEAR) & ORDERLY)
+            self.assertTrue(clock(self.client)[2])
+        self.assertEqual(property_value(self.client, PT_LOCKOUT_COUNTER), 1, "the wrong one, and no other")
 
 
 if __name__ == "__main__":

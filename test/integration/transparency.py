@@ -180,7 +180,9 @@ class EveryCommand(harness.TestCase):
 
     @staticmethod
     def is_documented(bare, ours):
-        """See docs/PROTOCOL.md: handles that are not the client's, and lists of its own ones under a session."""
+        """See docs/PROTOCOL.md: what is not the client's, and lists of its own handles under a session."""
+        if tpm.RM + tpm.RC_REFERENCE_S0 <= ours.rc <= tpm.RM + tpm.RC_REFERENCE_S0 + 6:
+            return bare.rc >> 8 == 9 + ours.rc - tpm.RM - tpm.RC_REFERENCE_S0 and bare.rc & 0x80
         return ours.rc == LISTS_UNDER_SESSION or (is_about_handle(bare.rc) and len(ours.raw) == 10 and
                 tpm.RM + tpm.RC_REFERENCE_H0 <= ours.rc <= tpm.RM + tpm.RC_REFERENCE_H0 + 6)
 
