@@ -18,7 +18,8 @@ SEEDS = "1000"
 UNIT = ["resmgr-objects", "resmgr-sessions", "resmgr-capability", "resmgr-faults", "resmgr-power", "resmgr-regressions",
         "resmgr-edges", "resmgr-edges-repair", "resmgr-edges-fake", "resmgr-report", "resmgr-room", "resmgr-doubt",
         "resmgr-hostile", "broker", "broker-scheduler", "broker-room", "broker-sampler",
-        "broker-outage", "broker-edges", "broker-report", "broker-states", "manager-redact", "manager-trace"]
+        "broker-outage", "broker-edges", "broker-report", "broker-states", "frontend-stream", "manager-redact",
+        "manager-trace"]
 
 # name: what is forgotten; file; the text that is replaced; by what
 MUTANTS = [
@@ -194,6 +195,24 @@ MUTANTS = [
     ("watch", "the gap while clients are busy", "broker/runner.c", "chores_watch(&runner->chores);", ";"),
     ("gap-rounds", "that others use up a gap while no client asks for anything", "resmgr/gap.c",
      "return rm->tick + rm->n_samples;", "return rm->tick;"),
+    ("hello-half", "that a command is half read when hello is answered", "frontend/stream.c",
+     "stream->state != STREAM_READING || stream->message)", "stream->state != STREAM_READING)"),
+    ("hello-layers", "that a client which said nothing knows no layers", "frontend/stream.c",
+     "if (stream->layers || ", "if (true || "),
+    ("hello-end", "to answer hello when nothing follows it", "frontend/stream.c",
+     "        stream_greet(stream);\n        stream->reading = false;", "        stream->reading = false;"),
+    ("leave-stale", "that the client has left whose command is answered", "broker/connection.c",
+     "        if (connection->stale)\n                connection_go_on(connection);\n        else\n        ", ""),
+    ("leave-locality", "the locality that a client had when it left", "broker/connection.c",
+     "        connection->locality = 0;\n", ""),
+    ("away-runs", "that a command of who is away has to end first", "broker/connection.c",
+     "!connection->given_up || connection->stale ||", "!connection->given_up ||"),
+    ("away-order", "who left first", "broker/connection.c", "connection->left < found->left",
+     "connection->left > found->left"),
+    ("foreign-success", "that a handle which is never loaded cannot be used", "resmgr/commit.c",
+     " || (answer->rc == TPM2_RC_SUCCESS && job->foreign))", ")"),
+    ("foreign-other", "what else is wrong with a session that is not the client's", "resmgr/commit.c",
+     " &&\n                 (error == ERROR_VALUE || error == ERROR_HANDLE))", ")"),
 ]
 
 
