@@ -7,6 +7,7 @@ import subprocess
 import unittest
 
 import harness
+import proxy
 import tpm
 
 EX_USAGE, EX_UNAVAILABLE = 64, 69
@@ -304,6 +305,19 @@ class Backends(harness.TestCase):
         self.assertTrue(helpers)
         self.assertEqual(self.daemon.stop(signal.SIGKILL), -signal.SIGKILL)
         harness.wait_until(lambda: not any(harness.runs(pid) for pid in helpers), "the helper ends", timeout=20)
+
+    def test_helper_that_hangs_while_it_opens(self):
+        """A TCTI that connects, and waits for an answer that never comes."""
+        for sig in (signal.SIGTERM, signal.SIGKILL):
+            silent = proxy.bind_pair()
+            for sock in silent:
+                self.addCleanup(sock.close)
+            host, port = silent[0].getsockname()
+            daemon = self.start_daemon("pcap:swtpm:host=%s,port=%d" % (host, port), options=["--wait"])
+            helpers = harness.children(daemon.process.pid)
+            self.assertTrue(helpers)
+            self.assertEqual(daemon.stop(sig), 0 if sig == signal.SIGTERM else -sig)
+            harness.wait_until(lambda: not any(harness.runs(pid) for pid in helpers), "the helper ends", timeout=30)
 
 
 if __name__ == "__main__":
