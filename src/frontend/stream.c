@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "frontend/stream.h"
 
+#include "door/greeting.h"
 #include "frontend/stream-state.h"
 #include "tpm/header.h"
 #include "tpm/writer.h"
@@ -223,13 +224,32 @@ static void stream_submit(Stream *stream) {
         }
 }
 
+#define SIZE_AT 2 /* where a header has its size */
+#define SIZE_END 6
+
+/*
+ * Whether the header, as far as it has come, can be that of a command. Text has a size that no command has, which its
+ * third byte shows: so a client of another protocol is answered, and does not wait for an answer to its first line.
+ */
+static bool stream_may_begin(const Stream *stream) {
+        uint32_t size = 0;
+
+        for (size_t i = SIZE_AT; i < SIZE_END; i++)
+                size = size << 8 | (i < stream->n_header ? stream->header[i] : 0);
+        return (size >= TPM_HEADER_SIZE || stream->n_header < SIZE_END) &&
+               size <= MIN(broker_max_command(stream->config.broker), TPM_MESSAGE_MAX);
+}
+
 /* Where the next command begins is unknown once a size makes no sense. */
-static void stream_refuse(Stream *stream, uint32_t size) {
+static void stream_refuse(Stream *stream) {
         const Peer *peer = connection_peer(stream->connection);
+        const char *protocol = greeting_protocol(stream->header, stream->n_header);
         uint8_t bytes[DRAIN_BYTES];
 
-        log_limited(LOG_NOTICE, PEER_FORMAT " sent what is no TPM command (of %u bytes): its connection is closed",
-                    PEER_ARGUMENTS(peer), size);
+        log_limited(LOG_NOTICE, PEER_FORMAT " sent %s on the socket of clients: its connection is closed%s",
+                    PEER_ARGUMENTS(peer),
+                    g_str_equal(protocol, GREETING_TPM) ? "a command whose size cannot be right" : protocol,
+                    g_str_equal(protocol, "D-Bus") ? "; the manager has a socket of its own (--manager)" : "");
 
         for (unsigned i = 0; i < DRAIN_TURNS; i++) {
                 if (recv(stream->io.fd, bytes, sizeof(bytes), MSG_DONTWAIT) <= 0)
@@ -295,6 +315,10 @@ static bool stream_read_some(Stream *stream) {
 
         if (stream->message && stream->state == STREAM_READING)
                 return stream_read_body(stream);
+        if (stream->state == STREAM_READING && !stream_may_begin(stream)) {
+                stream_refuse(stream);
+                return false;
+        }
         if (stream->n_header < sizeof(stream->header))
                 return stream_read_header(stream);
 
@@ -308,11 +332,6 @@ static bool stream_read_some(Stream *stream) {
         if (stream->state == STREAM_RUNNING)
                 return false;
 
-        if (header.size < TPM_HEADER_SIZE ||
-            header.size > MIN(broker_max_command(stream->config.broker), TPM_MESSAGE_MAX)) {
-                stream_refuse(stream, header.size);
-                return false;
-        }
         stream->message = g_malloc(header.size);
         stream->n_message = header.size;
         memcpy(stream->message, stream->header, sizeof(stream->header));
@@ -325,7 +344,7 @@ static bool stream_read_some(Stream *stream) {
 static bool stream_holds_message(const Stream *stream) {
         if (stream->message && stream->state == STREAM_READING)
                 return stream->at == stream->n_message;
-        return stream->n_header == sizeof(stream->header);
+        return stream->n_header == sizeof(stream->header) || !stream_may_begin(stream);
 }
 
 static void stream_read(Stream *stream) {
@@ -351,8 +370,8 @@ static void stream_reply(void *userdata, const uint8_t *bytes, size_t n_bytes) {
                 return;
         stream_enter(stream);
         stream_answer(stream, bytes, n_bytes);
-        /* What stands behind a header that was read ahead had its edge already. */
-        if (stream->n_header == sizeof(stream->header))
+        /* What stands behind a header that was read ahead had its edge already; and it may be that of no command. */
+        if (stream->n_header > 0)
                 stream_read(stream);
         stream_leave(stream);
 }

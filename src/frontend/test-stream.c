@@ -332,6 +332,37 @@ static void test_garbage(void **state) {
         assert_int_equal(bench.fake.n_log, 0);
 }
 
+/* The beginning of another protocol, which waits for an answer to its first line; and after a command. */
+static void test_other_protocols(void **state) {
+        static const uint8_t LINES[][7] = { "\0AUTH\r\n", "GET /\r\n" };
+        uint8_t last = 0;
+        TSS2_RC rc = 0;
+
+        put(0, LINES[0], 7);
+        expect(0, RM_RC(TPM2_RC_COMMAND_SIZE));
+        expect_end(0);
+        put(1, LINES[1], 3); /* its size begins with "T" */
+        expect(1, RM_RC(TPM2_RC_COMMAND_SIZE));
+        expect_end(1);
+        put(2, LINES[0], 2); /* TPM_ST of 1.2 begin so, too */
+        bench_settle();
+        assert_false(get(2, &rc, &last));
+        put(2, LINES[0] + 2, 1);
+        expect(2, RM_RC(TPM2_RC_COMMAND_SIZE));
+        expect_end(2);
+        assert_int_equal(bench.fake.n_log, 0);
+}
+
+static void test_other_protocol_behind_a_command(void **state) {
+        put_command(0, FAKE_SLOW, 5);
+        put(0, (const uint8_t *)"\0AUTH", 5);
+        bench_until(fake_waits(&bench.fake));
+        fake_answer(&bench.fake, TSS2_RC_SUCCESS);
+        expect(0, TSS2_RC_SUCCESS);
+        expect(0, RM_RC(TPM2_RC_COMMAND_SIZE));
+        expect_end(0);
+}
+
 /* The last reply finds the socket full: it still comes whole, and the stream ends after it. */
 static void test_full_at_the_end(void **state) {
         const uint8_t JUNK[TPM_HEADER_SIZE] = { 0 };
@@ -614,6 +645,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_never_reading, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_never_reading_hangs_up, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_garbage, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_other_protocols, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_other_protocol_behind_a_command, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_full_at_the_end, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_cancel, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_bytes_behind, setup, teardown),
