@@ -7,6 +7,8 @@
 
 #include <gio/gunixfdlist.h>
 
+#define FOR_ROOT "this is for uid 0 alone"
+
 /* A flush that waits for the TPM. */
 typedef struct FlushRequest {
         BrokerFlush flush;
@@ -137,17 +139,21 @@ static void trace_begin(Manager *manager, const Peer *peer, GDBusMethodInvocatio
 static void property_get(Manager *manager, const Peer *peer, GDBusMethodInvocation *invocation) {
         GVariant *value;
         const char *name;
+        bool known;
 
         g_variant_get(g_dbus_method_invocation_get_parameters(invocation), "(&s&s)", NULL, &name);
-        value = manager_property(manager, name);
+        value = manager_property(manager, peer->uid, name, &known);
         if (value)
                 g_dbus_method_invocation_return_value(invocation, g_variant_new("(v)", value));
+        else if (known)
+                manager_return_error(invocation, G_DBUS_ERROR_ACCESS_DENIED, FOR_ROOT);
         else
                 manager_return_error(invocation, G_DBUS_ERROR_UNKNOWN_PROPERTY, "there is no such property");
 }
 
 static void property_get_all(Manager *manager, const Peer *peer, GDBusMethodInvocation *invocation) {
-        g_dbus_method_invocation_return_value(invocation, g_variant_new("(@a{sv})", manager_all_properties(manager)));
+        g_dbus_method_invocation_return_value(invocation,
+                                              g_variant_new("(@a{sv})", manager_all_properties(manager, peer->uid)));
 }
 
 static void property_set(Manager *manager, const Peer *peer, GDBusMethodInvocation *invocation) {
@@ -188,8 +194,8 @@ static const struct {
         { MANAGER_INTERFACE, "FlushAbandoned", false, flush_abandoned },
         { MANAGER_INTERFACE, "FlushLeftOver", false, flush_left_over },
         { MANAGER_INTERFACE, "Trace", false, trace_begin },
-        { PROPERTIES_INTERFACE, "Get", false, property_get },
-        { PROPERTIES_INTERFACE, "GetAll", false, property_get_all },
+        { PROPERTIES_INTERFACE, "Get", true, property_get },
+        { PROPERTIES_INTERFACE, "GetAll", true, property_get_all },
         { PROPERTIES_INTERFACE, "Set", false, property_set },
 };
 
@@ -201,7 +207,7 @@ void manager_answer(Manager *manager, const Peer *peer, GDBusMethodInvocation *i
                 if (!g_str_equal(METHODS[i].name, name) || !g_str_equal(METHODS[i].interface, interface))
                         continue;
                 if (!METHODS[i].everybody && !policy_may_manage(peer->uid))
-                        manager_return_error(invocation, G_DBUS_ERROR_ACCESS_DENIED, "this is for uid 0 alone");
+                        manager_return_error(invocation, G_DBUS_ERROR_ACCESS_DENIED, FOR_ROOT);
                 else
                         METHODS[i].run(manager, peer, invocation);
                 return;

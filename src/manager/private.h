@@ -53,9 +53,10 @@ void manager_drop_flushes(Manager *manager); /* those that wait for the broker; 
 
 /* properties.c */
 
-GVariant *manager_property(Manager *manager, const char *name); /* floating; NULL: there is no such property */
-GVariant *manager_all_properties(Manager *manager);             /* a{sv}, floating */
-GVariant *manager_signalled_properties(Manager *manager);       /* ... those whose changes are signalled */
+/* Floating; NULL with *ret_known: not for that user; without: there is no such property. */
+GVariant *manager_property(Manager *manager, uid_t uid, const char *name, bool *ret_known);
+GVariant *manager_all_properties(Manager *manager, uid_t uid); /* a{sv}, floating: those that this user may read */
+GVariant *manager_signalled_properties(Manager *manager);      /* ... those whose changes are signalled */
 
 /* lists.c: aa{sv}, floating; @uid: who asks, and sees what policy_may_see() says */
 

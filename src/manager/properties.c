@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "manager/private.h"
 
+#include "broker/policy.h"
 #include "util/log.h"
 
 #include <inttypes.h>
@@ -232,62 +233,70 @@ static const struct {
         const char *name;
         GVariant *(*value)(const Moment *moment);
         bool signalled;
+        bool everybody; /* not uid 0 alone: what a user needs to know who asks why the TPM does not work */
 } properties[] = {
-        { "Version", property_version, false },
-        { "Tcti", property_tcti, false },
-        { "Started", property_started, false },
-        { "MaxClients", property_max_clients, false },
-        { "MaxObjects", property_max_objects, false },
-        { "Reserve", property_reserve, false },
-        { "State", property_state, true },
-        { "Reason", property_reason, true },
-        { "Manufacturer", property_manufacturer, true },
-        { "Vendor", property_vendor, true },
-        { "Firmware", property_firmware, true },
-        { "Revision", property_revision, true },
-        { "LogLevel", property_level, true },
-        { "Clients", property_clients, true },
-        { "Waiting", property_waiting, false },
-        { "LongestWait", property_longest_wait, false },
-        { "Running", property_running, false },
-        { "Objects", property_objects, false },
-        { "ObjectsLoaded", property_objects_loaded, false },
-        { "ObjectSlots", property_object_slots, false },
-        { "Sessions", property_sessions, false },
-        { "SessionsLoaded", property_sessions_loaded, false },
-        { "SessionSlots", property_session_slots, false },
-        { "MaxSessions", property_max_sessions, false },
-        { "Gap", property_gap, false },
-        { "MaxGap", property_max_gap, false },
-        { "Counters", property_counters, false },
-        { "Buckets", property_buckets, false },
-        { "Latencies", property_latencies, false },
+        { "Version", property_version, false, true },
+        { "Tcti", property_tcti, false, false },
+        { "Started", property_started, false, false },
+        { "MaxClients", property_max_clients, false, false },
+        { "MaxObjects", property_max_objects, false, false },
+        { "Reserve", property_reserve, false, false },
+        { "State", property_state, true, true },
+        { "Reason", property_reason, true, true },
+        { "Manufacturer", property_manufacturer, true, true },
+        { "Vendor", property_vendor, true, true },
+        { "Firmware", property_firmware, true, true },
+        { "Revision", property_revision, true, true },
+        { "LogLevel", property_level, true, false },
+        { "Clients", property_clients, true, false },
+        { "Waiting", property_waiting, false, false },
+        { "LongestWait", property_longest_wait, false, false },
+        { "Running", property_running, false, false },
+        { "Objects", property_objects, false, false },
+        { "ObjectsLoaded", property_objects_loaded, false, false },
+        { "ObjectSlots", property_object_slots, false, false },
+        { "Sessions", property_sessions, false, false },
+        { "SessionsLoaded", property_sessions_loaded, false, false },
+        { "SessionSlots", property_session_slots, false, false },
+        { "MaxSessions", property_max_sessions, false, false },
+        { "Gap", property_gap, false, false },
+        { "MaxGap", property_max_gap, false, false },
+        { "Counters", property_counters, false, false },
+        { "Buckets", property_buckets, false, false },
+        { "Latencies", property_latencies, false, false },
 };
 
-GVariant *manager_property(Manager *manager, const char *name) {
+GVariant *manager_property(Manager *manager, uid_t uid, const char *name, bool *ret_known) {
         Moment moment = moment_now(manager);
         GVariant *value = NULL;
 
-        for (size_t i = 0; i < G_N_ELEMENTS(properties); i++)
-                if (g_str_equal(properties[i].name, name))
+        *ret_known = false;
+        for (size_t i = 0; i < G_N_ELEMENTS(properties); i++) {
+                if (!g_str_equal(properties[i].name, name))
+                        continue;
+                *ret_known = true;
+                if (properties[i].everybody || policy_may_manage(uid))
                         value = properties[i].value(&moment);
+        }
         return value;
 }
 
-static GVariant *properties_collect(Manager *manager, bool signalled_only) {
+GVariant *manager_all_properties(Manager *manager, uid_t uid) {
         GVariantBuilder builder = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE_VARDICT);
         Moment moment = moment_now(manager);
 
         for (size_t i = 0; i < G_N_ELEMENTS(properties); i++)
-                if (properties[i].signalled || !signalled_only)
+                if (properties[i].everybody || policy_may_manage(uid))
                         g_variant_builder_add(&builder, "{sv}", properties[i].name, properties[i].value(&moment));
         return g_variant_builder_end(&builder);
 }
 
-GVariant *manager_all_properties(Manager *manager) {
-        return properties_collect(manager, false);
-}
-
 GVariant *manager_signalled_properties(Manager *manager) {
-        return properties_collect(manager, true);
+        GVariantBuilder builder = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE_VARDICT);
+        Moment moment = moment_now(manager);
+
+        for (size_t i = 0; i < G_N_ELEMENTS(properties); i++)
+                if (properties[i].signalled)
+                        g_variant_builder_add(&builder, "{sv}", properties[i].name, properties[i].value(&moment));
+        return g_variant_builder_end(&builder);
 }

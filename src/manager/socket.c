@@ -2,17 +2,23 @@
 #include "manager/private.h"
 
 #include "broker/policy.h"
+#include "door/greeting.h"
 #include "door/peer.h"
 #include "util/fd.h"
 #include "util/log.h"
 #include "util/names.h"
 #include "util/platform.h"
 
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
 /*
  * The private socket
  *
- * GDBus has a thread for each connection whose other end is silent, so those are few, and are let go after a while; and
- * nobody but uid 0 gets so far.
+ * Nobody but uid 0 gets in. The first bytes are looked at before GDBus reads them, which waits for a line of D-Bus from
+ * whatever else is spoken. GDBus then has a thread for each connection whose other end is silent, so those are few, and
+ * are let go after a while.
  */
 #define HANDSHAKE_MS 5000
 
@@ -28,8 +34,9 @@ typedef struct Visitor {
         struct list link;
         ManagerSocket *socket; /* NULL: it is gone */
         Peer peer;
+        LoopFd first; /* its socket, until the first bytes have come; fd -1: it is GDBus's */
         GCancellable *cancellable;
-        guint timer;                 /* of the handshake */
+        guint timer;                 /* until it is connected */
         GDBusConnection *connection; /* NULL: not yet */
         guint object;
         gulong closed;
@@ -41,6 +48,8 @@ typedef struct Visitor {
 static void visitor_free(Visitor *visitor) {
         list_unlink(&visitor->link);
         g_clear_handle_id(&visitor->timer, g_source_remove);
+        loop_remove(&visitor->first);
+        visitor->first.fd = fd_close(visitor->first.fd);
         if (visitor->connection) {
                 g_signal_handler_disconnect(visitor->connection, visitor->closed);
                 g_dbus_connection_unregister_object(visitor->connection, visitor->object);
@@ -103,6 +112,11 @@ static void on_closed(GDBusConnection *connection, gboolean vanished, GError *er
         visitor_free(visitor);
 }
 
+/* Why one was let go that uid 0 is, and could have come in. */
+static void visitor_log_end(const Visitor *visitor, const char *why) {
+        log_limited(LOG_NOTICE, PEER_FORMAT " is let go by the manager: %s", PEER_ARGUMENTS(&visitor->peer), why);
+}
+
 static void on_connected(GObject *source, GAsyncResult *result, gpointer userdata) {
         g_autoptr(GDBusConnection) connection = NULL;
         g_autoptr(GError) error = NULL;
@@ -111,6 +125,9 @@ static void on_connected(GObject *source, GAsyncResult *result, gpointer userdat
 
         connection = g_dbus_connection_new_finish(result, &error);
         if (!connection || !visitor->socket) {
+                if (visitor->socket)
+                        visitor_log_end(visitor, visitor->timer ? error->message
+                                                                : "it did not get through the handshake of D-Bus");
                 visitor_free(visitor);
                 return;
         }
@@ -136,6 +153,10 @@ static gboolean on_silent(gpointer userdata) {
 
         visitor->timer = 0;
         g_cancellable_cancel(visitor->cancellable);
+        if (visitor->first.fd < 0)
+                return G_SOURCE_REMOVE; /* on_connected() is still to come */
+        visitor_log_end(visitor, "it says nothing");
+        visitor_free(visitor);
         return G_SOURCE_REMOVE;
 }
 
@@ -152,28 +173,76 @@ static const char *socket_refusal(const ManagerSocket *socket, const Peer *peer)
         return n >= SOCKET_VISITORS_MAX || n_silent >= SOCKET_SILENT_MAX ? "there are too many" : NULL;
 }
 
-static void visitor_new(ManagerSocket *socket, int fd, const Peer *peer) {
+/*
+ * Who it is was asked of the kernel when it came, so that what GDBus finds out by itself does not matter: it knows
+ * nobody whose process number it cannot see, which is 0 for the root of another PID namespace. Such a one is let in as
+ * ANONYMOUS.
+ */
+#define CONNECTION_FLAGS                                                                                               \
+        (G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_SERVER | G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_ALLOW_ANONYMOUS |      \
+         G_DBUS_CONNECTION_FLAGS_DELAY_MESSAGE_PROCESSING)
+
+/* What it says is D-Bus, as far as can be seen. */
+static void visitor_hand_over(Visitor *visitor) {
+        ManagerSocket *socket = visitor->socket;
         g_autoptr(GError) error = NULL;
         g_autoptr(GSocketConnection) stream = NULL;
-        g_autoptr(GSocket) accepted = g_socket_new_from_fd(fd, &error);
-        Visitor *visitor;
+        g_autoptr(GSocket) accepted = NULL;
 
+        loop_remove(&visitor->first);
+        accepted = g_socket_new_from_fd(visitor->first.fd, &error);
         if (!accepted) {
-                log_limited(LOG_WARNING, "a visitor of the manager is refused: %s", error->message);
-                fd_close(fd);
+                visitor_log_end(visitor, error->message);
+                visitor_free(visitor);
                 return;
         }
-        visitor = g_new0(Visitor, 1);
+        visitor->first.fd = -1;
+        stream = g_socket_connection_factory_create_connection(accepted);
+        g_dbus_connection_new(G_IO_STREAM(stream), socket->guid, CONNECTION_FLAGS, socket->observer,
+                              visitor->cancellable, on_connected, visitor);
+}
+
+/* D-Bus begins with a zero. */
+static void on_first_bytes(LoopFd *first, uint32_t events) {
+        Visitor *visitor = list_entry(first, Visitor, first);
+        g_autofree char *why = NULL;
+        uint8_t bytes[4096];
+        ssize_t n = recv(first->fd, bytes, sizeof(bytes), MSG_PEEK | MSG_DONTWAIT);
+        const char *protocol;
+
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+                return;
+        if (n > 0 && bytes[0] == 0) {
+                visitor_hand_over(visitor);
+                return;
+        }
+        if (n > 0) {
+                protocol = greeting_protocol(bytes, (size_t)n);
+                why = g_strdup_printf(
+                        "this socket is for D-Bus, and it sent %s%s", protocol,
+                        g_str_equal(protocol, GREETING_TPM) ? "; clients have a socket of their own (--socket)" : "");
+                visitor_log_end(visitor, why);
+                /* To close over unread bytes is to reset. */
+                (void)recv(first->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+        }
+        visitor_free(visitor);
+}
+
+static void visitor_new(ManagerSocket *socket, int fd, const Peer *peer) {
+        Visitor *visitor = g_new0(Visitor, 1);
+        int r;
+
         visitor->socket = socket;
         visitor->peer = *peer;
         visitor->cancellable = g_cancellable_new();
         visitor->timer = g_timeout_add(HANDSHAKE_MS, on_silent, visitor);
         list_append(&socket->visitors, &visitor->link);
-        stream = g_socket_connection_factory_create_connection(accepted);
-        g_dbus_connection_new(G_IO_STREAM(stream), socket->guid,
-                              G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_SERVER |
-                                      G_DBUS_CONNECTION_FLAGS_DELAY_MESSAGE_PROCESSING,
-                              socket->observer, visitor->cancellable, on_connected, visitor);
+        r = loop_add(socket->manager->config.loop, &visitor->first, fd, EPOLLIN, on_first_bytes);
+        visitor->first.fd = fd;
+        if (r == 0)
+                return;
+        visitor_log_end(visitor, g_strerror(-r));
+        visitor_free(visitor);
 }
 
 static void on_accepted(void *userdata, int fd) {
@@ -198,9 +267,9 @@ static void on_accepted(void *userdata, int fd) {
         fd_close(fd);
 }
 
-/* Who is at the other end is known by the socket: the mechanism that asks the kernel for the same is enough. */
+/* Not DBUS_COOKIE_SHA1, which has files in the home of uid 0. */
 static gboolean on_mechanism(GDBusAuthObserver *observer, const char *mechanism, gpointer userdata) {
-        return g_str_equal(mechanism, "EXTERNAL");
+        return g_str_equal(mechanism, "EXTERNAL") || g_str_equal(mechanism, "ANONYMOUS");
 }
 
 ManagerSocket *manager_socket_new(Manager *manager, const ListenerConfig *config, GError **error) {
@@ -226,7 +295,7 @@ ManagerSocket *manager_socket_free(ManagerSocket *socket) {
                 Visitor *visitor = list_entry(link, Visitor, link);
 
                 g_cancellable_cancel(visitor->cancellable);
-                if (visitor->connection) {
+                if (visitor->connection || visitor->first.fd >= 0) {
                         visitor_free(visitor);
                 } else {
                         /* on_connected() is still to come, and frees it. */

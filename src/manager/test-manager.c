@@ -117,7 +117,8 @@ static void test_keys(void **state) {
 
 static void test_counters(void **state) {
         g_autoptr(GHashTable) keys = documented("\nCounters");
-        g_autoptr(GVariant) counters = g_variant_ref_sink(manager_property(manager, "Counters"));
+        bool known;
+        g_autoptr(GVariant) counters = g_variant_ref_sink(manager_property(manager, 0, "Counters", &known));
         GVariantIter iter;
         const char *key;
 
@@ -160,6 +161,27 @@ static void test_properties(void **state) {
         }
         assert_int_equal(g_variant_n_children(all), n);
         assert_int_equal(g_variant_n_children(signalled), n_signalled);
+}
+
+/* Others may read why the TPM does not work, and no more. */
+static void test_properties_of_others(void **state) {
+        g_autoptr(GVariant) all = g_variant_ref_sink(manager_all_properties(manager, 65534));
+        static const char *const NAMES[] = { "Version", "State",    "Reason",  "Manufacturer",
+                                             "Vendor",  "Firmware", "Revision" };
+        bool known;
+
+        for (size_t i = 0; i < G_N_ELEMENTS(NAMES); i++) {
+                g_autoptr(GVariant) value = manager_property(manager, 65534, NAMES[i], &known);
+                g_autoptr(GVariant) one = g_variant_lookup_value(all, NAMES[i], NULL);
+
+                assert_non_null(value);
+                assert_true(known && one && g_variant_equal(value, one));
+        }
+        assert_int_equal(g_variant_n_children(all), G_N_ELEMENTS(NAMES));
+        assert_null(manager_property(manager, 65534, "Clients", &known));
+        assert_true(known);
+        assert_null(manager_property(manager, 65534, "Nonsense", &known));
+        assert_false(known);
 }
 
 /* GLib answers most of these by itself, and not always by the same name. */
@@ -280,8 +302,14 @@ static void test_changes(void **state) {
 
 int main(int argc, char **argv) {
         const struct CMUnitTest tests[] = {
-                TEST(test_keys),      TEST(test_counters), TEST(test_properties), TEST(test_bad_properties),
-                TEST(test_bad_calls), TEST(test_flush),    TEST(test_changes),
+                TEST(test_keys),
+                TEST(test_counters),
+                TEST(test_properties),
+                TEST(test_bad_properties),
+                TEST(test_properties_of_others),
+                TEST(test_bad_calls),
+                TEST(test_flush),
+                TEST(test_changes),
         };
 
         if (argc != 2 || !g_file_get_contents(argv[1], &page, NULL, NULL))

@@ -89,6 +89,27 @@ static void test_leaves_early(void **state) {
         assert_all_come();
 }
 
+/* ... which the first bytes show: nobody waits for a line of it. */
+static void test_other_protocols(void **state) {
+        static const struct {
+                const char *bytes;
+                size_t n;
+        } rows[] = {
+                { "\x80\x01\0\0\0\x0c\0\0\x01\x7b\0\x08", 12 },
+                { "GET / HTTP/1.0\r\n\r\n", 18 },
+                { "\x16", 1 },
+        };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+                fd_auto fd = visitor_raw();
+
+                assert_int_equal(send(fd, rows[i].bytes, rows[i].n, MSG_NOSIGNAL), rows[i].n);
+                bench_settle();
+                assert_true(visitor_is_out(fd));
+        }
+        assert_all_come();
+}
+
 /* What is no D-Bus: that one is let go, and no other. */
 static void test_nonsense(void **state) {
         static const char bytes[64] = "Bonjour";
@@ -248,8 +269,9 @@ static void test_free_at_once(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                TEST(test_silent),         TEST(test_many),         TEST(test_others), TEST(test_leaves_early),
-                TEST(test_nonsense),       TEST(test_never_reads),  TEST(test_turns),  TEST(test_leaves_while_it_waits),
+                TEST(test_silent),         TEST(test_many),         TEST(test_others),
+                TEST(test_leaves_early),   TEST(test_nonsense),     TEST(test_other_protocols),
+                TEST(test_never_reads),    TEST(test_turns),        TEST(test_leaves_while_it_waits),
                 TEST(test_free_meanwhile), TEST(test_free_at_once),
         };
 
