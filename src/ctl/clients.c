@@ -8,7 +8,6 @@
 
 #include <pwd.h>
 #include <stdlib.h>
-#include <sysexits.h>
 
 /* Return: false: there is no such user. */
 static bool find_user(const char *text, uint32_t *ret_uid) {
@@ -62,66 +61,68 @@ static char *client_doing(GVariant *client, const char *key) {
 }
 
 static const Field CLIENT_FIELDS[] = {
-        { "id", "ID", true, FIELD_ASCENDS, field_number },
-        { "uid", "USER", false, FIELD_ASCENDS, field_user },
-        { "pid", "PID", true, FIELD_ASCENDS, field_number },
-        { "name", "COMMAND", false, FIELD_UNSORTED, field_text },
-        { "unit", "UNIT", false, FIELD_UNSORTED, field_text },
-        { "door", "DOOR", false, FIELD_UNSORTED, field_text },
-        { "objects", "OBJECTS", true, FIELD_DESCENDS, field_number },
-        { "sessions", "SESSIONS", true, FIELD_DESCENDS, field_number },
-        { "commands", "COMMANDS", true, FIELD_DESCENDS, field_number },
-        { "failed", "FAILED", true, FIELD_DESCENDS, field_number },
-        { "tpm-commands", "TO TPM", true, FIELD_UNSORTED, field_number },
-        { "busy", "BUSY", true, FIELD_DESCENDS, field_us },
-        { "wait", "MEAN WAIT", true, FIELD_DESCENDS, client_mean_wait },
-        { "longest-wait", "LONGEST", true, FIELD_UNSORTED, field_us },
-        { "state", "STATE", false, FIELD_UNSORTED, client_doing },
+        { "id", { "ID", true, 0, 0 }, FIELD_ASCENDS, field_number },
+        { "uid", { "USER", false, 8, 1 }, FIELD_ASCENDS, field_user },
+        { "pid", { "PID", true, 0, 3 }, FIELD_ASCENDS, field_known },
+        { "name", { "COMMAND", false, 12, 0 }, FIELD_UNSORTED, field_text },
+        { "unit", { "UNIT", false, 12, 7 }, FIELD_UNSORTED, field_text },
+        { "door", { "DOOR", false, 0, 9 }, FIELD_UNSORTED, field_text },
+        { "objects", { "OBJECTS", true, 0, 2 }, FIELD_DESCENDS, field_number },
+        { "sessions", { "SESSIONS", true, 0, 2 }, FIELD_DESCENDS, field_number },
+        { "commands", { "COMMANDS", true, 0, 1 }, FIELD_DESCENDS, field_number },
+        { "failed", { "FAILED", true, 0, 4 }, FIELD_DESCENDS, field_number },
+        { "tpm-commands", { "TO TPM", true, 0, 8 }, FIELD_UNSORTED, field_number },
+        { "busy", { "BUSY", true, 0, 3 }, FIELD_DESCENDS, field_us },
+        { "wait", { "MEAN WAIT", true, 0, 5 }, FIELD_DESCENDS, client_mean_wait },
+        { "longest-wait", { "LONGEST", true, 0, 6 }, FIELD_UNSORTED, field_us },
+        { "state", { "STATE", false, 7, 2 }, FIELD_UNSORTED, client_doing },
 };
 #define N_CLIENT_FIELDS G_N_ELEMENTS(CLIENT_FIELDS)
 
-static int clients_usage(const char *what) {
-        g_printerr("tabrmctl: %s; see tabrmctl clients --help\n", what);
-        return EX_USAGE;
-}
+typedef struct ClientsArguments {
+        char *user, *key;
+} ClientsArguments;
 
-static int clients_list(Ctl *ctl, const char *user, const char *key) {
+static int clients_list(Ctl *ctl, const ClientsArguments *arguments) {
         g_autoptr(GVariant) reply = NULL, clients = NULL;
         g_autoptr(GPtrArray) rows = NULL;
         g_autoptr(GError) error = NULL;
-        const Field *sort = fields_find_sort(CLIENT_FIELDS, N_CLIENT_FIELDS, key);
+        g_autofree char *keys = fields_sort_keys(CLIENT_FIELDS, N_CLIENT_FIELDS);
+        const Field *sort = fields_find_sort(CLIENT_FIELDS, N_CLIENT_FIELDS, arguments->key ?: CLIENT_FIELDS[0].key);
         uint32_t uid = 0;
 
         if (!sort)
-                return clients_usage("there is no such key to sort by");
-        if (user && !find_user(user, &uid))
-                return clients_usage("there is no such user");
+                return ctl_usage("clients", "no key to sort by: %s; there are %s", arguments->key, keys);
+        if (arguments->user && !find_user(arguments->user, &uid))
+                return ctl_usage("clients", "no such user: %s", arguments->user);
         reply = ctl_call(ctl, "ListClients", NULL, "(aa{sv})", NULL, &error);
         if (!reply)
-                return ctl_fail(error);
+                return ctl_fail(ctl, error);
         clients = g_variant_get_child_value(reply, 0);
-        rows = clients_collect(clients, user, uid, sort);
+        rows = clients_collect(clients, arguments->user, uid, sort);
         if (ctl->json)
-                json_print(g_variant_new_array(G_VARIANT_TYPE_VARDICT, (GVariant *const *)rows->pdata, rows->len),
-                           true);
+                json_print_rows(rows, json_of_client);
         else
                 fields_print(CLIENT_FIELDS, N_CLIENT_FIELDS, rows);
         return EXIT_SUCCESS;
 }
 
 static int clients_run(Ctl *ctl, int argc, char **argv) {
-        g_autofree char *user = NULL, *key = NULL, *keys = fields_sort_keys(CLIENT_FIELDS, N_CLIENT_FIELDS);
+        g_autofree char *keys = fields_sort_keys(CLIENT_FIELDS, N_CLIENT_FIELDS);
+        ClientsArguments arguments = { 0 };
         const GOptionEntry entries[] = {
-                { "sort", 'k', 0, G_OPTION_ARG_STRING, &key, keys, "KEY" },
-                { "user", 'u', 0, G_OPTION_ARG_STRING, &user, "Those of this user alone", "USER" },
+                { "sort", 'k', 0, G_OPTION_ARG_STRING, &arguments.key, keys, "KEY" },
+                { "user", 'u', 0, G_OPTION_ARG_STRING, &arguments.user, "Those of this user alone", "USER" },
                 { 0 },
         };
         int code;
 
-        if (!ctl_parse(&verb_clients, entries, &argc, &argv, &code))
-                return code;
-        return clients_list(ctl, user, key ?: CLIENT_FIELDS[0].key);
+        if (ctl_parse(ctl, &verb_clients, entries, &argc, &argv, &code))
+                code = clients_list(ctl, &arguments);
+        g_free(arguments.user);
+        g_free(arguments.key);
+        return code;
 }
 
-const Verb verb_clients = { "clients", "[--sort KEY] [--user USER]", "Who is connected, and what it holds and does",
+const Verb verb_clients = { "clients", "[--sort KEY] [--user USER]", "Show connections, what they hold and do", 0,
                             clients_run };

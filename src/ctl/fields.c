@@ -4,9 +4,17 @@
 #include "ctl/format.h"
 
 #include <inttypes.h>
+#include <string.h>
+#include <unistd.h>
+
+#define GAP "  "
 
 char *field_number(GVariant *row, const char *key) {
         return g_strdup_printf("%" PRIu64, dict_number(row, key));
+}
+
+char *field_known(GVariant *row, const char *key) {
+        return dict_number(row, key) ? field_number(row, key) : g_strdup("-");
 }
 
 char *field_us(GVariant *row, const char *key) {
@@ -21,35 +29,48 @@ char *field_user(GVariant *row, const char *key) {
         return format_user((uint32_t)dict_number(row, key));
 }
 
-static void print_cell(const char *text, size_t width, bool right, bool last) {
-        int n_pad = (int)(width - (size_t)g_utf8_strlen(text, -1));
+static void append_row(GString *to, const Column *columns, size_t n, const int *widths, char *const *cells) {
+        size_t from = to->len;
 
-        if (right)
-                g_print("%*s%s", n_pad, "", text);
-        else
-                g_print("%s%*s", text, last ? 0 : n_pad, "");
-        g_print("%s", last ? "\n" : "  ");
+        for (size_t k = 0; k < n; k++) {
+                g_autofree char *cell = widths[k] > 0 ? columns_cell(&columns[k], cells[k], widths[k]) : NULL;
+
+                if (cell)
+                        g_string_append_printf(to, "%s%s", to->len > from ? GAP : "", cell);
+        }
+        while (to->len > from && to->str[to->len - 1] == ' ')
+                g_string_truncate(to, to->len - 1);
+        g_string_append_c(to, '\n');
 }
 
-void fields_print(const Field *fields, size_t n_fields, const GPtrArray *rows) {
+char *fields_text(const Field *fields, size_t n_fields, const GPtrArray *rows, int room) {
         g_autoptr(GPtrArray) cells = g_ptr_array_new_with_free_func(g_free);
-        g_autofree size_t *widths = g_new0(size_t, n_fields);
+        g_autofree Column *columns = g_new(Column, n_fields);
+        g_autofree int *widths = g_new0(int, n_fields);
+        GString *text = g_string_new(NULL);
 
-        for (size_t k = 0; k < n_fields; k++)
-                g_ptr_array_add(cells, g_strdup(fields[k].title));
+        for (size_t k = 0; k < n_fields; k++) {
+                columns[k] = fields[k].column;
+                g_ptr_array_add(cells, g_strdup(columns[k].title));
+        }
         for (guint i = 0; i < rows->len; i++)
                 for (size_t k = 0; k < n_fields; k++)
                         g_ptr_array_add(cells, fields[k].text(rows->pdata[i], fields[k].key));
         for (guint i = 0; i < cells->len; i++) {
-                size_t width = (size_t)g_utf8_strlen(cells->pdata[i], -1);
+                int width = (int)g_utf8_strlen(cells->pdata[i], -1);
 
                 widths[i % n_fields] = MAX(widths[i % n_fields], width);
         }
-        for (guint i = 0; i < cells->len; i++) {
-                size_t k = i % n_fields;
+        columns_fit(columns, n_fields, room, (int)strlen(GAP), widths);
+        for (guint i = 0; i < cells->len; i += (guint)n_fields)
+                append_row(text, columns, n_fields, widths, (char *const *)&cells->pdata[i]);
+        return g_string_free(text, FALSE);
+}
 
-                print_cell(cells->pdata[i], widths[k], fields[k].right, k == n_fields - 1);
-        }
+void fields_print(const Field *fields, size_t n_fields, const GPtrArray *rows) {
+        g_autofree char *text = fields_text(fields, n_fields, rows, columns_of_terminal(STDOUT_FILENO));
+
+        g_print("%s", text);
 }
 
 const Field *fields_find_sort(const Field *fields, size_t n_fields, const char *key) {

@@ -66,26 +66,42 @@ char *format_share(uint64_t part, uint64_t all) {
         return all > 0 ? g_strdup_printf("%.1f %%", 100.0 * (double)part / (double)all) : g_strdup("-");
 }
 
-uint64_t format_quantile(const uint64_t *counts, size_t n_counts, const uint64_t *bounds, double q) {
-        uint64_t n = 0, below = 0;
-        double rank;
+static uint64_t latency_count(const Latency *latency, size_t n_buckets) {
+        uint64_t n = 0;
 
-        for (size_t i = 0; i < n_counts; i++)
-                n += counts[i];
-        rank = q * (double)n;
-        for (size_t i = 0; n > 0 && i < n_counts; i++) {
-                uint64_t low = i > 0 ? bounds[i - 1] : 0;
+        for (size_t i = 0; i < n_buckets; i++)
+                n += latency->counts[i];
+        return n;
+}
 
-                if (counts[i] == 0 || (double)(below + counts[i]) < rank) {
-                        below += counts[i];
-                        continue;
-                }
-                /* The last bucket has no upper bound. */
-                if (i == n_counts - 1)
-                        return low;
-                return low + (uint64_t)((double)(bounds[i] - low) * (rank - (double)below) / (double)counts[i]);
+size_t latency_bucket(const Latency *latency, double q) {
+        double rank = q * (double)latency_count(latency, latency->n_buckets);
+        uint64_t n = 0;
+
+        for (size_t i = 0; i < latency->n_buckets; i++) {
+                n += latency->counts[i];
+                if (latency->counts[i] > 0 && (double)n >= rank)
+                        return i;
         }
-        return 0;
+        return latency->n_buckets;
+}
+
+char *format_quantile(const Latency *latency, double q) {
+        size_t i = latency_bucket(latency, q), last = latency->n_buckets - 1;
+        double rank = q * (double)latency_count(latency, latency->n_buckets);
+        uint64_t low = i > 0 && i <= last ? latency->bounds[i - 1] : 0;
+        g_autofree char *text = NULL;
+        double share;
+
+        if (i > last)
+                return g_strdup("-");
+        if (i == 0 || i == last) {
+                text = format_us(i == 0 ? latency->bounds[0] : low);
+                return g_strdup_printf("%s %s", i == 0 ? "under" : "over", text);
+        }
+        share = (rank - (double)latency_count(latency, i)) / (double)latency->counts[i];
+        text = format_us(low + (uint64_t)((double)(latency->bounds[i] - low) * share));
+        return g_strdup_printf("about %s", text);
 }
 
 uint64_t dict_number(GVariant *dict, const char *key) {
@@ -118,6 +134,12 @@ Running dict_running(GVariant *all) {
                                &running.limit_us);
         running.late = running.elapsed_us > LATE_US;
         return running;
+}
+
+bool dict_is_whole(GVariant *all) {
+        g_autoptr(GVariant) counters = g_variant_lookup_value(all, "Counters", G_VARIANT_TYPE("a{st}"));
+
+        return counters != NULL;
 }
 
 bool dict_latency(GVariant *all, const char *name, Latency *ret_latency) {

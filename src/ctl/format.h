@@ -26,9 +26,6 @@ char *format_user(uint32_t uid);                 /* its name, else the number */
 char *format_command(uint32_t code);             /* its name, else the number */
 char *format_share(uint64_t part, uint64_t all); /* "98.2 %"; "-" of nothing */
 
-/* Between the bounds, where the quantile @q (0 to 1) of so many in each bucket lies; 0: there are none. */
-uint64_t format_quantile(const uint64_t *counts, size_t n_counts, const uint64_t *bounds, double q);
-
 /* Of all properties: what the TPM is at. */
 typedef struct Running {
         uint32_t code; /* 0: nothing */
@@ -37,6 +34,9 @@ typedef struct Running {
 } Running;
 
 Running dict_running(GVariant *all);
+
+/* Of all properties: whether they are those of root, and not the few that others may read. */
+bool dict_is_whole(GVariant *all);
 
 #define BUCKETS_MAX 64
 
@@ -47,8 +47,17 @@ typedef struct Latency {
         uint64_t counts[BUCKETS_MAX], bounds[BUCKETS_MAX]; /* the last bucket has no bound */
 } Latency;
 
-bool dict_latency(GVariant *all, const char *name,
-                  Latency *ret_latency); /* false: it is not there, or makes no sense */
+/* Return: false: it is not there, or makes no sense. */
+bool dict_latency(GVariant *all, const char *name, Latency *ret_latency);
+
+/* In which bucket the quantile @q (0 to 1) is; n_buckets: there are none. */
+size_t latency_bucket(const Latency *latency, double q);
+
+/*
+ * "about 180 us", estimated within the bucket; "under 50 us", "over 5 min 0 s" in the first and the last one, about
+ * which no more is known; "-": there are none.
+ */
+char *format_quantile(const Latency *latency, double q);
 
 /* Of an a{sv}: what is not there, or has another type, is 0 and "". */
 uint64_t dict_number(GVariant *dict, const char *key);

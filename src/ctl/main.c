@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "ctl/ctl.h"
-
-#include "util/names.h"
+#include "ctl/suggest.h"
 
 #include <locale.h>
 #include <stdlib.h>
@@ -11,136 +10,117 @@
 /* The daemon answers at once, or is stopped. */
 #define TIMEOUT_MS 10000
 
+static int help_run(Ctl *ctl, int argc, char **argv);
+
+static const Verb verb_help = { "help", "[VERB]", "Print this, or the help of a verb", 1, help_run };
+
 static const Verb *const verbs[] = {
-        &verb_status, &verb_clients, &verb_top,     &verb_sessions,
-        &verb_flush,  &verb_trace,   &verb_metrics, &verb_log_level,
+        &verb_status, &verb_clients, &verb_top,       &verb_sessions, &verb_flush,
+        &verb_trace,  &verb_metrics, &verb_log_level, &verb_help,
 };
+#define N_VERBS G_N_ELEMENTS(verbs)
 
-/* What every verb takes, before its name. */
-typedef struct Where {
-        gboolean bus;
-        gboolean session;
-        char *socket;
-        char *name;
-        gboolean json;
-        gboolean version;
-} Where;
-
-static void where_clear(Where *where) {
-        g_free(where->socket);
-        g_free(where->name);
+static char *verb_synopsis(const Verb *verb) {
+        return g_strdup_printf("%s%s%s", verb->name, *verb->arguments ? " " : "", verb->arguments);
 }
-
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Where, where_clear)
 
 static char *verbs_summary(void) {
         GString *text =
                 g_string_new("Shows and manages a running tpm2-abrmd.\n\nVerbs; each has a --help of its own:\n");
+        size_t width = 0;
 
-        for (size_t i = 0; i < G_N_ELEMENTS(verbs); i++) {
-                g_autofree char *usage = g_strdup_printf("%s %s", verbs[i]->name, verbs[i]->arguments);
+        for (size_t i = 0; i < N_VERBS; i++) {
+                g_autofree char *synopsis = verb_synopsis(verbs[i]);
 
-                g_string_append_printf(text, "  %-44s %s\n", usage, verbs[i]->summary);
+                width = MAX(width, strlen(synopsis));
+        }
+        for (size_t i = 0; i < N_VERBS; i++) {
+                g_autofree char *synopsis = verb_synopsis(verbs[i]);
+
+                g_string_append_printf(text, "  %-*s  %s\n", (int)width, synopsis, verbs[i]->summary);
         }
         return g_string_free(text, FALSE);
 }
 
-static bool parse_where(int *argc, char ***argv, Where *where, GError **error) {
-        const GOptionEntry entries[] = {
-                { "bus", 'b', 0, G_OPTION_ARG_NONE, &where->bus, "Ask on the system bus", NULL },
-                { "session", 's', 0, G_OPTION_ARG_NONE, &where->session, "Ask on the session bus", NULL },
-                { "dbus-name", 'n', 0, G_OPTION_ARG_STRING, &where->name,
-                  "The daemon's name on the bus (default: " TABRMD_DBUS_NAME ")", "NAME" },
-                { "socket", 'S', 0, G_OPTION_ARG_FILENAME, &where->socket,
-                  "Ask on this private socket (default: " MANAGER_SOCKET_PATH ", else the system bus)", "PATH" },
-                { "json", 'j', 0, G_OPTION_ARG_NONE, &where->json, "Print JSON", NULL },
-                { "version", 'V', 0, G_OPTION_ARG_NONE, &where->version, "Print the version", NULL },
-                { 0 },
-        };
+/* Of what stands before the verb; to be freed. */
+static GOptionContext *main_context(CtlOptions *options) {
         GOptionContext *context = g_option_context_new("VERB [ARGUMENTS]");
         g_autofree char *text = verbs_summary();
-        bool good;
 
         g_option_context_set_summary(context, text);
+        g_option_context_set_description(context, "These options may stand behind the verb, too.");
         g_option_context_set_strict_posix(context, TRUE);
-        g_option_context_add_main_entries(context, entries, NULL);
-        good = g_option_context_parse(context, argc, argv, error);
-        g_option_context_free(context);
-        if (good && where->bus + where->session + (where->socket != NULL) > 1) {
-                g_set_error_literal(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
-                                    "--bus, --session and --socket exclude each other");
-                return false;
-        }
-        return good;
+        ctl_add_options(context, options, 0);
+        return context;
 }
 
-bool ctl_parse(const Verb *verb, const GOptionEntry *entries, int *argc, char ***argv, int *ret_code) {
-        GOptionContext *context = g_option_context_new(verb->arguments);
-        g_autofree char *name = g_strdup_printf("tabrmctl %s", verb->name);
-        g_autoptr(GError) error = NULL;
-        bool good;
-
-        g_set_prgname(name);
-        g_option_context_set_summary(context, verb->summary);
-        if (entries)
-                g_option_context_add_main_entries(context, entries, NULL);
-        good = g_option_context_parse(context, argc, argv, &error);
-        g_option_context_free(context);
-        if (good)
-                return true;
-        g_printerr("tabrmctl: %s; see tabrmctl %s --help\n", error->message, verb->name);
-        *ret_code = EX_USAGE;
-        return false;
-}
-
-/* With nothing said, wherever it is: the private socket needs no bus. */
-static void set_place(const Where *where, Ctl *ctl) {
-        bool anywhere = !where->bus && !where->session && !where->name && !where->socket;
-
-        if (where->socket || anywhere)
-                ctl->socket = where->socket ?: MANAGER_SOCKET_PATH;
-        if (!where->socket)
-                ctl->bus_name = where->name ?: TABRMD_DBUS_NAME;
-        ctl->session = where->session;
-}
-
+/* Return: NULL: there is none, and it was said. */
 static const Verb *find_verb(const char *name) {
-        for (size_t i = 0; i < G_N_ELEMENTS(verbs); i++)
+        const char *names[N_VERBS], *near;
+
+        for (size_t i = 0; i < N_VERBS; i++) {
                 if (g_str_equal(verbs[i]->name, name))
                         return verbs[i];
+                names[i] = verbs[i]->name;
+        }
+        near = suggest(name, names, N_VERBS);
+        if (near)
+                ctl_usage(NULL, "there is no verb %s (did you mean %s?)", name, near);
+        else
+                ctl_usage(NULL, "there is no verb %s", name);
         return NULL;
 }
 
-int main(int argc, char **argv) {
-        g_auto(Where) where = { 0 };
-        g_autoptr(GError) error = NULL;
+static int help_run(Ctl *ctl, int argc, char **argv) {
+        static char option[] = "--help";
+        GOptionContext *context;
+        g_autofree char *text = NULL;
         const Verb *verb;
-        Ctl ctl = { 0 };
         int code;
 
-        setlocale(LC_ALL, "");
-        if (!parse_where(&argc, &argv, &where, &error)) {
-                g_printerr("tabrmctl: %s; see --help\n", error->message);
-                return EX_USAGE;
+        if (!ctl_parse(ctl, &verb_help, NULL, &argc, &argv, &code))
+                return code;
+        if (argc > 1) {
+                char *asking[] = { argv[1], option, NULL };
+
+                verb = find_verb(argv[1]);
+                return verb ? verb->run(ctl, 2, asking) : EX_USAGE;
         }
-        if (where.version) {
+        g_set_prgname("tabrmctl");
+        context = main_context(&ctl->options);
+        text = g_option_context_get_help(context, TRUE, NULL);
+        g_option_context_free(context);
+        g_print("%s", text);
+        return EXIT_SUCCESS;
+}
+
+static int ctl_run(Ctl *ctl, int argc, char **argv) {
+        GOptionContext *context = main_context(&ctl->options);
+        g_autoptr(GError) error = NULL;
+        bool good = g_option_context_parse(context, &argc, &argv, &error);
+        const Verb *verb;
+
+        g_option_context_free(context);
+        if (!good)
+                return ctl_usage(NULL, "%s", error->message);
+        if (ctl->options.version) {
                 g_print("tabrmctl version %s\n", TABRMD_VERSION);
                 return EXIT_SUCCESS;
         }
-        verb = argc > 1 ? find_verb(argv[1]) : NULL;
-        if (!verb) {
-                g_printerr("tabrmctl: %s; see --help\n", argc > 1 ? "there is no such verb" : "which verb?");
-                return EX_USAGE;
-        }
-        ctl.json = where.json;
-        ctl.timeout_ms = TIMEOUT_MS;
-        set_place(&where, &ctl);
-        /* The help of a verb needs no daemon. */
-        if (argc > 2 && (g_str_equal(argv[2], "--help") || g_str_equal(argv[2], "-h")))
-                return verb->run(&ctl, argc - 1, argv + 1);
-        if (!ctl_connect(&ctl, &error))
-                return ctl_fail(error);
-        code = verb->run(&ctl, argc - 1, argv + 1);
+        if (argc < 2)
+                return ctl_usage(NULL, "missing verb");
+        verb = find_verb(argv[1]);
+        return verb ? verb->run(ctl, argc - 1, argv + 1) : EX_USAGE;
+}
+
+int main(int argc, char **argv) {
+        Ctl ctl = { .timeout_ms = TIMEOUT_MS };
+        int code;
+
+        setlocale(LC_ALL, "");
+        code = ctl_run(&ctl, argc, argv);
         g_clear_object(&ctl.connection);
+        g_clear_error(&ctl.socket_error);
+        ctl_options_clear(&ctl.options);
         return code;
 }

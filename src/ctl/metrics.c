@@ -153,19 +153,20 @@ static int metrics_run(Ctl *ctl, int argc, char **argv) {
         g_autoptr(GError) error = NULL;
         int code;
 
-        if (!ctl_parse(&verb_metrics, NULL, &argc, &argv, &code))
+        if (!ctl_parse(ctl, &verb_metrics, NULL, &argc, &argv, &code))
                 return code;
-        all = ctl_get_all(ctl, &error);
-        if (all)
-                reply = ctl_call(ctl, "ListCommands", NULL, "(aa{sv})", NULL, &error);
-        if (!reply)
-                return ctl_fail(error);
+        reply = ctl_call(ctl, "ListCommands", NULL, "(aa{sv})", NULL, &error);
+        if (reply)
+                all = ctl_get_all(ctl, &error);
+        if (!all)
+                return ctl_fail(ctl, error);
         commands = g_variant_get_child_value(reply, 0);
         if (ctl->json) {
+                g_autoptr(GVariant) properties = g_variant_ref_sink(json_of_properties(all));
                 GVariantDict dict;
 
-                g_variant_dict_init(&dict, all);
-                g_variant_dict_insert_value(&dict, "Commands", commands);
+                g_variant_dict_init(&dict, properties);
+                g_variant_dict_insert_value(&dict, "commands", commands);
                 json_print(g_variant_dict_end(&dict), true);
                 return EXIT_SUCCESS;
         }
@@ -185,4 +186,4 @@ static int metrics_run(Ctl *ctl, int argc, char **argv) {
         return EXIT_SUCCESS;
 }
 
-const Verb verb_metrics = { "metrics", "", "The same in numbers, in the text format of Prometheus", metrics_run };
+const Verb verb_metrics = { "metrics", "", "Print metrics in the text format of Prometheus", 0, metrics_run };

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "ctl/json.h"
-#include "ctl/names.h"
 #include "ctl/record.h"
 
 static void json_add(GVariantBuilder *builder, const char *key, GVariant *value) {
@@ -32,11 +31,8 @@ static GVariant *list_sessions(const TpmCommand *command) {
 }
 
 static void add_command(GVariantBuilder *builder, const Record *record) {
-        const char *name = command_name(record->parsed.header.code);
-
         add_number(builder, "code", record->parsed.header.code);
-        json_add(builder, "command",
-                 g_variant_new_maybe(G_VARIANT_TYPE_STRING, name ? g_variant_new_string(name) : NULL));
+        json_add(builder, "command", json_command_name(record->parsed.header.code));
         json_add(
                 builder, "handles",
                 g_variant_new_fixed_array(G_VARIANT_TYPE_UINT32, record->handles, record->n_handles, sizeof(uint32_t)));

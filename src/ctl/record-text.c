@@ -1,12 +1,64 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include "ctl/columns.h"
 #include "ctl/format.h"
 #include "ctl/record.h"
 
-#define LINE "%-15s %6s %-26s %-24s %-17s %-17s %5s %5s %9s %9s %3s %s"
+#define ANSWER (RECORD_COLUMNS - 1)
+#define ANSWER_WIDTH 60
 
-void record_text_head(GString *to) {
-        g_string_append_printf(to, LINE "\n", "TIME", "CLIENT", "UID/PID/NAME", "COMMAND", "HANDLES", "SESSIONS",
-                               "SENT", "GOT", "WAITED/us", "TOOK/us", "TPM", "ANSWER");
+static const struct {
+        Column column;
+        int width;
+} COLUMNS[RECORD_COLUMNS] = {
+        { { "TIME", false, 8, 2 }, 15 },
+        { { "CLIENT", true, 0, 1 }, 6 },
+        { { "UID/PID/NAME", false, 16, 3 }, 26 },
+        { { "COMMAND", false, 14, 0 }, 24 },
+        { { "HANDLES", false, 8, 5 }, 17 },
+        { { "SESSIONS", false, 8, 6 }, 17 },
+        { { "SENT", true, 0, 8 }, 5 },
+        { { "GOT", true, 0, 8 }, 5 },
+        { { "WAITED/us", true, 0, 4 }, 9 },
+        { { "TOOK/us", true, 0, 2 }, 9 },
+        { { "TPM", true, 0, 7 }, 3 },
+        { { "ANSWER", false, 20, 0 }, ANSWER_WIDTH },
+};
+
+RecordLayout record_layout(int room) {
+        RecordLayout layout = { .whole = room <= 0 };
+        Column columns[RECORD_COLUMNS];
+
+        for (unsigned i = 0; i < RECORD_COLUMNS; i++) {
+                columns[i] = COLUMNS[i].column;
+                layout.widths[i] = COLUMNS[i].width;
+        }
+        columns_fit(columns, RECORD_COLUMNS, room, 1, layout.widths);
+        return layout;
+}
+
+static void append_line(GString *to, const RecordLayout *layout, const char *const *cells) {
+        size_t from = to->len;
+
+        for (unsigned i = 0; i < RECORD_COLUMNS; i++) {
+                int n = (int)g_utf8_strlen(cells[i], -1);
+                /* What is wider than its column pushes the others aside only where there is room for all. */
+                int width = layout->whole ? MAX(layout->widths[i], n) : layout->widths[i];
+                g_autofree char *cell = width > 0 ? columns_cell(&COLUMNS[i].column, cells[i], width) : NULL;
+
+                if (cell)
+                        g_string_append_printf(to, "%s%s", to->len > from ? " " : "", cell);
+        }
+        while (to->len > from && to->str[to->len - 1] == ' ')
+                g_string_truncate(to, to->len - 1);
+        g_string_append_c(to, '\n');
+}
+
+void record_text_head(const RecordLayout *layout, GString *to) {
+        const char *titles[RECORD_COLUMNS];
+
+        for (unsigned i = 0; i < RECORD_COLUMNS; i++)
+                titles[i] = COLUMNS[i].column.title;
+        append_line(to, layout, titles);
 }
 
 static char *text_of_time(guint64 us) {
@@ -58,32 +110,55 @@ static void dump_bytes(const uint8_t *bytes, size_t n, char mark, GString *to) {
         }
 }
 
-void record_text(const Record *record, bool dump, GString *to) {
-        g_autofree char *name = format_command(record->parsed.header.code);
-        g_autofree char *command = g_strconcat(record->tpm ? "tpm:" : "", name, NULL);
-        g_autofree char *who = g_strdup_printf("%u/%u/%s", record->uid, record->pid, record->name);
+static char *text_of_owner(const Record *record) {
+        g_autofree char *pid = record->pid ? g_strdup_printf("%u", record->pid) : g_strdup("-");
+        g_autofree char *name = format_text(record->name);
+
+        return g_strdup_printf("%u/%s/%s", record->uid, pid, name);
+}
+
+static char *text_of_answer(const Record *record) {
+        GString *text = g_string_new(record_answer_text(record));
+
+        if (record->answered && record->answer.handle)
+                g_string_append_printf(text, ", handle %08x", record->answer.handle);
+        if (record->locality > 0)
+                g_string_append_printf(text, ", locality %u", record->locality);
+        return g_string_free(text, FALSE);
+}
+
+void record_text(const Record *record, const RecordLayout *layout, bool dump, GString *to) {
+        g_autofree char *code = format_command(record->parsed.header.code);
+        g_autofree char *command = g_strconcat(record->tpm ? "tpm:" : "", code, NULL);
+        g_autofree char *owner = text_of_owner(record), *answer = text_of_answer(record);
         g_autofree char *time = text_of_time(record->when_us);
         g_autofree char *client = g_strdup_printf("%" G_GUINT64_FORMAT, record->client);
-        g_autofree char *handles = text_of_handles(record);
-        g_autofree char *sessions = text_of_sessions(record);
+        g_autofree char *handles = text_of_handles(record), *sessions = text_of_sessions(record);
         g_autofree char *sent = g_strdup_printf("%zu", record->n_command);
         g_autofree char *got = g_strdup_printf("%zu", record->n_response);
         g_autofree char *waited = g_strdup_printf("%" G_GUINT64_FORMAT, record->wait_us);
         g_autofree char *took = g_strdup_printf("%" G_GUINT64_FORMAT, record->took_us);
         g_autofree char *transmits = g_strdup_printf("%u", record->n_transmits);
+        const char *const cells[RECORD_COLUMNS] = {
+                time,
+                client,
+                owner,
+                command,
+                handles,
+                sessions,
+                sent,
+                got,
+                record->tpm ? "-" : waited,
+                took,
+                record->tpm ? "-" : transmits,
+                answer,
+        };
 
         if (record->n_dropped > 0)
                 g_string_append_printf(to,
                                        "-- %" G_GUINT64_FORMAT " records are lost here: they were not read in time\n",
                                        record->n_dropped);
-        g_string_append_printf(to, LINE, time, client, who, command, handles, sessions, sent, got,
-                               record->tpm ? "-" : waited, took, record->tpm ? "-" : transmits,
-                               record_answer_text(record));
-        if (record->answered && record->answer.handle)
-                g_string_append_printf(to, ", handle %08x", record->answer.handle);
-        if (record->locality > 0)
-                g_string_append_printf(to, ", locality %u", record->locality);
-        g_string_append_c(to, '\n');
+        append_line(to, layout, cells);
         if (dump) {
                 dump_bytes(record->command, record->n_command, '>', to);
                 dump_bytes(record->response, record->n_response, '<', to);

@@ -34,8 +34,18 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Record, record_clear)
 
 const char *record_answer_text(const Record *record); /* until the next call */
 
-void record_text_head(GString *to);
-void record_text(const Record *record, bool dump, GString *to);
+/* Columns of the text and their widths; 0: left out. */
+#define RECORD_COLUMNS 12
+
+typedef struct RecordLayout {
+        int widths[RECORD_COLUMNS];
+        bool whole; /* the last one is as wide as its contents */
+} RecordLayout;
+
+RecordLayout record_layout(int room); /* for a terminal of so many columns; 0: for whatever reads it */
+
+void record_text_head(const RecordLayout *layout, GString *to);
+void record_text(const Record *record, const RecordLayout *layout, bool dump, GString *to);
 void record_json(const Record *record, bool dump, GString *to);
 
 #endif

@@ -10,11 +10,13 @@
 
 static char *session_owner(GVariant *session, const char *key) {
         g_autofree char *name = format_text(dict_text(session, "name"));
-        uint64_t client = dict_number(session, key);
+        uint64_t client = dict_number(session, key), pid = dict_number(session, "pid");
 
         if (client == 0)
                 return g_strdup("-");
-        return g_strdup_printf("%" PRIu64 " (pid %" PRIu64 " %s)", client, dict_number(session, "pid"), name);
+        if (pid == 0)
+                return g_strdup_printf("%" PRIu64 " (%s)", client, name);
+        return g_strdup_printf("%" PRIu64 " (pid %" PRIu64 " %s)", client, pid, name);
 }
 
 static char *session_user(GVariant *session, const char *key) {
@@ -39,14 +41,14 @@ static char *session_yes_no(GVariant *session, const char *key) {
 }
 
 static const Field SESSION_FIELDS[] = {
-        { "handle", "HANDLE", false, FIELD_UNSORTED, session_handle },
-        { "state", "STATE", false, FIELD_UNSORTED, field_text },
-        { "uid", "USER", false, FIELD_UNSORTED, session_user },
-        { "client", "CLIENT", false, FIELD_UNSORTED, session_owner },
-        { "loaded", "IN TPM", false, FIELD_UNSORTED, session_yes_no },
-        { "age", "AGE", true, FIELD_UNSORTED, field_us },
-        { "gap", "GAP", true, FIELD_UNSORTED, session_gap },
-        { "gap-left", "LEFT", true, FIELD_UNSORTED, session_gap },
+        { "handle", { "HANDLE", false, 0, 0 }, FIELD_UNSORTED, session_handle },
+        { "state", { "STATE", false, 0, 0 }, FIELD_UNSORTED, field_text },
+        { "uid", { "USER", false, 8, 2 }, FIELD_UNSORTED, session_user },
+        { "client", { "CLIENT", false, 12, 1 }, FIELD_UNSORTED, session_owner },
+        { "loaded", { "IN TPM", false, 0, 4 }, FIELD_UNSORTED, session_yes_no },
+        { "age", { "AGE", true, 0, 3 }, FIELD_UNSORTED, field_us },
+        { "gap", { "GAP", true, 0, 6 }, FIELD_UNSORTED, session_gap },
+        { "gap-left", { "LEFT", true, 0, 5 }, FIELD_UNSORTED, session_gap },
 };
 
 static void sessions_print(GVariant *sessions) {
@@ -62,11 +64,11 @@ static int sessions_run(Ctl *ctl, int argc, char **argv) {
         g_autoptr(GError) error = NULL;
         int code;
 
-        if (!ctl_parse(&verb_sessions, NULL, &argc, &argv, &code))
+        if (!ctl_parse(ctl, &verb_sessions, NULL, &argc, &argv, &code))
                 return code;
         reply = ctl_call(ctl, "ListSessions", NULL, "(aa{sv})", NULL, &error);
         if (!reply)
-                return ctl_fail(error);
+                return ctl_fail(ctl, error);
         sessions = g_variant_get_child_value(reply, 0);
         if (ctl->json)
                 json_print(sessions, true);
@@ -75,4 +77,4 @@ static int sessions_run(Ctl *ctl, int argc, char **argv) {
         return EXIT_SUCCESS;
 }
 
-const Verb verb_sessions = { "sessions", "", "Sessions that are loaded or saved, and whose they are", sessions_run };
+const Verb verb_sessions = { "sessions", "", "Show sessions, loaded and saved, and their owners", 0, sessions_run };

@@ -31,6 +31,8 @@ static void print_tpm(GVariant *all) {
         if (*revision)
                 status_line("TPM", g_strdup_printf("%s %s, firmware %s, revision %s", dict_text(all, "Manufacturer"),
                                                    dict_text(all, "Vendor"), dict_text(all, "Firmware"), revision));
+        if (!dict_is_whole(all))
+                return;
         if (reserve > 0)
                 status_line("back end", g_strdup_printf("%s, %" PRIu64 " slots kept free for others", tcti, reserve));
         else
@@ -154,29 +156,14 @@ static void print_latency(GVariant *all, const char *title, const char *name) {
 
         if (!dict_latency(all, name, &latency))
                 return;
-        median = format_us(format_quantile(latency.counts, latency.n_buckets, latency.bounds, 0.5));
-        most = format_us(format_quantile(latency.counts, latency.n_buckets, latency.bounds, 0.99));
-        status_line(title, g_strdup_printf("half within %s, 99 %% within %s", median, most));
+        median = format_quantile(&latency, 0.5);
+        most = format_quantile(&latency, 0.99);
+        status_line(title, g_strdup_printf("half: %s, 99 %%: %s", median, most));
 }
 
-static int status_run(Ctl *ctl, int argc, char **argv) {
-        g_autoptr(GVariant) all = NULL, counters = NULL;
-        g_autoptr(GError) error = NULL;
-        int code;
+static void status_print_rest(Ctl *ctl, GVariant *all) {
+        g_autoptr(GVariant) counters = g_variant_lookup_value(all, "Counters", G_VARIANT_TYPE("a{st}"));
 
-        if (!ctl_parse(&verb_status, NULL, &argc, &argv, &code))
-                return code;
-        all = ctl_get_all(ctl, &error);
-        if (!all)
-                return ctl_fail(error);
-        code = g_str_equal(dict_text(all, "State"), "ready") ? EXIT_SUCCESS : CTL_NO_TPM;
-        if (ctl->json) {
-                json_print(all, true);
-                return code;
-        }
-        counters = g_variant_lookup_value(all, "Counters", G_VARIANT_TYPE("a{st}"));
-        print_state(all);
-        print_tpm(all);
         g_print("\n");
         print_holdings(all);
         g_print("\n");
@@ -187,7 +174,31 @@ static int status_run(Ctl *ctl, int argc, char **argv) {
         print_latency(all, "waited", "wait");
         print_latency(all, "answered", "total");
         status_line("log level", g_strdup(dict_text(all, "LogLevel")));
+}
+
+static int status_run(Ctl *ctl, int argc, char **argv) {
+        g_autoptr(GVariant) all = NULL;
+        g_autoptr(GError) error = NULL;
+        int code;
+
+        if (!ctl_parse(ctl, &verb_status, NULL, &argc, &argv, &code))
+                return code;
+        all = ctl_get_all(ctl, &error);
+        if (!all)
+                return ctl_fail(ctl, error);
+        code = g_str_equal(dict_text(all, "State"), "ready") ? EXIT_SUCCESS : CTL_NO_TPM;
+        if (ctl->json) {
+                json_print(json_of_properties(all), true);
+                return code;
+        }
+        print_state(all);
+        print_tpm(all);
+        if (!dict_is_whole(all)) {
+                g_print("\nThe rest is for root.\n");
+                return code;
+        }
+        status_print_rest(ctl, all);
         return code;
 }
 
-const Verb verb_status = { "status", "", "How the TPM and the daemon are", status_run };
+const Verb verb_status = { "status", "", "Show the state of the TPM and the daemon", 0, status_run };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "ctl/fields.h"
 #include "ctl/format.h"
+#include "ctl/suggest.h"
 #include "ctl/unit.h"
 
 #include <setjmp.h>
@@ -49,15 +50,21 @@ static void test_shares_and_names(void **state) {
 }
 
 static void test_quantiles(void **state) {
-        const uint64_t bounds[] = { 100, 200, 400 };
-        const uint64_t none[4] = { 0 }, even[] = { 10, 10, 0, 0 }, late[] = { 0, 0, 0, 5 }, one[] = { 0, 0, 1, 0 };
+        Latency none = { .n_buckets = 4, .bounds = { 100, 200, 400 } }, even = none, late = none, one = none;
 
-        assert_int_equal(format_quantile(none, 4, bounds, 0.5), 0);
-        assert_int_equal(format_quantile(even, 4, bounds, 0.5), 100);
-        assert_int_equal(format_quantile(even, 4, bounds, 0.25), 50);
-        assert_int_equal(format_quantile(even, 4, bounds, 1), 200);
-        assert_int_equal(format_quantile(late, 4, bounds, 0.5), 400);
-        assert_int_equal(format_quantile(one, 4, bounds, 0.5), 300);
+        even.counts[0] = even.counts[1] = 10;
+        late.counts[3] = 5;
+        one.counts[2] = 1;
+        assert_text(format_quantile(&none, 0.5), "-");
+        assert_int_equal(latency_bucket(&none, 0.5), 4);
+        /* Of the first bucket and of the last one no more is known. */
+        assert_text(format_quantile(&even, 0.5), "under 100 us");
+        assert_text(format_quantile(&even, 0.25), "under 100 us");
+        assert_text(format_quantile(&late, 0.5), "over 400 us");
+        assert_text(format_quantile(&even, 0.75), "about 150 us");
+        assert_text(format_quantile(&even, 1), "about 200 us");
+        assert_text(format_quantile(&one, 0.5), "about 300 us");
+        assert_int_equal(latency_bucket(&one, 0.5), 2);
 }
 
 static void test_units(void **state) {
@@ -119,14 +126,42 @@ static void test_what_has_parts(void **state) {
         assert_false(latency_of("{'Buckets': <'x'>, 'Latencies': <{'tpm': 'x'}>}", &latency));
 }
 
+static void test_suggestions(void **state) {
+        static const char *const VERBS[] = { "status", "clients", "top", "trace", "log-level" };
+        static const struct {
+                const char *written, *meant;
+        } rows[] = {
+                { "stats", "status" },
+                { "sttaus", "status" },
+                { "stat", "status" },
+                { "client", "clients" },
+                { "tpo", "top" },
+                { "loglevel", "log-level" },
+                { "trase", "trace" },
+                { "log", "log-level" },
+                { "", NULL },
+                { "list", NULL },
+                { "xyz", NULL },
+                { "s", NULL },
+                { "a word that is longer than any verb can be", NULL },
+        };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+                const char *near = suggest(rows[i].written, VERBS, G_N_ELEMENTS(VERBS));
+
+                if (g_strcmp0(near, rows[i].meant) != 0)
+                        fail_msg("%s: %s", rows[i].written, near ? near : "nothing");
+        }
+}
+
 static void test_fields(void **state) {
         static const Field FIELDS[] = {
-                { "a", "A", true, FIELD_ASCENDS, field_number },
-                { "b", "B", false, FIELD_UNSORTED, field_text },
-                { "c", "C", true, FIELD_DESCENDS, field_us },
-                { "d", "D", false, FIELD_ASCENDS, field_user },
+                { "a", { "A", true, 0, 0 }, FIELD_ASCENDS, field_number },
+                { "b", { "B", false, 2, 1 }, FIELD_UNSORTED, field_text },
+                { "c", { "C", true, 0, 3 }, FIELD_DESCENDS, field_us },
+                { "d", { "D", false, 0, 2 }, FIELD_ASCENDS, field_user },
         };
-        static const char *const ROWS[] = { "{'a': <uint64 2>, 'c': <uint32 5>}",
+        static const char *const ROWS[] = { "{'a': <uint64 2>, 'b': <'text\\n'>, 'c': <uint32 5>}",
                                             "{'a': <uint64 1>, 'c': <uint32 7>}" };
         g_autoptr(GPtrArray) rows = g_ptr_array_new_with_free_func((GDestroyNotify)g_variant_unref);
         const Field *field = fields_find_sort(FIELDS, G_N_ELEMENTS(FIELDS), "c");
@@ -141,15 +176,30 @@ static void test_fields(void **state) {
         fields_sort(&FIELDS[0], rows);
         fields_sort(&FIELDS[0], rows);
         assert_text(FIELDS[2].text(rows->pdata[1], "c"), "5 us");
-        assert_text(FIELDS[1].text(rows->pdata[1], "b"), "");
+        assert_text(FIELDS[1].text(rows->pdata[0], "b"), "");
+        assert_text(field_known(rows->pdata[0], "z"), "-");
+        /* Of 20 columns one is shortened, then one after another left out. */
+        assert_text(fields_text(FIELDS, G_N_ELEMENTS(FIELDS), rows, 0),
+                    "A  B         C  D\n1         7 us  root\n2  text?  5 us  root\n");
+        assert_text(fields_text(FIELDS, G_N_ELEMENTS(FIELDS), rows, 18),
+                    "A  B       C  D\n1       7 us  root\n2  tex  5 us  root\n");
+        assert_text(fields_text(FIELDS, G_N_ELEMENTS(FIELDS), rows, 14),
+                    "A  B      D\n1         root\n2  text?  root\n");
+        assert_text(fields_text(FIELDS, G_N_ELEMENTS(FIELDS), rows, 9), "A  B\n1\n2  text?\n");
+        assert_text(fields_text(FIELDS, G_N_ELEMENTS(FIELDS), rows, 3), "A\n1\n2\n");
 }
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_durations),    cmocka_unit_test(test_fields),
-                cmocka_unit_test(test_text),         cmocka_unit_test(test_shares_and_names),
-                cmocka_unit_test(test_quantiles),    cmocka_unit_test(test_units),
-                cmocka_unit_test(test_dictionaries), cmocka_unit_test(test_what_has_parts),
+                cmocka_unit_test(test_durations),
+                cmocka_unit_test(test_fields),
+                cmocka_unit_test(test_suggestions),
+                cmocka_unit_test(test_text),
+                cmocka_unit_test(test_shares_and_names),
+                cmocka_unit_test(test_quantiles),
+                cmocka_unit_test(test_units),
+                cmocka_unit_test(test_dictionaries),
+                cmocka_unit_test(test_what_has_parts),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -66,12 +66,14 @@ static uint8_t *bytes_of(const Sent *sent, size_t *ret_n) {
 static char *text_of(const Sent *sent) {
         g_autoptr(GString) text = g_string_new(NULL);
         g_auto(Record) record = { 0 };
+        RecordLayout layout;
         size_t n;
         g_autofree uint8_t *bytes = bytes_of(sent, &n);
         GString *words = g_string_new(NULL);
 
         assert_true(record_parse(&table, bytes, n, &record));
-        record_text(&record, false, text);
+        layout = record_layout(0);
+        record_text(&record, &layout, false, text);
         for (const char *at = text->str; *at; at++)
                 if (*at != ' ' || at[1] != ' ')
                         g_string_append_c(words, *at);
@@ -116,6 +118,29 @@ static void test_lost(void **state) {
         text = text_of(&sent);
         assert_true(g_str_has_prefix(text, "-- 12 records are lost here"));
         assert_non_null(strstr(text, "\n"));
+}
+
+/* Whatever the width, no line is wider; names and answers are the last to go. */
+static void test_layout(void **state) {
+        Sent sent = load();
+        g_auto(Record) record = { 0 };
+        size_t n;
+        g_autofree uint8_t *bytes = bytes_of(&sent, &n);
+
+        assert_true(record_parse(&table, bytes, n, &record));
+        for (int width = 1; width < 240; width++) {
+                RecordLayout layout = record_layout(width);
+                g_autoptr(GString) text = g_string_new(NULL);
+
+                record_text_head(&layout, text);
+                record_text(&record, &layout, false, text);
+                for (char *line = text->str, *end; (end = strchr(line, '\n')); line = end + 1)
+                        assert_true(end - line <= width);
+                assert_true(width < 20 || strstr(text->str, " Load") ||
+                            g_str_has_prefix(strchr(text->str, '\n'), "\nLoad"));
+                assert_true(width < 40 || strstr(text->str, "success"));
+                assert_true(width < 200 || strstr(text->str, "1000/4711/name"));
+        }
 }
 
 static void test_what_is_no_record(void **state) {
@@ -237,11 +262,9 @@ static void test_many_clients(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_text),
-                cmocka_unit_test(test_lost),
-                cmocka_unit_test(test_what_is_no_record),
-                cmocka_unit_test(test_packets),
-                cmocka_unit_test(test_many_clients),
+                cmocka_unit_test(test_text),    cmocka_unit_test(test_lost),
+                cmocka_unit_test(test_layout),  cmocka_unit_test(test_what_is_no_record),
+                cmocka_unit_test(test_packets), cmocka_unit_test(test_many_clients),
         };
 
         return cmocka_run_group_tests(tests, setup, NULL);

@@ -67,6 +67,10 @@ typedef struct Rates {
         double hits; /* share; negative: there was nothing */
 } Rates;
 
+static bool look_is_whole(const TopLook *look) {
+        return look->status && dict_is_whole(look->status);
+}
+
 static double latency_sum(GVariant *status, const char *name) {
         Latency latency;
 
@@ -121,7 +125,8 @@ static TopLine *line_of_state(const TopModel *model) {
                          dict_text(status, "Vendor"), dict_text(status, "Firmware"));
         else
                 line_add(line, COLOUR_NONE, "  %s", reason);
-        line_add(line, COLOUR_NONE, "  up %s", up);
+        if (dict_number(status, "Started"))
+                line_add(line, COLOUR_NONE, "  up %s", up);
         return line;
 }
 
@@ -170,15 +175,18 @@ static TopLine *line_of_running(GVariant *status) {
 
 static TopLine *line_of_commands(const TopModel *model, const Rates *rates) {
         GVariant *status = model->now.status;
-        uint64_t n_waiting = status ? dict_number(status, "Waiting") : 0;
-        g_autofree char *longest = format_us(status ? dict_number(status, "LongestWait") : 0);
+        uint64_t n_waiting = look_is_whole(&model->now) ? dict_number(status, "Waiting") : 0;
+        g_autofree char *longest = format_us(n_waiting ? dict_number(status, "LongestWait") : 0);
         TopLine *line = line_new();
 
         add_title(line, "Commands");
+        /* One look makes no rate, but what the daemon and each client have done since they began. */
+        if (!model->before.clients)
+                line_add(line, COLOUR_BOLD, "on average so far: ");
         line_add(line, COLOUR_NONE, "%.1f/s  to the TPM %.1f/s", rates->commands, rates->tpm_commands);
         if (rates->commands > 0)
                 line_add(line, COLOUR_NONE, " (%.2f each)", rates->tpm_commands / rates->commands);
-        if (!status)
+        if (!look_is_whole(&model->now))
                 return line;
         line_add(line, rates->failed > 0 ? COLOUR_YELLOW : COLOUR_NONE, "  failed %.1f/s", rates->failed);
         line_add(line, COLOUR_NONE, "  waiting %" PRIu64, n_waiting);
@@ -192,7 +200,7 @@ static TopLine *line_of_tpm(const TopModel *model, const Rates *rates) {
 
         add_title(line, "TPM");
         add_bar(line, rates->busy);
-        if (!model->now.status)
+        if (!look_is_whole(&model->now))
                 return line;
         if (rates->hits >= 0)
                 line_add(line, COLOUR_NONE, "  hits %.1f %%", rates->hits * 100);
@@ -205,17 +213,16 @@ GPtrArray *top_header(const TopModel *model) {
         Rates rates = rates_of(model);
         TopLine *line;
 
-        if (model->now.status) {
+        if (model->now.status)
                 g_ptr_array_add(lines, line_of_state(model));
-        } else {
+        if (!look_is_whole(&model->now)) {
                 line = line_new();
-                line_add(line, COLOUR_BOLD, "tpm2-abrmd  ");
                 line_add(line, COLOUR_NONE, "your own clients; the rest is for root");
                 g_ptr_array_add(lines, line);
         }
         g_ptr_array_add(lines, line_of_commands(model, &rates));
         g_ptr_array_add(lines, line_of_tpm(model, &rates));
-        if (!model->now.status)
+        if (!look_is_whole(&model->now))
                 return lines;
         g_ptr_array_add(lines, line_of_slots(model->now.status));
         g_ptr_array_add(lines, line_of_gap(model->now.status));
@@ -225,7 +232,7 @@ GPtrArray *top_header(const TopModel *model) {
 
 /* As wide as what is in it, if there is room. */
 static int content_width(const TopModel *model, int column) {
-        int width = (int)strlen(top_columns[column].title) + 1;
+        int width = (int)strlen(top_columns[column].column.title) + 1;
 
         for (guint i = 0; i < model->rows->len; i++) {
                 g_autofree char *cell = top_cell(model->rows->pdata[i], column);
@@ -236,35 +243,19 @@ static int content_width(const TopModel *model, int column) {
 }
 
 void top_layout(const TopModel *model, int width, int widths[TOP_COLUMNS]) {
-        int left = width + 1; /* a space stands before each but the first */
+        Column columns[TOP_COLUMNS];
 
-        memset(widths, 0, TOP_COLUMNS * sizeof(*widths));
-        for (int rank = 0; rank <= 10; rank++)
-                for (int i = 0; i < TOP_COLUMNS; i++) {
-                        if (top_columns[i].rank != rank || left < top_columns[i].width + 1)
-                                continue;
-                        widths[i] = top_columns[i].width;
-                        left -= widths[i] + 1;
-                }
-        for (int i = TOP_COLUMNS - 1; i >= 0; i--) {
-                int more;
-
-                if (widths[i] == 0)
-                        continue;
-                more = MIN(content_width(model, i), top_columns[i].width_most) - widths[i];
-                more = MAX(MIN(more, left), 0);
-                widths[i] += more;
-                left -= more;
+        for (int i = 0; i < TOP_COLUMNS; i++) {
+                columns[i] = top_columns[i].column;
+                widths[i] = MAX(MIN(content_width(model, i), top_columns[i].width_most), columns[i].least);
         }
+        columns_fit(columns, TOP_COLUMNS, MAX(width, 1), 1, widths);
 }
 
-static void add_cell(TopLine *line, const char *text, int width, bool right, Colour colour) {
-        int n = (int)g_utf8_strlen(text, -1);
-        g_autofree char *cut = n > width ? g_utf8_substring(text, 0, width) : g_strdup(text);
-        int pad = n > width ? 0 : width - n;
+static void add_cell(TopLine *line, const Column *column, const char *text, int width, Colour colour) {
+        g_autofree char *cell = columns_cell(column, text, width);
 
-        line_add(line, colour, "%s%*s%s%*s", line->pieces->len > 0 ? " " : "", right ? pad : 0, "", cut,
-                 right ? 0 : pad, "");
+        line_add(line, colour, "%s%s", line->pieces->len > 0 ? " " : "", cell);
 }
 
 TopLine *top_titles(const TopModel *model, const int widths[TOP_COLUMNS]) {
@@ -272,13 +263,13 @@ TopLine *top_titles(const TopModel *model, const int widths[TOP_COLUMNS]) {
 
         for (int i = 0; i < TOP_COLUMNS; i++) {
                 bool down = top_columns[i].descends != model->reversed;
-                g_autofree char *title = g_strdup_printf("%s%s", top_columns[i].title,
+                g_autofree char *title = g_strdup_printf("%s%s", top_columns[i].column.title,
                                                          i != model->sort ? ""
                                                          : down           ? "v"
                                                                           : "^");
 
                 if (widths[i] > 0)
-                        add_cell(line, title, widths[i], top_columns[i].right, COLOUR_BOLD);
+                        add_cell(line, &top_columns[i].column, title, widths[i], COLOUR_BOLD);
         }
         return line;
 }
@@ -294,7 +285,7 @@ TopLine *top_row(const TopRow *row, const int widths[TOP_COLUMNS]) {
                         continue;
                 if (i == TOP_STATE && !g_str_equal(row->state, "idle"))
                         colour = g_str_has_prefix(row->state, "running") ? COLOUR_GREEN : COLOUR_YELLOW;
-                add_cell(line, cell, widths[i], top_columns[i].right, colour);
+                add_cell(line, &top_columns[i].column, cell, widths[i], colour);
         }
         return line;
 }

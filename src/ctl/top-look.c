@@ -6,9 +6,6 @@ bool top_look(Ctl *ctl, TopLook *ret_look, GError **error) {
         g_autoptr(GError) denied = NULL;
         TopLook look = { 0 };
 
-        if (!ctl->connection || g_dbus_connection_is_closed(ctl->connection))
-                if (!ctl_connect(ctl, error))
-                        return false;
         reply = ctl_call(ctl, "ListClients", NULL, "(aa{sv})", NULL, error);
         if (!reply)
                 return false;

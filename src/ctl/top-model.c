@@ -117,20 +117,20 @@ void top_model_update(TopModel *model, TopLook look) {
 }
 
 const TopColumn top_columns[TOP_COLUMNS] = {
-        [TOP_ID] = { "ID", 'i', true, false, 4, 6, 0 },
-        [TOP_USER] = { "USER", 'u', false, false, 8, 16, 2 },
-        [TOP_PID] = { "PID", 'n', true, false, 7, 7, 3 },
-        [TOP_NAME] = { "COMMAND", 'm', false, false, 12, 24, 0 },
-        [TOP_UNIT] = { "UNIT", 'y', false, false, 16, 40, 9 },
-        [TOP_DOOR] = { "DOOR", 'g', false, false, 6, 6, 10 },
-        [TOP_OBJECTS] = { "OBJ", 'o', true, true, 4, 6, 5 },
-        [TOP_SESSIONS] = { "SES", 's', true, true, 4, 6, 5 },
-        [TOP_COMMANDS] = { "CMD/S", 'c', true, true, 7, 9, 1 },
-        [TOP_TPM] = { "TPM/S", 't', true, true, 7, 9, 6 },
-        [TOP_BUSY] = { "BUSY%", 'b', true, true, 6, 6, 1 },
-        [TOP_WAIT] = { "WAIT", 'w', true, true, 9, 12, 7 },
-        [TOP_FAILED] = { "FAILED", 'e', true, true, 7, 9, 8 },
-        [TOP_STATE] = { "STATE", 'x', false, false, 7, 40, 4 },
+        [TOP_ID] = { { "ID", true, 4, 0 }, 'i', false, 6 },
+        [TOP_USER] = { { "USER", false, 8, 2 }, 'u', false, 16 },
+        [TOP_PID] = { { "PID", true, 7, 3 }, 'n', false, 7 },
+        [TOP_NAME] = { { "COMMAND", false, 12, 0 }, 'm', false, 24 },
+        [TOP_UNIT] = { { "UNIT", false, 16, 9 }, 'y', false, 40 },
+        [TOP_DOOR] = { { "DOOR", false, 6, 10 }, 'g', false, 6 },
+        [TOP_OBJECTS] = { { "OBJ", true, 4, 5 }, 'o', true, 6 },
+        [TOP_SESSIONS] = { { "SES", true, 4, 5 }, 's', true, 6 },
+        [TOP_COMMANDS] = { { "CMD/S", true, 7, 1 }, 'c', true, 9 },
+        [TOP_TPM] = { { "TPM/S", true, 7, 6 }, 't', true, 9 },
+        [TOP_BUSY] = { { "BUSY%", true, 6, 1 }, 'b', true, 6 },
+        [TOP_WAIT] = { { "WAIT", true, 9, 7 }, 'w', true, 12 },
+        [TOP_FAILED] = { { "FAILED", true, 7, 8 }, 'e', true, 9 },
+        [TOP_STATE] = { { "STATE", false, 7, 4 }, 'x', false, 40 },
 };
 
 static double value_of(const TopRow *row, int column) {

@@ -2,6 +2,7 @@
 #ifndef CTL_TOP_MODEL_H
 #define CTL_TOP_MODEL_H
 
+#include "ctl/columns.h"
 #include "ctl/format.h"
 
 /*
@@ -27,13 +28,10 @@ typedef struct TopRow {
 } TopRow;
 
 typedef struct TopColumn {
-        const char *title;
+        Column column;
         char key;       /* that sorts by it */
-        bool right;     /* aligned */
         bool descends;  /* the largest first */
-        int width;      /* at least */
         int width_most; /* where there is room */
-        int rank;       /* 0: always shown; what has a larger one goes first when there is no room */
 } TopColumn;
 
 enum {

@@ -110,11 +110,11 @@ static void flush_selected(Screen *screen) {
         g_autoptr(GVariant) reply = NULL;
         g_autoptr(GError) error = NULL;
         guint32 n_objects, n_sessions;
+        int code;
 
         reply = ctl_call(screen->ctl, "FlushClient", g_variant_new("(t)", screen->selected), "(uu)", NULL, &error);
         if (!reply) {
-                g_dbus_error_strip_remote_error(error);
-                screen_say(screen, format_text(error->message));
+                screen_say(screen, ctl_describe(screen->ctl, error, &code));
                 return;
         }
         g_variant_get(reply, "(uu)", &n_objects, &n_sessions);
@@ -167,8 +167,8 @@ static void on_key(Screen *screen, int key) {
 
 static void screen_look(Screen *screen) {
         g_autoptr(GError) error = NULL;
-        g_autofree char *reason = NULL;
         TopLook now;
+        int code;
 
         if (top_look(screen->ctl, &now, &error)) {
                 if (screen->gone)
@@ -177,9 +177,7 @@ static void screen_look(Screen *screen) {
                 top_model_update(&screen->model, now);
                 return;
         }
-        g_dbus_error_strip_remote_error(error);
-        reason = format_text(error->message);
-        screen_say(screen, g_strdup_printf("the daemon does not answer: %s", reason));
+        screen_say(screen, ctl_describe(screen->ctl, error, &code));
         screen->gone = true;
 }
 
@@ -208,12 +206,19 @@ static bool screen_begin(Screen *screen) {
 
 int top_screen_run(Ctl *ctl, const TopOptions *options) {
         Screen screen = { .ctl = ctl, .delay = options->delay };
-        gint64 next = 0;
-        int n = 0;
+        gint64 next = g_get_monotonic_time() + (gint64)(screen.delay * G_USEC_PER_SEC);
+        g_autoptr(GError) error = NULL;
+        TopLook first;
+        int n = 1;
 
-        if (!screen_begin(&screen))
-                return EX_USAGE;
+        if (!top_look(ctl, &first, &error))
+                return ctl_fail(ctl, error);
         top_model_init(&screen.model);
+        top_model_update(&screen.model, first);
+        if (!screen_begin(&screen)) {
+                top_model_clear(&screen.model);
+                return EX_USAGE;
+        }
         while (!screen.ended) {
                 bool still = screen.paused || screen.mode == SCREEN_FLUSH;
                 gint64 now = g_get_monotonic_time();
@@ -225,7 +230,7 @@ int top_screen_run(Ctl *ctl, const TopOptions *options) {
                         n++;
                 }
                 screen_draw(&screen);
-                if (options->iterations > 0 && n >= options->iterations)
+                if (options->count > 0 && n >= options->count)
                         break;
                 timeout((int)CLAMP((next - g_get_monotonic_time()) / 1000, still ? 500 : 0, 1000));
                 key = getch();

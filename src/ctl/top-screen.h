@@ -7,8 +7,8 @@
 /* `tabrmctl top` on a terminal */
 
 typedef struct TopOptions {
-        double delay;   /* seconds */
-        int iterations; /* 0: until it is ended */
+        double delay; /* seconds */
+        int count;    /* looks; 0: until it is ended */
 } TopOptions;
 
 /* Seconds between two looks */

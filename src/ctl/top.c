@@ -47,8 +47,8 @@ static void print_json(const TopModel *model) {
         g_variant_dict_init(&dict, NULL);
         g_variant_dict_insert(&dict, "time", "x", model->now.at);
         if (model->now.status)
-                g_variant_dict_insert_value(&dict, "status", model->now.status);
-        g_variant_dict_insert_value(&dict, "clients", model->now.clients);
+                g_variant_dict_insert_value(&dict, "status", json_of_properties(model->now.status));
+        g_variant_dict_insert_value(&dict, "clients", json_of_clients(model->now.clients));
         json_print(g_variant_dict_end(&dict), false);
 }
 
@@ -59,13 +59,13 @@ static int run_batch(Ctl *ctl, const TopOptions *options) {
 
         (void)signal(SIGPIPE, SIG_DFL);
         top_model_init(&model);
-        for (int n = 0; options->iterations == 0 || n < options->iterations; n++) {
+        for (int n = 0; options->count == 0 || n < options->count; n++) {
                 TopLook look;
 
                 if (n > 0)
                         g_usleep((gulong)(options->delay * G_USEC_PER_SEC));
                 if (!top_look(ctl, &look, &error)) {
-                        code = ctl_fail(error);
+                        code = ctl_fail(ctl, error);
                         break;
                 }
                 top_model_update(&model, look);
@@ -84,23 +84,23 @@ static int top_run(Ctl *ctl, int argc, char **argv) {
         TopOptions options = { .delay = TOP_DELAY };
         const GOptionEntry entries[] = {
                 { "delay", 'd', 0, G_OPTION_ARG_DOUBLE, &options.delay,
-                  "Look again after so long (default: " G_STRINGIFY(TOP_DELAY) ")", "SECONDS" },
-                { "iterations", 'n', 0, G_OPTION_ARG_INT, &options.iterations, "End after so many looks", "N" },
-                { "batch", 'b', 0, G_OPTION_ARG_NONE, &batch, "Print text, one look below the other", NULL },
+                  "Time between two looks (default: " G_STRINGIFY(TOP_DELAY) ")", "SECONDS" },
+                { "count", 'c', 0, G_OPTION_ARG_INT, &options.count, "Exit after so many looks", "COUNT" },
+                { "batch", 0, 0, G_OPTION_ARG_NONE, &batch, "Print text, one look below the other", NULL },
                 { 0 },
         };
         int code;
 
-        if (!ctl_parse(&verb_top, entries, &argc, &argv, &code))
+        if (!ctl_parse(ctl, &verb_top, entries, &argc, &argv, &code))
                 return code;
-        if (!top_delay_is_good(options.delay) || options.iterations < 0) {
-                g_printerr("tabrmctl: " TOP_DELAY_WRONG "; see tabrmctl top --help\n");
-                return EX_USAGE;
-        }
+        if (!top_delay_is_good(options.delay))
+                return ctl_usage("top", "%s", TOP_DELAY_WRONG);
+        if (options.count < 0)
+                return ctl_usage("top", "a number is negative");
         ctl->timeout_ms = TIMEOUT_MS;
         if (batch || ctl->json || !isatty(STDOUT_FILENO) || !isatty(STDIN_FILENO))
                 return run_batch(ctl, &options);
         return top_screen_run(ctl, &options);
 }
 
-const Verb verb_top = { "top", "[--delay SECONDS]", "Clients and the TPM, live", top_run };
+const Verb verb_top = { "top", "[--delay SECONDS]", "Show clients and the TPM, live", 0, top_run };

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "ctl/ctl.h"
 
+#include "ctl/columns.h"
+#include "ctl/format.h"
 #include "ctl/names.h"
 #include "ctl/pcapng.h"
 #include "ctl/record.h"
@@ -37,6 +39,7 @@ typedef struct Trace {
         GMainLoop *loop;
         int in, out;
         guint in_source, out_source, signals[3], gone_source;
+        RecordLayout layout;
         GString *text;
         size_t at; /* what of it has gone out */
         gint64 n_shown;
@@ -118,7 +121,7 @@ static void trace_show(Trace *trace, Record *record) {
         else if (trace->options.json)
                 record_json(record, trace->options.payload, trace->text);
         else
-                record_text(record, trace->options.payload, trace->text);
+                record_text(record, &trace->layout, trace->options.payload, trace->text);
         trace->n_shown++;
         trace->ending = trace->n_shown == trace->options.count;
 }
@@ -131,12 +134,13 @@ static gboolean trace_in(int fd, GIOCondition condition, gpointer userdata) {
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
                 return G_SOURCE_CONTINUE;
         if (n <= 0) {
-                g_printerr("tabrmctl: the daemon has ended\n");
+                g_printerr("tabrmctl: the daemon has ended; see journalctl -u tpm2-abrmd\n");
                 trace_end(trace, EX_UNAVAILABLE);
                 return G_SOURCE_CONTINUE;
         }
         if (!record_parse(&trace->table, trace->bytes, (size_t)n, &record)) {
-                g_printerr("tabrmctl: what the daemon sent is no record\n");
+                g_printerr("tabrmctl: what the daemon sent is no record; compare tabrmctl --version and "
+                           "tpm2-abrmd --version\n");
                 trace_end(trace, EX_PROTOCOL);
                 return G_SOURCE_CONTINUE;
         }
@@ -172,7 +176,7 @@ static int trace_loop(Trace *trace) {
         if (trace->pcapng)
                 pcapng_head(trace->options.payload, trace->text);
         else if (!trace->options.json)
-                record_text_head(trace->text);
+                record_text_head(&trace->layout, trace->text);
         trace_wait(trace, trace_flush(trace));
         g_main_loop_run(trace->loop);
         for (unsigned i = 0; i < G_N_ELEMENTS(signals); i++)
@@ -185,6 +189,20 @@ static int trace_loop(Trace *trace) {
                 g_printerr("%" G_GINT64_FORMAT " records, %" G_GUINT64_FORMAT " lost\n", trace->n_shown,
                            trace->n_dropped);
         return trace->code;
+}
+
+/* Return: false: there is none, or it is not known: with @error. */
+static bool trace_find_client(Ctl *ctl, guint64 id, GError **error) {
+        g_autoptr(GVariant) reply = ctl_call(ctl, "ListClients", NULL, "(aa{sv})", NULL, error);
+        g_autoptr(GVariant) clients = reply ? g_variant_get_child_value(reply, 0) : NULL;
+        bool found = false;
+
+        for (gsize i = 0; clients && i < g_variant_n_children(clients); i++) {
+                g_autoptr(GVariant) client = g_variant_get_child_value(clients, i);
+
+                found |= dict_number(client, "id") == id;
+        }
+        return found;
 }
 
 static int trace_open(Ctl *ctl, const TraceArguments *options, GError **error) {
@@ -202,7 +220,7 @@ static int trace_open(Ctl *ctl, const TraceArguments *options, GError **error) {
                 return -1;
         g_variant_get(reply, "(h)", &index);
         if (!fds) {
-                g_set_error_literal(error, G_IO_ERROR, G_IO_ERROR_FAILED, "the daemon gave no descriptor");
+                g_set_error_literal(error, CTL_ERROR, CTL_ERROR_VERSION, "");
                 return -1;
         }
         return g_unix_fd_list_get(fds, index, error);
@@ -221,9 +239,11 @@ static int trace_verb(Ctl *ctl, const TraceArguments *options) {
         g_autoptr(GError) error = NULL;
         fd_auto out = -1, in = -1;
 
+        if (options->client > 0 && !trace_find_client(ctl, (guint64)options->client, &error))
+                return error ? ctl_fail(ctl, error) : ctl_no_client((guint64)options->client);
         in = trace_open(ctl, options, &error);
         if (in < 0)
-                return ctl_fail(error);
+                return ctl_fail(ctl, error);
         out = output_open(options);
         if (out < 0) {
                 g_printerr("tabrmctl: %s: %s\n", options->pcapng ?: "standard output", g_strerror(errno));
@@ -232,6 +252,7 @@ static int trace_verb(Ctl *ctl, const TraceArguments *options) {
         trace->options = *options;
         trace->in = in;
         trace->out = out;
+        trace->layout = record_layout(columns_of_terminal(out));
         trace->text = text;
         trace->pcapng = options->pcapng ? pcapng_new() : NULL;
         trace_loop(trace);
@@ -240,24 +261,19 @@ static int trace_verb(Ctl *ctl, const TraceArguments *options) {
         return trace->code;
 }
 
-static bool check_options(const TraceArguments *options, int argc, GError **error) {
-        const char *wrong = NULL;
-
-        if (argc > 1)
-                wrong = "there are arguments too many";
-        else if (options->client < -1 || options->count < 0)
-                wrong = "a number is negative";
-        else if (options->pcapng && options->json)
-                wrong = "--json and --pcapng exclude each other";
-        else if (options->pcapng && g_str_equal(options->pcapng, "-") && isatty(STDOUT_FILENO))
-                wrong = "pcapng is not for a terminal";
-        if (wrong)
-                g_set_error_literal(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, wrong);
-        return !wrong;
+/* What is wrong with them; NULL: nothing. */
+static const char *check_options(const TraceArguments *options) {
+        if (options->client < -1 || options->count < 0)
+                return "a number is negative";
+        if (options->pcapng && options->json)
+                return "--json and --pcapng exclude each other";
+        if (options->pcapng && g_str_equal(options->pcapng, "-") && isatty(STDOUT_FILENO))
+                return "pcapng is not for a terminal";
+        return NULL;
 }
 
 static int trace_run(Ctl *ctl, int argc, char **argv) {
-        TraceArguments options = { .client = -1, .json = ctl->json };
+        TraceArguments options = { .client = -1 };
         const GOptionEntry entries[] = {
                 { "tpm", 't', 0, G_OPTION_ARG_NONE, &options.tpm, "What the TPM is sent, too", NULL },
                 { "payload", 'p', 0, G_OPTION_ARG_NONE, &options.payload,
@@ -265,29 +281,25 @@ static int trace_run(Ctl *ctl, int argc, char **argv) {
                 { "pcapng", 'P', 0, G_OPTION_ARG_FILENAME, &options.pcapng,
                   "Write packets for Wireshark, to a file, or without =FILE to standard output", "FILE" },
                 { "write", 'w', 0, G_OPTION_ARG_FILENAME, &options.pcapng, "The same as --pcapng=FILE", "FILE" },
-                { "client", 'C', 0, G_OPTION_ARG_INT64, &options.client, "Only this client's; 0: the daemon's own",
-                  "ID" },
-                { "count", 'c', 0, G_OPTION_ARG_INT64, &options.count, "End after so many", "COUNT" },
-                { "json", 'j', 0, G_OPTION_ARG_NONE, &options.json, "Print JSON, an object on each line", NULL },
+                { "client", 'C', 0, G_OPTION_ARG_INT64, &options.client,
+                  "Only those of this client; 0: the daemon's own", "ID" },
+                { "count", 'c', 0, G_OPTION_ARG_INT64, &options.count, "Exit after so many commands", "COUNT" },
                 { 0 },
         };
         static char to_stdout[] = "--pcapng=-";
-        g_autoptr(GError) error = NULL;
+        const char *wrong;
         int code;
 
         for (int i = 1; i < argc; i++)
                 if (g_str_equal(argv[i], "--pcapng"))
                         argv[i] = to_stdout;
-        if (!ctl_parse(&verb_trace, entries, &argc, &argv, &code))
-                return code;
-        if (check_options(&options, argc, &error)) {
-                code = trace_verb(ctl, &options);
-        } else {
-                g_printerr("tabrmctl: %s; see tabrmctl trace --help\n", error->message);
-                code = EX_USAGE;
+        if (ctl_parse(ctl, &verb_trace, entries, &argc, &argv, &code)) {
+                options.json = ctl->json;
+                wrong = check_options(&options);
+                code = wrong ? ctl_usage("trace", "%s", wrong) : trace_verb(ctl, &options);
         }
         g_free(options.pcapng);
         return code;
 }
 
-const Verb verb_trace = { "trace", "", "Show commands as they are answered", trace_run };
+const Verb verb_trace = { "trace", "", "Show commands as they are answered", 0, trace_run };

@@ -2,12 +2,17 @@
 """What tabrmctl says of a busy daemon, to whom, and what it changes there."""
 
 import contextlib
+import fcntl
 import json
 import os
+import pty
 import random
 import re
 import signal
+import socket
+import struct
 import subprocess
+import termios
 import threading
 import time
 
@@ -18,7 +23,7 @@ import tpm
 N_OBJECTS, N_SESSIONS = 5, 2
 PROMTOOL = os.environ.get("TABRMD_PROMTOOL", harness.BUILD / "prometheus/usr/bin/promtool")
 PROMTOOL = PROMTOOL if os.path.exists(PROMTOOL) else "promtool"
-REFUSED = ["status"], ["metrics"], ["flush", "--abandoned"], ["flush", "--client", "1"], ["log-level"], \
+REFUSED = ["metrics"], ["flush", "--abandoned"], ["flush", "--client", "1"], ["log-level"], \
     ["log-level", "debug"], ["trace"]
 
 
@@ -81,13 +86,13 @@ class Verbs:
 
     def test_status(self):
         status = self.json("status")
-        self.assertEqual(status["State"], "ready")
-        self.assertEqual(status["Clients"], 5)
-        self.assertEqual((status["Objects"], status["ObjectsLoaded"], status["ObjectSlots"]), (N_OBJECTS, 3, 3))
-        self.assertEqual(status["Sessions"], {"owned": 2, "saved": 1, "abandoned": 1, "left-over": 1, "flushing": 0})
-        self.assertEqual(status["Tcti"], self.tpm.conf)
-        self.assertGreater(status["Counters"]["commands"], 10)
-        harness.wait_until(lambda: self.json("status")["Counters"]["commands"] > status["Counters"]["commands"],
+        self.assertEqual(status["state"], "ready")
+        self.assertEqual(status["clients"], 5)
+        self.assertEqual((status["objects"], status["objects-loaded"], status["object-slots"]), (N_OBJECTS, 3, 3))
+        self.assertEqual(status["sessions"], {"owned": 2, "saved": 1, "abandoned": 1, "left-over": 1, "flushing": 0})
+        self.assertEqual(status["tcti"], self.tpm.conf)
+        self.assertGreater(status["counters"]["commands"], 10)
+        harness.wait_until(lambda: self.json("status")["counters"]["commands"] > status["counters"]["commands"],
                            "it is told how work goes on")
         text = self.ctl("status")
         for words in ("tpm2-abrmd 4.0.0: ready", "clients     5 of ", "%d of 16384; loaded: 3 of 3 slots" % N_OBJECTS,
@@ -122,7 +127,7 @@ class Verbs:
             self.others_session & 0xFFFFFF: "owned"})
         saved, abandoned = rows[self.sessions[1]], rows[self.abandoned]
         self.assertEqual((saved["loaded"], abandoned["client"], abandoned["uid"]), (False, 0, 0))
-        self.assertEqual(saved["gap"] + saved["gap-left"], self.json("status")["MaxGap"])
+        self.assertEqual(saved["gap"] + saved["gap-left"], self.json("status")["max-gap"])
         self.assertGreater(saved["gap"], abandoned["gap"])
         self.assertEqual(rows[self.others_session]["uid"], ctl.NOBODY)
         lines = self.ctl("sessions").splitlines()
@@ -130,12 +135,12 @@ class Verbs:
         self.assertRegex(lines[1], r"^0x0[23]000000 +\S+")
 
     def test_top(self):
-        looks = [json.loads(line) for line in self.ctl("--json", "top", "-n", "2", "-d", "0.3").splitlines()]
+        looks = [json.loads(line) for line in self.ctl("--json", "top", "-c", "2", "-d", "0.3").splitlines()]
         for look in looks:
             self.assertEqual(len(look["clients"]), 5)
-            self.assertEqual(look["status"]["Clients"], 5)
-        self.assertGreater(looks[1]["status"]["Counters"]["commands"], looks[0]["status"]["Counters"]["commands"])
-        text = self.ctl("top", "-b", "-n", "2", "-d", "0.3")
+            self.assertEqual(look["status"]["clients"], 5)
+        self.assertGreater(looks[1]["status"]["counters"]["commands"], looks[0]["status"]["counters"]["commands"])
+        text = self.ctl("top", "--batch", "-c", "2", "-d", "0.3")
         # Those that are at work come first.
         busiest = re.findall(r"(?m)^ *(\d+) root .* ([\d.]+) +[\d.]+ +[\d.]+ +[\d.]+ (?:us|ms)",
                              text.rpartition("BUSY%v")[2])
@@ -156,13 +161,14 @@ class Verbs:
         self.assertEqual(self.ctl("flush", "--abandoned"), "flushed: 0 objects, 1 sessions\n")
         self.assertEqual(self.ctl("flush", "--left-over"), "flushed: 0 objects, 1 sessions\n")
         self.assertEqual(self.ctl("flush", "--left-over"), "flushed: 0 objects, 0 sessions\n")
-        harness.wait_until(lambda: sum(self.json("status")["Sessions"].values()) == 1, "the others are flushed")
+        harness.wait_until(lambda: sum(self.json("status")["sessions"].values()) == 1, "the others are flushed")
         objects, loaded, saved = self.proxy.holdings()
         self.assertEqual(objects, [])
         self.assertEqual(len(loaded) + len(saved), 1)
         # It goes on where it was.
         self.assertEqual(self.holder.create_primary(tpm.public_hmac_key(b"9")), self.objects[0])
-        self.assertIn("no such client", self.ctl("flush", "--client", "12345", status=ctl.FAILED))
+        self.assertIn("no client has the id 12345; tabrmctl clients",
+                      self.ctl("flush", "--client", "12345", status=ctl.FAILED))
         self.assertIn("uid 0 pid", self.daemon.process.output())
 
     def test_metrics(self):
@@ -177,7 +183,7 @@ class Verbs:
         for line in text.splitlines():
             if not line.startswith("#"):
                 float(line.rsplit(" ", 1)[1])
-        self.assertEqual(self.json("metrics")["State"], "ready")
+        self.assertEqual(self.json("metrics")["state"], "ready")
         checked = subprocess.run([PROMTOOL, "check", "metrics"], input=text, capture_output=True, text=True,
                                  timeout=harness.HANG, check=False)
         self.assertEqual((checked.returncode, checked.stdout + checked.stderr), (0, ""))
@@ -185,7 +191,7 @@ class Verbs:
     def test_log_level(self):
         self.assertEqual(self.ctl("log-level"), "info\n")
         self.assertEqual(self.ctl("log-level", "debug"), "")
-        self.assertEqual(self.json("log-level"), {"LogLevel": "debug"})
+        self.assertEqual(self.json("log-level"), {"log-level": "debug"})
         self.connect()
         harness.wait_until(lambda: " connected" in self.daemon.process.output(), "a line of that level")
         self.ctl("log-level", "error")
@@ -204,11 +210,16 @@ class ByBus(Verbs, Busy):
         self.assertEqual([row["handle"] for row in self.json("sessions", user=user)], [self.others_session])
         self.assertEqual(len(self.ctl("clients", user=user).splitlines()), 2)
         self.assertEqual(len(self.ctl("sessions", user=user).splitlines()), 2)
+        status = self.json("status", user=user)
+        self.assertEqual(set(status), {"version", "state", "reason", "manufacturer", "vendor", "firmware", "revision"})
+        self.assertEqual(status["state"], "ready")
+        text = self.ctl("status", user=user)
+        self.assertRegex(text, r"\Atpm2-abrmd 4\.0\.0: ready\n\nTPM +IBM .*\n\nThe rest is for root\.\n\Z")
         for arguments in REFUSED:
             with self.subTest(arguments):
-                self.assertIn("uid 0", self.ctl(*arguments, status=ctl.EX_NOPERM, user=user))
+                self.assertIn("only root may", self.ctl(*arguments, status=ctl.EX_NOPERM, user=user))
         self.assertEqual(self.ctl("log-level"), "info\n")
-        self.assertEqual(self.json("status")["Sessions"]["abandoned"], 1)
+        self.assertEqual(self.json("status")["sessions"]["abandoned"], 1)
 
     def test_where(self):
         """With nothing said, the private socket, and the system bus where there is none."""
@@ -222,12 +233,12 @@ class BySocket(Verbs, Busy):
 
     def test_nobody_else_gets_in(self):
         user = ctl.member()
-        for arguments in (["clients"], ["sessions"], *REFUSED):
+        for arguments in (["clients"], ["sessions"], ["status"], *REFUSED):
             with self.subTest(arguments):
-                self.assertIn("denied", self.ctl(*arguments, status=ctl.EX_NOPERM, user=user))
+                self.assertIn("is for root alone", self.ctl(*arguments, status=ctl.EX_NOPERM, user=user))
         # It is not the file's mode alone.
         os.chmod(self.manager, 0o666)
-        self.ctl("clients", status=ctl.EX_UNAVAILABLE, user=user)
+        self.assertIn("is for root alone", self.ctl("clients", status=ctl.EX_NOPERM, user=user))
         self.assertRegex(self.daemon.process.output(), r"uid 65534 pid \d+ \(\S+\) is refused by the manager: .*uid 0")
         self.assertEqual(len(self.json("clients")), 5)
 
@@ -240,13 +251,13 @@ class Alone(ctl.TestCase):
         """A known number of commands, and what the TPM was sent for them."""
         self.start(options=harness.NO_CHORES)
         client = self.connect()
-        before, n_before = self.json("status")["Counters"], self.proxy.count()
+        before, n_before = self.json("status")["counters"], self.proxy.count()
         for _ in range(10):
             client.run(tpm.get_random())
         for _ in range(3):
             client.ask(tpm.flush_context(0x80000000))
         n = self.proxy.count() - n_before
-        after = self.json("status")["Counters"]
+        after = self.json("status")["counters"]
         grown = {key: after[key] - before[key] for key in after if after[key] != before[key]}
         self.assertEqual(grown, {"commands": 13, "failed": 3, "local": 3, "tpm-commands": n})
         self.assertEqual(n, 10)
@@ -266,7 +277,7 @@ class Alone(ctl.TestCase):
             self.assertRegex(text, r"waiting +1, the first for ")
             rows = self.json("clients")
             self.assertEqual([row["state"] for row in rows], ["running", "waiting"])
-            self.assertEqual([row["command"] for row in rows], [0x17B, 0x17B])
+            self.assertEqual([(row["code"], row["command"]) for row in rows], [(0x17B, "GetRandom")] * 2)
             self.proxy.release()
             self.assertEqual(client.receive().rc, 0)
             self.assertEqual(second.receive().rc, 0)
@@ -281,12 +292,12 @@ class Alone(ctl.TestCase):
             self.connect().ask(tpm.get_random())
         harness.wait_until(lambda: '"absent"' in changes.output(), "the change is told")
         status = self.json("status", status=ctl.NO_TPM)
-        self.assertEqual(status["State"], "absent")
-        self.assertNotEqual(status["Reason"], "")
+        self.assertEqual(status["state"], "absent")
+        self.assertNotEqual(status["reason"], "")
         self.assertIn(": absent: ", self.ctl("status", status=ctl.NO_TPM))
         self.tpm.restart()
         harness.wait_until(lambda: '"ready"' in changes.output().rpartition('"absent"')[2], "that it is back is told")
-        self.assertEqual(self.json("status")["Counters"]["tpm-lost"], 1)
+        self.assertEqual(self.json("status")["counters"]["tpm-lost"], 1)
 
     def monitor(self):
         """-> a process whose output has what is said to have changed"""
@@ -304,10 +315,146 @@ class Alone(ctl.TestCase):
         for arguments in ([], ["nonsense"], ["--nonsense"], ["flush"], ["flush", "--abandoned", "--left-over"],
                           ["flush", "--client", "0"], ["flush", "--client", "x"], ["clients", "--sort", "beauty"],
                           ["clients", "--user", "nobody-of-that-name"], ["status", "--nonsense"],
-                          ["log-level", "debug", "info"]):
+                          ["log-level", "debug", "info"], ["status", "surplus"], ["trace", "surplus"],
+                          ["help", "nonsense"], ["help", "status", "surplus"], ["top", "-n", "2"]):
             with self.subTest(arguments):
                 self.assertIn("--help", self.ctl(*arguments, status=ctl.EX_USAGE))
-        self.ctl("status", where=["--bus", "--session"], status=ctl.EX_USAGE)
+        for arguments in (["--bus", "--session", "status"], ["--bus", "status", "--session"],
+                          ["--socket", self.manager, "status", "--dbus-name", "com.example.Name"]):
+            self.assertIn("exclude", self.ctl(*arguments, where=[], status=ctl.EX_USAGE))
+
+    def test_near_misses(self):
+        for written, meant in (("stats", "status"), ("client", "clients"), ("loglevel", "log-level"), ("tpo", "top")):
+            for arguments in ([written], ["help", written]):
+                self.assertIn("did you mean %s?" % meant, self.ctl(*arguments, status=ctl.EX_USAGE))
+        self.assertNotIn("did you mean", self.ctl("list", status=ctl.EX_USAGE))
+
+    def test_help(self):
+        """It needs no daemon."""
+        self.assertEqual(self.ctl("help", where=[]), self.ctl("--help", where=[]))
+        self.assertEqual(self.ctl("help", "trace", where=[]), self.ctl("trace", "--help", where=[]))
+        self.assertIn("--pcapng", self.ctl("help", "trace", where=[]))
+
+    def test_options_behind_the_verb(self):
+        self.start()
+        for arguments in (["status", "--json"], ["-j", "status"], ["status", "-j", *self.where]):
+            where = [] if "--session" in arguments else None
+            self.assertEqual(json.loads(self.ctl(*arguments, where=where))["state"], "ready")
+        # The last one counts.
+        self.assertEqual(self.ctl("--socket", "/nonexistent", "log-level", "--socket", self.manager, where=[]), "info\n")
+        self.assertIn("4.0.0", self.ctl("status", "--version"))
+
+    def test_letters_have_one_meaning(self):
+        meanings = {}
+        for verb in ["help", *re.findall(r"(?m)^  ([a-z-]+) ", self.ctl("--help", where=[]))[1:]]:
+            for letter, name in re.findall(r"(?m)^  -(\w), --([\w-]+)", self.ctl("help", verb, where=[]) +
+                                           self.ctl("help", where=[])):
+                self.assertEqual(meanings.setdefault(letter, name), name, "-%s of %s" % (letter, verb))
+        self.assertGreater(len(meanings), 15)
+
+    def test_no_such_client_to_trace(self):
+        self.start()
+        self.assertIn("no client has the id 9999; tabrmctl clients",
+                      self.ctl("trace", "--client=9999", status=ctl.FAILED))
+        self.assertNotIn("watches", self.daemon.process.output())
+
+    def test_the_socket_of_clients(self):
+        """It is said at once, there and in the log."""
+        self.start()
+        if self.daemon.socket is None:
+            self.skipTest("there is none")
+        text = self.ctl("status", where=["--socket", self.daemon.socket], status=ctl.EX_USAGE)
+        self.assertIn("%s is the socket of clients; the manager's is %s" % (self.daemon.socket, self.manager), text)
+        self.assertRegex(self.daemon.process.output(), r"uid 0 pid \d+ \(tabrmctl\) sent D-Bus on the socket of clients: "
+                         r"its connection is closed; the manager has a socket of its own")
+
+    def serve(self, answer):
+        """-> the path of a socket where whatever comes hears that"""
+        path = str(self.folder / "other.sock")
+        listener = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listener.close)
+        listener.bind(path)
+        listener.listen()
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    stream, _ = listener.accept()
+                    self.addCleanup(stream.close)
+                    stream.recv(1000)
+                    if answer:
+                        stream.sendall(answer)
+                        stream.close()
+        threading.Thread(target=serve, daemon=True).start()
+        return path
+
+    def test_a_socket_of_another_protocol(self):
+        path = self.serve(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        self.assertIn("does not speak D-Bus", self.ctl("status", where=["--socket", path], status=ctl.EX_USAGE))
+
+    def test_a_socket_that_says_nothing(self):
+        path = self.serve(b"")
+        self.assertIn("%s does not answer" % path,
+                      self.ctl("top", "--batch", where=["--socket", path], status=ctl.EX_UNAVAILABLE))
+
+    def test_other_protocols_at_the_managers_socket(self):
+        self.start()
+        for sent, name in ((tpm.get_random(), "TPM commands; clients have a socket of their own"),
+                           (b"GET / HTTP/1.0\r\n\r\n", "HTTP"), (b"\0AUTH NONSENSE\r\nBEGIN\r\n", None)):
+            with self.subTest(sent), socket.socket(socket.AF_UNIX) as stream:
+                stream.settimeout(harness.HANG)
+                stream.connect(self.manager)
+                stream.sendall(sent)
+                if name:
+                    self.assertEqual(stream.recv(100), b"")
+                    self.assertIn("is let go by the manager: this socket is for D-Bus, and it sent " + name,
+                                  self.daemon.process.output())
+        self.assertEqual(self.json("clients"), [])
+
+    def test_messages(self):
+        """The thing, the reason, the next step; and none of GLib's."""
+        self.start()
+        other = "--dbus-name=com.example.Nobody"
+        for where, status, said in (
+                (["--socket", "/nonexistent"], ctl.EX_UNAVAILABLE, "no daemon listens at /nonexistent; see systemctl"),
+                (["--session", other], ctl.EX_UNAVAILABLE, "no daemon is com.example.Nobody on the session bus; see "),
+                (["--bus"], 0, "")):
+            with self.subTest(where):
+                text = self.ctl("status", where=where, status=status)
+                self.assertIn(said, text)
+                self.assertNotIn("GDBus", text)
+                self.assertEqual(len(text.splitlines()) == 1, status != 0)
+        self.env["DBUS_SYSTEM_BUS_ADDRESS"] = "unix:path=/nonexistent"
+        self.assertRegex(self.ctl("status", where=["--bus"], status=ctl.EX_UNAVAILABLE), "no system bus .*; .*--socket=")
+
+    def test_tables_fit_the_terminal(self):
+        self.start()
+        end = self.work()
+        self.addCleanup(end)
+        for arguments in (["clients"], ["sessions"], ["trace", "--tpm", "--count=20"]):
+            for columns in (60, 80, 100, 153):
+                with self.subTest(arguments, columns=columns):
+                    lines = self.on_terminal(columns, *arguments)
+                    self.assertLessEqual(max(map(len, lines)), columns, lines)
+            whole = self.ctl(*arguments).splitlines()
+            self.assertLessEqual(set(lines[0].split()), set(whole[0].split()))
+        self.assertIn("UNIT", self.ctl("clients"))
+        self.assertNotIn("UNIT", "".join(self.on_terminal(80, "clients")))
+
+    def on_terminal(self, columns, *arguments):
+        """-> the lines it prints there"""
+        ours, its = pty.openpty()
+        fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        with subprocess.Popen([self.program, *self.where, *arguments], env=self.env, stdin=subprocess.DEVNULL, stdout=its,
+                              stderr=subprocess.DEVNULL) as process:
+            os.close(its)
+            text = b""
+            with contextlib.suppress(OSError):
+                while part := os.read(ours, 4096):
+                    text += part
+            os.close(ours)
+            self.assertEqual(process.wait(harness.HANG), 0)
+        return text.decode().replace("\r\n", "\n").splitlines()
 
     def test_no_daemon(self):
         self.start_bus()
@@ -317,20 +464,44 @@ class Alone(ctl.TestCase):
                     self.assertIn("tabrmctl: ", self.ctl(verb, where=where, status=ctl.EX_UNAVAILABLE))
 
     def test_names_that_are_no_names(self):
-        """A process calls itself what it likes: nothing of it gets to a terminal."""
+        """A process calls itself what it likes: nothing of it gets to a terminal, and no line or value is broken."""
+        names = {b"\033[2J\n\xff\"x": '?[2J??"x', b"a\nb\rc\td": "a?b?c?d", b"'\"\\\\<&>": "'\"\\\\<&>",
+                 "\u00e4\u4e2d\u202e".encode(): "?" * 8, b"\xff\xfe\xc3": "???", b"%s%n{}": "%s%n{}",
+                 b"\033]0;title\a": "?]0;title?"}
+        program = "import ctypes, socket, sys; ctypes.CDLL(None).prctl(15, bytes.fromhex(sys.argv[2]), 0, 0, 0); " \
+            "s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); print(flush=True)\n" \
+            "while sys.stdin.read(1): s.sendall(bytes.fromhex(sys.argv[3])); s.recv(100)"
         self.start()
-        program = "import ctypes, socket, sys; ctypes.CDLL(None).prctl(15, b'\\033[2J\\n\\xff\"x', 0, 0, 0); " \
-            "s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); print(flush=True); sys.stdin.read()"
-        with subprocess.Popen(["/usr/bin/python3", "-c", program, self.daemon.socket], stdin=subprocess.PIPE,
-                              stdout=subprocess.PIPE) as process:
-            process.stdout.readline()
-            text = harness.wait_until(lambda: next((t for t in [self.ctl("clients")] if "[2J" in t), None),
-                                      "it is there")
-            self.assertNotRegex(text, "[\033\\x80-\\xff]")
-            self.assertEqual(len(text.splitlines()), 2)
-            self.assertEqual(self.json("clients")[0]["name"], '?[2J??"x')
-            process.stdin.close()
-
+        for name, shown in names.items():
+            with self.subTest(name), subprocess.Popen(
+                    ["/usr/bin/python3", "-c", program, self.daemon.socket, name.hex(), tpm.get_random().hex()],
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+                process.stdout.readline()
+                harness.wait_until(lambda: self.json("clients"), "it is there")
+                self.ctl("log-level", "debug")
+                records = []
+                tracer = threading.Thread(target=lambda into=records: into.extend(
+                    self.ctl("trace", *how, "-c", "1") for how in ([], ["--json"])))
+                texts = {"table": self.ctl("clients"), "top": self.ctl("top", "--batch", "--count=1"),
+                         "metrics": self.ctl("metrics")}
+                row, = self.json("clients")
+                self.assertEqual(row["name"], shown)
+                tracer.start()
+                harness.wait_until(lambda: process.stdin.write(b"x") and process.stdin.flush() or not tracer.is_alive(),
+                                   "it is traced")
+                tracer.join()
+                texts["trace"] = records[0]
+                self.assertEqual(json.loads(records[1])["name"], shown)
+                process.stdin.close()
+                harness.wait_until(lambda: not self.json("clients"), "it is gone")
+                texts["log"] = self.daemon.process.output()
+                for what, text in texts.items():
+                    self.assertNotRegex(text, "[\0-\x08\x0b-\x1f\x7f-\uffff]", what)
+                for what in ("table", "top", "trace", "log"):
+                    self.assertIn(shown, texts[what], what)
+                self.assertEqual(len(texts["table"].splitlines()), 2)
+                self.assertEqual(len(texts["trace"].splitlines()), 2)
+                self.assertIn("(%s) disconnected" % shown, texts["log"])
 
 class Everything(ctl.TestCase):
     """All of it at once, and a TPM that goes: nobody hears what cannot be, and nothing is left."""
@@ -371,7 +542,7 @@ class Everything(ctl.TestCase):
         arguments = source.choice((["status"], ["clients"], ["sessions"], ["metrics"], ["flush", "--abandoned"],
                                    ["flush", "--left-over"], ["flush", "--client", str(source.randrange(1, 300))],
                                    ["log-level", "info"], ["trace", "--tpm", "-c", "20"],
-                                   ["top", "-n", "2", "-d", "0.1"]))
+                                   ["top", "-c", "2", "-d", "0.1"]))
         done = subprocess.run([self.program, *where, *arguments], env=self.env, stdin=subprocess.DEVNULL,
                               capture_output=True, text=True, timeout=harness.HANG, check=False)
         if done.returncode not in (0, ctl.FAILED, ctl.NO_TPM):

@@ -195,11 +195,11 @@ class Top(ctl.TestCase):
         terminal.press("p")
         terminal.wait_for(lambda screen: "paused" in screen[-1], "a pause")
         self.populate(1)
-        looks = self.json("status")["Counters"]["connections"]
+        looks = self.json("status")["counters"]["connections"]
         self.assertEqual(len(rows(terminal.screen())), 2)
         terminal.press("p")
         self.shown(terminal, 3)
-        self.assertEqual(self.json("status")["Counters"]["connections"], looks)
+        self.assertEqual(self.json("status")["counters"]["connections"], looks)
         terminal.press("d", "0", ".", "5", "Enter")
         self.shown(terminal, 3)
         terminal.press("d")
@@ -229,10 +229,10 @@ class Top(ctl.TestCase):
         terminal.wait_for(lambda screen: "flush all that client 4 (python3) has? y/n" in screen[-1], "the question")
         terminal.press("n")
         terminal.wait_for(lambda screen: HINTS in screen[-1], "no")
-        self.assertEqual(self.json("status")["Objects"], 6)
+        self.assertEqual(self.json("status")["objects"], 6)
         terminal.press("f", "y")
         terminal.wait_for(lambda screen: "flushed: 3 objects, 0 sessions" in screen[-1], "yes")
-        harness.wait_until(lambda: self.json("status")["Objects"] == 3, "they are flushed")
+        harness.wait_until(lambda: self.json("status")["objects"] == 3, "they are flushed")
 
     def test_resizing(self):
         self.populate(6)
@@ -255,7 +255,7 @@ class Top(ctl.TestCase):
         for client in self.clients:
             client.close()
         self.assertEqual(self.daemon.stop(), 0)
-        terminal.wait_for(lambda screen: "does not answer" in screen[-1], "that it is gone")
+        terminal.wait_for(lambda screen: "no daemon listens" in screen[-1], "that it is gone")
         self.daemon = self.start_daemon(self.tpm.conf, bus=self.bus, options=["--manager=" + self.manager])
         self.populate(3)
         self.shown(terminal, 3)
@@ -268,7 +268,7 @@ class Top(ctl.TestCase):
 
     def test_leaves_the_terminal_in_order(self):
         self.populate(1)
-        terminal = self.top(SMALL, "-n", "3")
+        terminal = self.top(SMALL, "-c", "3")
         harness.wait_until(self.ended, "it ends by itself")
         self.assertEqual(self.ended(), "0\n")
         terminal.press("a", "b", "c")
@@ -317,20 +317,24 @@ class Top(ctl.TestCase):
         terminal = Terminal(self, SMALL, *argv)
         screen = self.shown(terminal, 1)
         self.assertIn(" %d " % other.pid, rows(screen)[0])
-        self.assertIn("your own clients", screen[0])
+        self.assertIn("  ready  IBM ", screen[0])
+        self.assertIn("your own clients", screen[1])
         terminal.press("Down", "f", "y")
-        terminal.wait_for(lambda screen: "uid 0 alone" in screen[-1], "it may not flush")
+        terminal.wait_for(lambda screen: "only root" in screen[-1], "it may not flush")
 
     def test_batch(self):
         self.populate(3)
-        text = self.ctl("top", "--batch", "-n", "2", "-d", "0.1")
+        text = self.ctl("top", "--batch", "-c", "2", "-d", "0.1")
+        first, second = re.findall("^Commands .*", text, re.M)
+        self.assertIn("on average so far", first)
+        self.assertNotIn("on average", second)
         self.assertEqual(text.count("tpm2-abrmd 4.0.0  ready"), 2)
         self.assertNotIn("\033", text)
-        looks = [json.loads(line) for line in self.ctl("--json", "top", "-n", "2", "-d", "0.1").splitlines()]
+        looks = [json.loads(line) for line in self.ctl("top", "--json", "-c", "2", "-d", "0.1").splitlines()]
         self.assertEqual([[row["id"] for row in look["clients"]] for look in looks], [[1, 2, 3]] * 2)
-        self.assertEqual(looks[0]["status"]["State"], "ready")
+        self.assertEqual(looks[0]["status"]["state"], "ready")
         self.assertLess(looks[0]["time"], looks[1]["time"])
-        for bad in (["-d", "0"], ["-d", "x"], ["-n", "-1"]):
+        for bad in (["-d", "0"], ["-d", "x"], ["-c", "-1"]):
             self.ctl("top", *bad, status=ctl.EX_USAGE)
 
 

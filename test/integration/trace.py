@@ -327,19 +327,16 @@ class OverSocket(ctl.TestCase):
         self.assertIn("the daemon has ended", stopped.said())
 
     def test_one_client_only(self):
-        everything = Trace(self, "--json")
-        self.flood(1)
-        self.flood(2)
-        everything.wait_for(3)
-        client = everything.records()[-1]["client"]
-        self.assertNotEqual(everything.records()[0]["client"], client)
-        only = Trace(self, "--json", "--client=%d" % (client + 1))
-        self.flood(3)
-        self.flood(2)
-        everything.wait_for(8)
+        first, second = self.connect(), self.connect()
+        first.run(tpm.get_random())
+        everything, only = Trace(self, "--json"), Trace(self, "--json", "--client=2")
+        for client in (first, second, first, second, second):
+            client.run(tpm.get_random())
+        everything.wait_for(5)
         only.wait_for(3)
         self.assertEqual(only.end(), 0)
-        self.assertEqual([record["client"] for record in only.records()], [client + 1] * 3)
+        self.assertEqual([record["client"] for record in everything.records()], [1, 2, 1, 2, 2])
+        self.assertEqual([record["client"] for record in only.records()], [2] * 3)
 
     def test_wrong_usage(self):
         for options in (["--client=-5"], ["-c", "-1"], ["--json", "--pcapng"], ["more"], ["--nonsense"]):
