@@ -189,6 +189,8 @@ char *top_cell(const TopRow *row, int column) {
                 return g_strdup_printf("%.1f", value * 100);
         case TOP_WAIT:
                 return format_us(row->mean_wait_us);
+        case TOP_PID:
+                return row->pid ? g_strdup_printf("%u", row->pid) : g_strdup("-");
         default:
                 return g_strdup_printf("%.0f", value);
         }

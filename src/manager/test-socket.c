@@ -64,6 +64,17 @@ static void test_others(void **state) {
         assert_true(visitor_comes());
 }
 
+/* GDBus refuses EXTERNAL to whom it does not know, as root of another PID namespace; the socket has told who it is. */
+static void test_anonymous(void **state) {
+        static const char line[] = "\0AUTH ANONYMOUS 61\r\n";
+        char heard[256] = { 0 };
+        fd_auto fd = visitor_raw();
+
+        assert_int_equal(send(fd, line, sizeof(line) - 1, MSG_NOSIGNAL), sizeof(line) - 1);
+        bench_until(recv(fd, heard, sizeof(heard) - 1, 0) > 0);
+        assert_true(g_str_has_prefix(heard, "OK "));
+}
+
 /* At any point of what comes before the first call, and in the middle of one. */
 static void test_leaves_early(void **state) {
         static const char said[] = "\0AUTH EXTERNAL 3";
@@ -269,10 +280,12 @@ static void test_free_at_once(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                TEST(test_silent),         TEST(test_many),         TEST(test_others),
-                TEST(test_leaves_early),   TEST(test_nonsense),     TEST(test_other_protocols),
-                TEST(test_never_reads),    TEST(test_turns),        TEST(test_leaves_while_it_waits),
-                TEST(test_free_meanwhile), TEST(test_free_at_once),
+                TEST(test_silent),          TEST(test_many),
+                TEST(test_others),          TEST(test_anonymous),
+                TEST(test_leaves_early),    TEST(test_nonsense),
+                TEST(test_other_protocols), TEST(test_never_reads),
+                TEST(test_turns),           TEST(test_leaves_while_it_waits),
+                TEST(test_free_meanwhile),  TEST(test_free_at_once),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -106,7 +106,12 @@ class Tabrmctl(harness.TestCase):
                 r"--sort=KEY +(.*)", run(self.program, "clients", "--help").stdout).group(1)),
             ("log-level", None): re.search(
                 r"\[(\S+\|\S+)\]", run(self.program, "log-level", "--help").stdout).group(1).split("|"),
+            ("help", None): self.verbs,
         }
+
+    def options_of(self, verb):
+        """-> its own, and those of all verbs, which may stand behind it, too"""
+        return {**self.options[""], **self.options[verb]}
 
     def test_manual_page(self):
         text = TABRMCTL_PAGE.read_text()
@@ -117,7 +122,7 @@ class Tabrmctl(harness.TestCase):
             with self.subTest(verb):
                 self.assertEqual({**page_options(part), "help": ("h", False)}, self.options[verb])
                 for (of, _), values in self.values.items():
-                    if of == verb:
+                    if of == verb and verb != "help":
                         self.assertEqual(set(re.findall(r"^\.Ql (\w+)", part, re.M)) & set(values), set(values))
 
     def complete(self, *words):
@@ -128,7 +133,7 @@ class Tabrmctl(harness.TestCase):
         for verb in self.verbs:
             with self.subTest(verb):
                 self.assertEqual(set(self.complete("--json", verb, "")),
-                                 spelled(self.options[verb]) | set(self.values.get((verb, None), [])))
+                                 spelled(self.options_of(verb)) | set(self.values.get((verb, None), [])))
         self.assertEqual(self.complete("clients", "--sort", "=", ""), self.values["clients", "--sort"])
         self.assertEqual(self.complete("clients", "-k", "bus"), ["busy"])
         self.assertEqual(self.complete("trace", "-c", ""), [])
@@ -140,11 +145,14 @@ class Tabrmctl(harness.TestCase):
         run("zsh", "-n", path)
         head, cases = path.read_text().split("case $words[1] in\n")
         self.assertEqual(zsh_options(head), self.options[""])
+        self.assertEqual(head.count("_arguments -C -s $all "), 1)
         self.assertEqual(re.findall(r"^        '([a-z-]+):", head, re.M), self.verbs)
         blocks = dict(re.findall(r"^(\S+)\)\n(.*?);;", cases, re.M | re.S))
         for verb in self.verbs:
             with self.subTest(verb):
-                self.assertEqual(zsh_options(blocks.get(verb, blocks["*"])), self.options[verb])
+                block = blocks.get(verb, blocks["*"])
+                self.assertEqual({**zsh_options(block), "help": ("h", False)}, self.options[verb])
+                self.assertIn("_arguments -s $all", block)
         self.assertEqual(set(blocks) - {"*"} - set(self.verbs), set())
         for (verb, _), values in self.values.items():
             self.assertIn(":(%s)'" % " ".join(values), blocks[verb])
@@ -160,9 +168,29 @@ class Tabrmctl(harness.TestCase):
         self.assertEqual(self.propose(""), set(self.verbs))
         for verb in ["", *self.verbs]:
             with self.subTest(verb):
-                self.assertEqual(self.propose(verb, "-"), {word.rstrip("=") for word in spelled(self.options[verb])})
+                self.assertEqual(self.propose(verb, "-"), {word.rstrip("=") for word in spelled(self.options_of(verb))})
         self.assertEqual(self.propose("clients", "--sort", ""), set(self.values["clients", "--sort"]))
-        self.assertEqual(self.propose("log-level", ""), set(self.values["log-level", None]))
+        for verb in ("log-level", "help"):
+            self.assertEqual(self.propose(verb, ""), set(self.values[verb, None]))
+
+    def test_keys_of_top(self):
+        """The page has all that top obeys, and so has its own help."""
+        source = ROOT / "src/ctl"
+        table = (source / "top-screen.c").read_text()
+        table = table[table.index("key_in_table("):table.index("flush_selected(")]
+        named = {" ": "space", "KEY_LEFT": "left", "KEY_RIGHT": "right", "KEY_UP": "up", "KEY_DOWN": "down",
+                 "KEY_PPAGE": "page up", "KEY_NPAGE": "page down", "KEY_HOME": "home", "KEY_END": "end"}
+        keys = {named.get(a or b, a or b) for a, b in re.findall(r"case (?:'(.)'|(KEY_\w+)):", table)}
+        keys |= set(re.findall(r"\}, '(.)', (?:true|false), \d+ \}", (source / "top-model.c").read_text()))
+        self.assertGreater(len(keys), 25)
+        page = TABRMCTL_PAGE.read_text()
+        page = re.search(r"^Keys:$(.*?)^\.Ss sessions", page, re.M | re.S).group(1)
+        listed = {key for line in re.findall(r"^\.It (.*)", page, re.M) for key in line.replace("\\&", "").split(" , ")}
+        self.assertEqual(listed, keys)
+        text = (source / "top-draw.c").read_text()
+        text = " ".join(re.findall(r'"((?:[^"\\]|\\.)*)"', text[text.index("LINES_OF_HELP"):text.index("draw_text(i, i")]))
+        for key in keys:
+            self.assertRegex(text, r"(^|[ ,])%s($|[ ,])" % re.escape(key))
 
 
 def variables_read(folders):

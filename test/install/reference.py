@@ -96,26 +96,42 @@ class Reference(ctl.TestCase):
             with self.subTest(method):
                 self.assertEqual(types(title), self.rows(method))
         status = self.json("status")
-        self.assertEqual([row[0] for row in table("Counters:")], list(status["Counters"]))
-        self.assertEqual([row[0] for row in table("Latencies:")], list(status["Latencies"]))
+        self.assertEqual([row[0] for row in table("Counters:")], list(status["counters"]))
+        self.assertEqual([row[0] for row in table("Latencies:")], list(status["latencies"]))
         (states,) = [row[2] for row in table("A session, of") if row[0] == "state"]
-        self.assertEqual(set(re.findall(r"`(\S+)`", "`" + states)), set(status["Sessions"]))
+        self.assertEqual(set(re.findall(r"`(\S+)`", "`" + states)), set(status["sessions"]))
 
     def test_json(self):
-        verbs = set(re.findall(r"^  ([a-z-]+) ", self.ctl("--help"), re.M)) - {"tabrmctl"}
+        verbs = set(re.findall(r"^  ([a-z-]+) ", self.ctl("--help"), re.M)) - {"tabrmctl", "help"}
         self.assertEqual({name for name, _ in table("| verb | prints")}, verbs)
-        self.assertEqual(set(self.json("status")), set(types("| property |")))
-        self.assertEqual(set(self.json("metrics")), set(types("| property |")) | {"Commands"})
-        self.assertEqual({key for row in self.json("metrics")["Commands"] for key in row},
+        properties = {re.sub(r"(?<!^)([A-Z])", r"-\1", name).lower() for name in types("| property |")}
+        status = self.json("status")
+        self.assertEqual(set(status), properties)
+        for latency in status["latencies"].values():
+            self.assertEqual(set(latency), set(types("| key of a latency")))
+        self.assertEqual(set(self.json("metrics")), properties | {"commands"})
+        self.assertEqual({key for row in self.json("metrics")["commands"] for key in row},
                          set(types("A command code, of")))
-        self.assertEqual({key for row in self.json("clients") for key in row}, set(types("A client, of")) | {"unit"})
+        self.assertEqual({key for row in self.json("clients") for key in row},
+                         set(types("A client, of")) | {"code", "unit"})
         self.assertEqual({key for row in self.json("sessions") for key in row}, set(types("A session, of")))
-        top = self.json("top", "--iterations", 1)
+        top = self.json("top", "--count", 1)
         self.assertEqual(set(top), {"time", "clients", "status"})
-        self.assertEqual(set(top["status"]), set(types("| property |")))
-        self.assertEqual({key for row in top["clients"] for key in row}, set(types("A client, of")))
+        self.assertEqual(set(top["status"]), properties)
+        self.assertEqual({key for row in top["clients"] for key in row}, set(types("A client, of")) | {"code"})
         self.assertEqual(set(self.json("flush", "--abandoned")), {"objects", "sessions"})
-        self.assertEqual(set(self.json("log-level")), {"LogLevel"})
+        self.assertEqual(set(self.json("log-level")), {"log-level"})
+
+    def test_json_of_a_command_that_runs(self):
+        client = self.connect()
+        self.tpm.proxy.hold()
+        client.send(tpm.get_random())
+        running = harness.wait_until(lambda: self.json("status")["running"], "it runs")
+        self.tpm.proxy.release()
+        self.assertEqual(client.receive().rc, 0)
+        self.assertEqual(set(running), set(types("| key of `running`")))
+        self.assertEqual((running["code"], running["command"]), (0x17B, "GetRandom"))
+        self.assertIsNone(self.json("status")["running"])
 
     def test_trace(self):
         end = self.work()

@@ -19,6 +19,7 @@ import time
 import ctl
 import harness
 import tpm
+from process import PID_NAMESPACE, needs
 
 N_OBJECTS, N_SESSIONS = 5, 2
 PROMTOOL = os.environ.get("TABRMD_PROMTOOL", harness.BUILD / "prometheus/usr/bin/promtool")
@@ -502,6 +503,64 @@ class Alone(ctl.TestCase):
                 self.assertEqual(len(texts["table"].splitlines()), 2)
                 self.assertEqual(len(texts["trace"].splitlines()), 2)
                 self.assertIn("(%s) disconnected" % shown, texts["log"])
+
+@needs(*PID_NAMESPACE)
+class OfAnotherPidNamespace(ctl.TestCase):
+    """The daemon sees nobody's process number: it is 0 at each door, and nothing depends on it."""
+
+    def setUp(self):
+        super().setUp()
+        # A leak checker cannot look at a process of whose namespace it has no /proc.
+        self.start(wrap=["unshare", "-p", "-f", "--kill-child"], options=["--wait"],
+                   env={"ASAN_OPTIONS": "detect_leaks=0"})
+        self.addCleanup(self.end)
+        self.ctl("log-level", "debug", where=["--socket", self.manager])
+
+    def end(self):
+        """The signal is for the daemon, and not for what has started it."""
+        os.kill(harness.children(self.daemon.process.pid)[0], signal.SIGTERM)
+        self.assertEqual(self.daemon.wait(), 0)
+
+    def check(self, where):
+        self.where = where
+        client = self.connect()
+        session = client.start_session(tpm.SE_POLICY)
+        client.run(tpm.get_random())
+        row, = self.json("clients")
+        self.assertEqual((row["uid"], row["pid"], row["name"], row["unit"]), (0, 0, "?", "-"))
+        self.assertEqual(self.json("status")["state"], "ready")
+        lines = self.ctl("clients").splitlines()
+        self.assertRegex(lines[1], r"^ *%d +root +- +\? +- +socket " % row["id"])
+        self.assertRegex(self.ctl("top", "--batch", "--count=1").splitlines()[-2], r"^ *%d +root +- +\? " % row["id"])
+        self.assertRegex(self.ctl("sessions").splitlines()[1], r" +root +%d \(\?\) " % row["id"])
+        for kind, told in (([], "0/-/?"), (["--json"], '"pid":0')):
+            argv = [self.program, *self.where, "trace", "--count=1", *kind]
+            with subprocess.Popen(argv, env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+                                  stderr=subprocess.DEVNULL) as trace:
+                harness.wait_until(lambda: client.run(tpm.get_random()) and trace.poll() is not None, "it is traced")
+                self.assertIn(told, trace.stdout.read())
+        self.assertIn("tabrmd_clients 1\n", self.ctl("metrics"))
+        self.assertEqual(self.json("flush", "--client", row["id"]), {"objects": 0, "sessions": 1})
+        self.assertNotEqual(client.ask(tpm.flush_context(session)).rc, 0)
+        client.close()
+        harness.wait_until(lambda: self.json("clients") == [], "it is gone")
+
+    def test_private_socket(self):
+        self.check(["--socket", self.manager])
+        self.assertIn("uid 0 pid 0 (?) flushes what client 1 has", self.daemon.process.output())
+        self.assertIn("uid 0 pid 0 (?) connected", self.daemon.process.output())
+
+    def test_bus(self):
+        self.check(["--session"])
+
+    @harness.by_socket_only
+    def test_clients_of_the_bus(self):
+        """Of whom the bus knows a number, of a namespace that is not the daemon's."""
+        tools = harness.Tools(self.folder / "tools", self.daemon.bus_conf, self.daemon.library, self.bus)
+        tools("tpm2_getrandom", "--hex", "8")
+        self.assertEqual(self.json("status")["counters"]["connections"], 1)
+        self.assertRegex(self.daemon.process.output(), r"uid 0 pid \d+ \(\?\) connected")
+
 
 class Everything(ctl.TestCase):
     """All of it at once, and a TPM that goes: nobody hears what cannot be, and nothing is left."""

@@ -19,7 +19,7 @@ UNIT = ["resmgr-objects", "resmgr-sessions", "resmgr-capability", "resmgr-faults
         "resmgr-edges", "resmgr-edges-repair", "resmgr-edges-fake", "resmgr-report", "resmgr-room", "resmgr-doubt",
         "resmgr-hostile", "broker", "broker-scheduler", "broker-room", "broker-sampler",
         "broker-outage", "broker-edges", "broker-report", "broker-states", "frontend-stream", "manager-redact",
-        "manager-trace"]
+        "manager", "manager-socket", "manager-trace"]
 
 # name: what is forgotten; file; the text that is replaced; by what
 MUTANTS = [
@@ -131,6 +131,14 @@ MUTANTS = [
      "tpm_read_u8(&reader);\n                blank_field(&reader, bytes);\n        }\n        if (reader.bad)",
      "tpm_read_u8(&reader);\n                tpm_read_bytes(&reader, tpm_read_u16(&reader));\n        }\n        if "
      "(reader.bad)"),
+    ("visitor-unknown", "that the kernel has told who a visitor is", "manager/socket.c",
+     ' || g_str_equal(mechanism, "ANONYMOUS")', ""),
+    ("visitor-protocol", "to look at what a visitor says first", "manager/socket.c", "n > 0 && bytes[0] == 0", "n > 0"),
+    ("stream-protocol", "that text is no command, before ten bytes of it are there", "frontend/stream.c",
+     "if (stream->state == STREAM_READING && !stream_may_begin(stream)) {",
+     "if (stream->state == STREAM_READING && stream->n_header == TPM_HEADER_SIZE && !stream_may_begin(stream)) {"),
+    ("property-for-root", "that others may read few properties", "manager/properties.c",
+     "if (properties[i].everybody || policy_may_manage(uid))\n                        g_variant", "g_variant"),
     ("trace-lost", "to say what a subscriber has lost", "manager/trace.c", "subscriber->n_dropped++;", ";"),
     ("locality-gone", "that a TPM may have lost its localities", "backend/backend.c",
      "if (locality != 0 && !backend->localities)", "if (0)"),
