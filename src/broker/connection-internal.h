@@ -2,6 +2,7 @@
 #ifndef BROKER_CONNECTION_INTERNAL_H
 #define BROKER_CONNECTION_INTERNAL_H
 
+#include "broker/account.h"
 #include "broker/connection.h"
 #include "broker/quota.h"
 #include "broker/runner.h"
@@ -15,6 +16,7 @@ struct Connections {
         Runner *runner;  /* borrowed */
         struct list all; /* Connection.link, in the order in which they came */
         Quota quota;
+        Accounts accounts;
         uint64_t last_id;
 };
 
@@ -36,8 +38,8 @@ struct Connection {
         size_t n_next;
         uint8_t refusals_logged; /* see broker/refusal.h */
         gint64 connected;        /* monotonic, in us */
-        uint64_t n_commands, n_failed, n_transmits;
-        uint64_t wait_us, busy_us, longest_wait_us;
+        Usage usage;
+        AccountRef account;
 };
 
 void connections_init(Connections *connections, Runner *runner, uint32_t max_connections);

@@ -74,6 +74,7 @@ Connection *connections_admit(Connections *connections, const Peer *peer, uint32
                 .charge = charge,
                 .connected = g_get_monotonic_time(),
         };
+        connection->account = accounts_open(&connections->accounts, peer, connection->connected);
         list_init(&connection->request.link);
         list_append(&connections->all, &connection->link);
         runner->stats->n_connections++;
@@ -115,6 +116,7 @@ Connection *connection_close(Connection *connection) {
 
         runner = connection->connections->runner;
         log_debug(PEER_FORMAT " disconnected", PEER_ARGUMENTS(&connection->owner.peer));
+        accounts_close(&connection->connections->accounts, connection->account);
         turn_enter(runner->turn);
         connection->closed = true;
         if (runner_withdraw(runner, &connection->request))
@@ -181,6 +183,14 @@ static void connection_count(Connection *connection, TSS2_RC rc) {
         const Runner *runner = connection->connections->runner;
         const Request *request = &connection->request;
         bool failed = rc != TPM2_RC_SUCCESS;
+        const Usage usage = {
+                .n_commands = 1,
+                .n_failed = failed,
+                .n_transmits = request->n_transmits,
+                .wait_us = request->wait_us,
+                .longest_wait_us = request->wait_us,
+                .busy_us = request->busy_us,
+        };
         Stats *stats = runner->stats;
         CommandStats *command = stats_command(stats, runner->rm, request->code);
 
@@ -194,12 +204,8 @@ static void connection_count(Connection *connection, TSS2_RC rc) {
         stats->n_local += request->n_transmits == 0;
         histogram_add(&stats->wait, request->wait_us);
         histogram_add(&stats->total, (uint64_t)(runner->turn->now - request->submitted));
-        connection->n_commands++;
-        connection->n_failed += failed;
-        connection->n_transmits += request->n_transmits;
-        connection->wait_us += request->wait_us;
-        connection->busy_us += request->busy_us;
-        connection->longest_wait_us = MAX(connection->longest_wait_us, request->wait_us);
+        usage_add(&connection->usage, &usage);
+        accounts_charge(&connection->connections->accounts, connection->account, &usage, runner->turn->now);
 }
 
 /* What ran when the client left is over. The connection may be gone afterwards. */

@@ -59,12 +59,7 @@ void broker_report_connections(const Broker *broker, void (*each)(void *userdata
                         .space = connection->owner.space,
                         .locality = connection->locality,
                         .connected_us = report_since(now, connection->connected),
-                        .n_commands = connection->n_commands,
-                        .n_failed = connection->n_failed,
-                        .n_transmits = connection->n_transmits,
-                        .wait_us = connection->wait_us,
-                        .busy_us = connection->busy_us,
-                        .longest_wait_us = connection->longest_wait_us,
+                        .usage = &connection->usage,
                         .state = connection->given_up ? "away" : STATES[request->state],
                         .code = idle ? 0 : request->code,
                         .elapsed_us = idle ? 0 : report_since(now, request->submitted),
@@ -73,6 +68,17 @@ void broker_report_connections(const Broker *broker, void (*each)(void *userdata
                 if (!connection->closed)
                         each(userdata, &report);
         }
+}
+
+void broker_report_accounts(const Broker *broker, void (*each)(void *userdata, const Account *account),
+                            void *userdata) {
+        const Accounts *accounts = &broker->connections.accounts;
+
+        for (unsigned i = 0; i < ACCOUNTS_MAX; i++)
+                if (accounts->all[i].serial != 0)
+                        each(userdata, &accounts->all[i]);
+        if (accounts->others.n_connections > 0)
+                each(userdata, &accounts->others);
 }
 
 void broker_watch_state(Broker *broker, void (*changed)(void *userdata), void *userdata) {

@@ -2,6 +2,7 @@
 #ifndef BROKER_REPORT_H
 #define BROKER_REPORT_H
 
+#include "broker/account.h"
 #include "broker/broker.h"
 #include "broker/stats.h"
 
@@ -35,8 +36,7 @@ typedef struct ConnectionReport {
         uint32_t space; /* RM_NONE: it has none any more */
         uint8_t locality;
         uint64_t connected_us; /* ago */
-        uint64_t n_commands, n_failed, n_transmits;
-        uint64_t wait_us, busy_us, longest_wait_us;
+        const Usage *usage;
         const char *state;   /* "idle", "waiting", "running", "paused", "away" */
         TPM2_CC code;        /* of what is under way; 0: nothing */
         uint64_t elapsed_us; /* since it came */
@@ -48,6 +48,9 @@ const Stats *broker_stats(const Broker *broker);
 /* All connections, in the order in which they came. */
 void broker_report_connections(const Broker *broker, void (*each)(void *userdata, const ConnectionReport *report),
                                void *userdata);
+
+/* All programs that have an account; then, with the serial 0, those that have none any more, if there are any. */
+void broker_report_accounts(const Broker *broker, void (*each)(void *userdata, const Account *account), void *userdata);
 
 /* The state, its reason or the number of connections has changed; may be called often. NULL: no more. */
 void broker_watch_state(Broker *broker, void (*changed)(void *userdata), void *userdata);

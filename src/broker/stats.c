@@ -15,6 +15,16 @@ void histogram_add(Histogram *histogram, uint64_t us) {
         histogram->sum_us += us;
 }
 
+void usage_add(Usage *usage, const Usage *more) {
+        usage->n_commands += more->n_commands;
+        usage->n_failed += more->n_failed;
+        usage->n_transmits += more->n_transmits;
+        usage->wait_us += more->wait_us;
+        usage->busy_us += more->busy_us;
+        if (more->longest_wait_us > usage->longest_wait_us)
+                usage->longest_wait_us = more->longest_wait_us;
+}
+
 CommandStats *stats_command(Stats *stats, const Rm *rm, TPM2_CC code) {
         for (unsigned k = 0; k < STATS_COMMANDS; k++) {
                 /* The codes of the specification differ in their low byte. */

@@ -23,6 +23,14 @@ typedef struct CommandStats {
         uint64_t busy_us, longest_us; /* the TPM's time, for one command and all that was needed for it */
 } CommandStats;
 
+/* What somebody has used, in commands that were answered */
+typedef struct Usage {
+        uint64_t n_commands, n_failed;
+        uint64_t n_transmits; /* what the TPM was sent for them */
+        uint64_t wait_us, longest_wait_us;
+        uint64_t busy_us;
+} Usage;
+
 typedef struct Stats {
         uint64_t n_commands, n_failed, n_local; /* answered to clients */
         uint64_t n_connections, n_refused;
@@ -35,6 +43,7 @@ typedef struct Stats {
 } Stats;
 
 void histogram_add(Histogram *histogram, uint64_t us);
+void usage_add(Usage *usage, const Usage *more);
 
 /* Return: where to count a command of that code. */
 CommandStats *stats_command(Stats *stats, const Rm *rm, TPM2_CC code);

@@ -51,14 +51,46 @@ static void test_at_work(void **state) {
         look(&report);
         assert_int_equal(report.code, 0);
         assert_int_equal(report.n_waiting, 0);
-        assert_int_equal(reports[0].n_commands, 1);
-        assert_int_equal(reports[0].n_failed, 0);
-        assert_int_equal(reports[0].n_transmits, 1);
-        assert_true(reports[0].busy_us >= 5000);
-        assert_int_equal(reports[1].n_failed, 1);
-        assert_true(reports[1].wait_us >= 5000);
-        assert_int_equal(reports[1].wait_us, reports[1].longest_wait_us);
-        assert_int_equal(reports[2].n_commands, 0);
+        assert_int_equal(reports[0].usage->n_commands, 1);
+        assert_int_equal(reports[0].usage->n_failed, 0);
+        assert_int_equal(reports[0].usage->n_transmits, 1);
+        assert_true(reports[0].usage->busy_us >= 5000);
+        assert_int_equal(reports[1].usage->n_failed, 1);
+        assert_true(reports[1].usage->wait_us >= 5000);
+        assert_int_equal(reports[1].usage->wait_us, reports[1].usage->longest_wait_us);
+        assert_int_equal(reports[2].usage->n_commands, 0);
+}
+
+static const Account *noted;
+
+static void note_account(void *userdata, const Account *account) {
+        assert_int_equal(account->uid, 1000);
+        noted = account;
+}
+
+/* What clients did is told of their program, as long as they are there, and afterwards. */
+static void test_accounts(void **state) {
+        client_submit(0, FAKE_SLOW);
+        bench_until(fake_waits(&bench.fake));
+        fake_answer(&bench.fake, TSS2_RC_SUCCESS);
+        client_submit(1, FAKE_SLOW);
+        bench_until(fake_waits(&bench.fake));
+        client_close(1);
+        broker_report_accounts(bench.broker, note_account, NULL);
+        assert_int_equal(noted->usage.n_commands, 1);
+        assert_int_equal(noted->n_open, CLIENTS - 1);
+        fake_answer(&bench.fake, TPM2_RC_FAILURE);
+        client_close(0);
+        broker_report_accounts(bench.broker, note_account, NULL);
+        assert_int_equal(noted->usage.n_commands, 2);
+        assert_int_equal(noted->usage.n_failed, 1);
+        assert_int_equal(noted->usage.n_transmits, 2);
+        assert_int_equal(noted->n_open, CLIENTS - 2);
+        assert_int_equal(noted->n_connections, CLIENTS);
+        client_open(0, 1000);
+        client_open(1, 1000);
+        assert_int_equal(noted->n_connections, CLIENTS + 2);
+        assert_int_equal(noted->usage.n_commands, 2);
 }
 
 /* However often its client asks. */
@@ -267,6 +299,7 @@ static void test_flush(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_at_work, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_accounts, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_cancel_counts_once, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_commands, clients_setup, clients_teardown),
                 cmocka_unit_test(test_histogram),

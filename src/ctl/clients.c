@@ -79,31 +79,90 @@ static const Field CLIENT_FIELDS[] = {
 };
 #define N_CLIENT_FIELDS G_N_ELEMENTS(CLIENT_FIELDS)
 
+static char *program_user(GVariant *program, const char *key) {
+        g_autoptr(GVariant) uid = g_variant_lookup_value(program, key, G_VARIANT_TYPE_UINT32);
+
+        return uid ? format_user(g_variant_get_uint32(uid)) : g_strdup("-");
+}
+
+static char *program_name(GVariant *program, const char *key) {
+        return *dict_text(program, key) ? field_text(program, key) : g_strdup("(others)");
+}
+
+static char *program_ago(GVariant *program, const char *key) {
+        uint64_t now = (uint64_t)g_get_real_time(), then = dict_number(program, key);
+
+        return format_us(now > then ? now - then : 0);
+}
+
+static const Field PROGRAM_FIELDS[] = {
+        { "last", { "LAST", true, 0, 1 }, FIELD_DESCENDS, program_ago },
+        { "uid", { "USER", false, 8, 0 }, FIELD_ASCENDS, program_user },
+        { "name", { "COMMAND", false, 12, 0 }, FIELD_UNSORTED, program_name },
+        { "clients", { "CLIENTS", true, 0, 3 }, FIELD_DESCENDS, field_number },
+        { "connections", { "CONNECTIONS", true, 0, 2 }, FIELD_DESCENDS, field_number },
+        { "commands", { "COMMANDS", true, 0, 1 }, FIELD_DESCENDS, field_number },
+        { "failed", { "FAILED", true, 0, 4 }, FIELD_DESCENDS, field_number },
+        { "tpm-commands", { "TO TPM", true, 0, 7 }, FIELD_UNSORTED, field_number },
+        { "busy", { "BUSY", true, 0, 3 }, FIELD_DESCENDS, field_us },
+        { "wait", { "MEAN WAIT", true, 0, 5 }, FIELD_DESCENDS, client_mean_wait },
+        { "longest-wait", { "LONGEST", true, 0, 6 }, FIELD_UNSORTED, field_us },
+};
+#define N_PROGRAM_FIELDS G_N_ELEMENTS(PROGRAM_FIELDS)
+
+static GPtrArray *programs_collect(GVariant *programs, const char *user, uint32_t uid, const Field *sort) {
+        GPtrArray *rows = g_ptr_array_new_with_free_func((GDestroyNotify)g_variant_unref);
+
+        for (gsize i = 0; i < g_variant_n_children(programs); i++) {
+                g_autoptr(GVariant) program = g_variant_get_child_value(programs, i);
+                guint32 of = 0;
+
+                if (!user || (g_variant_lookup(program, "uid", "u", &of) && of == uid))
+                        g_ptr_array_add(rows, g_steal_pointer(&program));
+        }
+        fields_sort(sort, rows);
+        return rows;
+}
+
+/* What is listed: connections, or programs. */
+typedef struct Listing {
+        const char *method;
+        const Field *fields;
+        size_t n_fields;
+        GPtrArray *(*collect)(GVariant *rows, const char *user, uint32_t uid, const Field *sort);
+        GVariant *(*json)(GVariant *row); /* NULL: as it is */
+} Listing;
+
+static const Listing CLIENTS = { "ListClients", CLIENT_FIELDS, N_CLIENT_FIELDS, clients_collect, json_of_client };
+static const Listing PROGRAMS = { "ListPrograms", PROGRAM_FIELDS, N_PROGRAM_FIELDS, programs_collect, NULL };
+
 typedef struct ClientsArguments {
         char *user, *key;
+        gboolean recent;
 } ClientsArguments;
 
-static int clients_list(Ctl *ctl, const ClientsArguments *arguments) {
-        g_autoptr(GVariant) reply = NULL, clients = NULL;
+static int clients_list(Ctl *ctl, const Listing *listing, const ClientsArguments *arguments) {
+        g_autoptr(GVariant) reply = NULL, list = NULL;
         g_autoptr(GPtrArray) rows = NULL;
         g_autoptr(GError) error = NULL;
-        g_autofree char *keys = fields_sort_keys(CLIENT_FIELDS, N_CLIENT_FIELDS);
-        const Field *sort = fields_find_sort(CLIENT_FIELDS, N_CLIENT_FIELDS, arguments->key ?: CLIENT_FIELDS[0].key);
+        g_autofree char *keys = fields_sort_keys(listing->fields, listing->n_fields);
+        const Field *sort =
+                fields_find_sort(listing->fields, listing->n_fields, arguments->key ?: listing->fields[0].key);
         uint32_t uid = 0;
 
         if (!sort)
                 return ctl_usage("clients", "no key to sort by: %s; there are %s", arguments->key, keys);
         if (arguments->user && !find_user(arguments->user, &uid))
                 return ctl_usage("clients", "no such user: %s", arguments->user);
-        reply = ctl_call(ctl, "ListClients", NULL, "(aa{sv})", NULL, &error);
+        reply = ctl_call(ctl, listing->method, NULL, "(aa{sv})", NULL, &error);
         if (!reply)
                 return ctl_fail(ctl, error);
-        clients = g_variant_get_child_value(reply, 0);
-        rows = clients_collect(clients, arguments->user, uid, sort);
+        list = g_variant_get_child_value(reply, 0);
+        rows = listing->collect(list, arguments->user, uid, sort);
         if (ctl->json)
-                json_print_rows(rows, json_of_client);
+                json_print_rows(rows, listing->json);
         else
-                fields_print(CLIENT_FIELDS, N_CLIENT_FIELDS, rows);
+                fields_print(listing->fields, listing->n_fields, rows);
         return EXIT_SUCCESS;
 }
 
@@ -113,12 +172,14 @@ static int clients_run(Ctl *ctl, int argc, char **argv) {
         const GOptionEntry entries[] = {
                 { "sort", 'k', 0, G_OPTION_ARG_STRING, &arguments.key, keys, "KEY" },
                 { "user", 'u', 0, G_OPTION_ARG_STRING, &arguments.user, "Those of this user alone", "USER" },
+                { "recent", 'r', 0, G_OPTION_ARG_NONE, &arguments.recent,
+                  "Programs that have used the TPM, the last one first, and those too that have left", NULL },
                 { 0 },
         };
         int code;
 
         if (ctl_parse(ctl, &verb_clients, entries, &argc, &argv, &code))
-                code = clients_list(ctl, &arguments);
+                code = clients_list(ctl, arguments.recent ? &PROGRAMS : &CLIENTS, &arguments);
         g_free(arguments.user);
         g_free(arguments.key);
         return code;

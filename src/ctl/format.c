@@ -12,7 +12,7 @@
 char *format_colour(Colour colour, const char *text) {
         static const char *const CODES[] = {
                 [COLOUR_NONE] = "",     [COLOUR_BOLD] = "1",   [COLOUR_GREEN] = "32",
-                [COLOUR_YELLOW] = "33", [COLOUR_RED] = "1;31",
+                [COLOUR_YELLOW] = "33", [COLOUR_RED] = "1;31", [COLOUR_DIM] = "2",
         };
         const char *terminal = getenv("TERM");
 

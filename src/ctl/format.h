@@ -15,6 +15,7 @@ typedef enum Colour {
         COLOUR_GREEN,
         COLOUR_YELLOW,
         COLOUR_RED,
+        COLOUR_DIM,
 } Colour;
 
 /* The text in that colour, where standard output is a terminal that has colours, and NO_COLOR is not set. */

@@ -148,26 +148,64 @@ static void print_by_code(GVariant *commands, const char *key, const char *name,
         }
 }
 
+static void print_by_program(GVariant *programs, const char *key, const char *name, const char *help, double unit) {
+        metric_head(name, "counter", help);
+        for (gsize i = 0; i < g_variant_n_children(programs); i++) {
+                g_autoptr(GVariant) program = g_variant_get_child_value(programs, i);
+                g_autoptr(GVariant) uid = g_variant_lookup_value(program, "uid", G_VARIANT_TYPE_UINT32);
+                g_autofree char *user = uid ? g_strdup_printf("%u", g_variant_get_uint32(uid)) : g_strdup("");
+                g_autofree char *label = label_escape(dict_text(program, "name"));
+
+                g_print("tabrmd_%s{uid=\"%s\",name=\"%s\"} %.15g\n", name, user, label,
+                        (double)dict_number(program, key) / unit);
+        }
+}
+
+static void print_programs(GVariant *programs) {
+        print_by_program(programs, "connections", "connections_by_program_total", "Connections made, by program.", 1);
+        print_by_program(programs, "commands", "commands_by_program_total", "Commands of clients, by program.", 1);
+        print_by_program(programs, "failed", "failed_commands_by_program_total",
+                         "Commands of clients that were answered with an error, by program.", 1);
+        print_by_program(programs, "busy", "busy_seconds_by_program_total",
+                         "Time of the TPM for the commands of clients, by program.", 1e6);
+        print_by_program(programs, "wait", "wait_seconds_by_program_total",
+                         "Time that commands of clients have waited, by program.", 1e6);
+}
+
+/* Return: a{sv}, floating */
+static GVariant *metrics_json(GVariant *all, GVariant *commands, GVariant *programs) {
+        g_autoptr(GVariant) properties = g_variant_ref_sink(json_of_properties(all));
+        GVariantDict dict;
+
+        g_variant_dict_init(&dict, properties);
+        g_variant_dict_insert_value(&dict, "commands", commands);
+        g_variant_dict_insert_value(&dict, "programs", programs);
+        return g_variant_dict_end(&dict);
+}
+
+/* Return: aa{sv}; NULL with @error */
+static GVariant *metrics_list(Ctl *ctl, const char *method, GError **error) {
+        g_autoptr(GVariant) reply = ctl_call(ctl, method, NULL, "(aa{sv})", NULL, error);
+
+        return reply ? g_variant_get_child_value(reply, 0) : NULL;
+}
+
 static int metrics_run(Ctl *ctl, int argc, char **argv) {
-        g_autoptr(GVariant) all = NULL, reply = NULL, commands = NULL;
+        g_autoptr(GVariant) all = NULL, commands = NULL, programs = NULL;
         g_autoptr(GError) error = NULL;
         int code;
 
         if (!ctl_parse(ctl, &verb_metrics, NULL, &argc, &argv, &code))
                 return code;
-        reply = ctl_call(ctl, "ListCommands", NULL, "(aa{sv})", NULL, &error);
-        if (reply)
+        commands = metrics_list(ctl, "ListCommands", &error);
+        if (commands)
+                programs = metrics_list(ctl, "ListPrograms", &error);
+        if (programs)
                 all = ctl_get_all(ctl, &error);
         if (!all)
                 return ctl_fail(ctl, error);
-        commands = g_variant_get_child_value(reply, 0);
         if (ctl->json) {
-                g_autoptr(GVariant) properties = g_variant_ref_sink(json_of_properties(all));
-                GVariantDict dict;
-
-                g_variant_dict_init(&dict, properties);
-                g_variant_dict_insert_value(&dict, "commands", commands);
-                json_print(g_variant_dict_end(&dict), true);
+                json_print(metrics_json(all, commands, programs), true);
                 return EXIT_SUCCESS;
         }
         setlocale(LC_NUMERIC, "C");
@@ -183,6 +221,7 @@ static int metrics_run(Ctl *ctl, int argc, char **argv) {
                       "Commands of clients that were answered with an error, by command code.", 1);
         print_by_code(commands, "busy", "busy_seconds_by_code_total",
                       "Time of the TPM for the commands of clients, by command code.", 1e6);
+        print_programs(programs);
         return EXIT_SUCCESS;
 }
 

@@ -36,6 +36,79 @@ static const TopRow *row(guint i) {
 
 #define S G_USEC_PER_SEC
 
+static void look_at_programs(gint64 at, const char *clients, const char *programs) {
+        TopLook look = { .at = at };
+
+        look.clients = g_variant_ref_sink(g_variant_new_parsed(clients));
+        look.programs = g_variant_ref_sink(g_variant_new_parsed(programs));
+        top_model_update(&model, look);
+}
+
+/* Of a tool there are many, none of which lives until the next look; of a service one stays, and two have left. */
+static void look_twice(void) {
+        model.sort = TOP_NAME;
+        look_at_programs(10 * S, "[{'id': <uint64 1>, 'name': <'service'>, 'uid': <uint32 0>, 'commands': <uint64 5>}]",
+                         "[{'uid': <uint32 0>, 'name': <'service'>, 'clients': <uint32 1>, 'connections': <uint64 1>, "
+                         "'commands': <uint64 5>, 'since': <uint64 0>}, {'uid': <uint32 0>, 'name': <'idle'>, "
+                         "'connections': <uint64 9>, 'since': <uint64 0>}]");
+        look_at_programs(12 * S,
+                         "[{'id': <uint64 1>, 'name': <'service'>, 'uid': <uint32 0>, 'commands': <uint64 25>, "
+                         "'objects': <uint32 3>}]",
+                         "[{'uid': <uint32 0>, 'name': <'service'>, 'clients': <uint32 1>, 'connections': <uint64 3>, "
+                         "'commands': <uint64 35>}, {'uid': <uint32 0>, 'name': <'idle'>, 'connections': <uint64 9>}, "
+                         "{'uid': <uint32 0>, 'name': <'tool'>, 'connections': <uint64 40>, 'commands': <uint64 80>, "
+                         "'failed': <uint64 4>, 'busy': <uint64 1000000>, 'wait': <uint64 800>, 'since': <uint64 "
+                         "11000000>}, {'name': <''>, 'connections': <uint64 7>, 'commands': <uint64 2>, 'since': "
+                         "<uint64 10000000>}]");
+}
+
+static void test_those_that_have_left(void **state) {
+        look_twice();
+        assert_int_equal(model.rows->len, 4);
+        assert_string_equal(row(0)->name, "(others)");
+        assert_string_equal(row(0)->state, "7 gone");
+        assert_string_equal(row(0)->user, "-");
+        assert_true(row(1)->id == 1 && !row(1)->dim && row(1)->commands == 10);
+        /* Thirty more commands of the service, of which the one that is there has done twenty. */
+        assert_true(row(2)->id == 0 && row(2)->dim && row(2)->commands == 5);
+        assert_string_equal(row(2)->state, "2 gone");
+        assert_string_equal(row(3)->name, "tool");
+        assert_string_equal(row(3)->state, "40 gone");
+        assert_true(row(3)->commands == 80 && row(3)->busy == 1 && row(3)->mean_wait_us == 10);
+        assert_int_equal(row(3)->n_failed, 4);
+        assert_true(row(2)->key != row(3)->key && row(3)->key & TOP_KEY_OF_PROGRAM);
+        look_at_programs(14 * S, "@aa{sv} []",
+                         "[{'uid': <uint32 0>, 'name': <'service'>, 'connections': <uint64 3>, 'commands': <uint64 "
+                         "41>}]");
+        assert_int_equal(model.rows->len, 1);
+        assert_string_equal(row(0)->state, "1 gone");
+        assert_true(row(0)->commands == 3);
+}
+
+static void test_folding(void **state) {
+        look_twice();
+        model.fold = TOP_FOLD_PROGRAMS;
+        top_model_build(&model);
+        assert_int_equal(model.rows->len, 3);
+        assert_string_equal(row(1)->name, "service");
+        assert_string_equal(row(1)->state, "1 here, 2 gone");
+        assert_true(row(1)->commands == 15 && !row(1)->dim);
+        assert_int_equal(row(1)->n_objects, 3);
+        assert_true(row(2)->dim);
+        model.fold = TOP_FOLD_USERS;
+        model.sort = TOP_BUSY;
+        top_model_build(&model);
+        assert_int_equal(model.rows->len, 2);
+        assert_string_equal(row(0)->user, "root");
+        assert_string_equal(row(0)->name, "-");
+        assert_string_equal(row(0)->state, "1 here, 42 gone");
+        assert_true(row(0)->commands == 95);
+        assert_int_equal(row(0)->mean_wait_us, 800 / 110);
+        model.fold = TOP_FOLD_NOTHING;
+        top_model_build(&model);
+        assert_int_equal(model.rows->len, 4);
+}
+
 static void test_rates(void **state) {
         look(10 * S, NULL,
              "[{'id': <uint64 1>, 'since': <uint64 5000000>, 'commands': <uint64 100>, 'busy': <uint64 1000000>}]");
@@ -147,6 +220,8 @@ static void test_what_a_daemon_should_not_say(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_rates, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_those_that_have_left, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_folding, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_sorting, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_layout, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_header, setup, teardown),

@@ -4,13 +4,15 @@
 #include <inttypes.h>
 #include <ncurses.h>
 
-#define HINTS "q quit  h help  <> sort  r reverse  p pause  d delay  f flush"
+#define HINTS "q quit  h help  <> sort  r reverse  U P fold  p pause  d delay  f flush"
 
 static chtype attribute_of(const Screen *screen, Colour colour) {
         if (colour == COLOUR_NONE)
                 return A_NORMAL;
         if (colour == COLOUR_BOLD)
                 return A_BOLD;
+        if (colour == COLOUR_DIM)
+                return A_DIM;
         return screen->colours ? (chtype)COLOR_PAIR(colour) : A_BOLD;
 }
 
@@ -54,7 +56,7 @@ static void draw_bottom(const Screen *screen) {
         for (guint i = 0; i < screen->model.rows->len; i++) {
                 const TopRow *other = screen->model.rows->pdata[i];
 
-                if (other->id == screen->selected)
+                if (other->key == screen->selected)
                         row = other;
         }
         if (screen->mode == SCREEN_FLUSH && row) {
@@ -65,8 +67,14 @@ static void draw_bottom(const Screen *screen) {
                 draw_text(y, A_BOLD, text);
         } else if (screen->message) {
                 draw_text(y, attribute_of(screen, screen->gone ? COLOUR_RED : COLOUR_BOLD), screen->message);
+        } else if (screen->paused) {
+                draw_text(y, A_BOLD, "paused; p goes on");
+        } else if (screen->model.fold != TOP_FOLD_NOTHING) {
+                draw_text(y, A_BOLD,
+                          screen->model.fold == TOP_FOLD_USERS ? "folded by user; U unfolds"
+                                                               : "folded by user and program; P unfolds");
         } else {
-                draw_text(y, screen->paused ? A_BOLD : A_DIM, screen->paused ? "paused; p goes on" : HINTS);
+                draw_text(y, A_DIM, HINTS);
         }
 }
 
@@ -75,19 +83,23 @@ static void draw_help(void) {
                 "tabrmctl top",
                 "",
                 "q             quit",
+                "h, ?          this",
                 "up, down, page up, page down, home, end",
-                "              select a client",
-                "< >           sort by the column to the left, to the right",
-                "i u n m       sort by id, user, pid, command",
+                "              select a row",
+                "<, >, left, right",
+                "              sort by the column to the left, to the right",
+                "i u n m y g   ... id, user, pid, command, unit, door",
                 "o s c t       ... objects, sessions, commands, TPM commands a second",
-                "b w e         ... share of the time, wait, failed commands",
+                "b w e x       ... share of the time, wait, failed commands, state",
                 "r             the other way round",
+                "U, P          fold by user, by user and program; again: unfold",
                 "p, space      pause, and go on",
                 "d             change the time between two looks",
-                "f             flush what the client has that is selected; for root",
+                "f             flush what the selected client has; for root",
                 "",
                 "WAIT is the mean of the commands since the last look, BUSY% the",
                 "TPM's time for the client, and FAILED counts from its beginning.",
+                "A dim row has clients of one program that have left since then.",
                 "",
                 "any key goes back",
         };
@@ -98,7 +110,7 @@ static void draw_help(void) {
 
 guint screen_selected_index(const Screen *screen) {
         for (guint i = 0; i < screen->model.rows->len; i++)
-                if (((const TopRow *)screen->model.rows->pdata[i])->id == screen->selected)
+                if (((const TopRow *)screen->model.rows->pdata[i])->key == screen->selected)
                         return i;
         return 0;
 }
@@ -130,7 +142,7 @@ static void draw_rows(Screen *screen, int y) {
                 const TopRow *row = model->rows->pdata[screen->first + i];
 
                 line = top_row(row, widths);
-                draw_line(screen, y + 1 + (int)i, line, row->id == screen->selected ? A_STANDOUT : 0);
+                draw_line(screen, y + 1 + (int)i, line, row->key == screen->selected ? A_STANDOUT : 0);
                 top_line_free(line);
         }
 }

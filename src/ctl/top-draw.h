@@ -22,7 +22,7 @@ typedef struct Screen {
         bool paused;
         bool ended;
         bool colours;
-        uint64_t selected; /* id of a client; 0: none */
+        uint64_t selected; /* key of a row; 0: none */
         guint first;       /* row that is shown at the top */
         guint n_shown;     /* rows that have room */
         char *message;     /* below all; NULL: hints */

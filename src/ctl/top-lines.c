@@ -283,7 +283,9 @@ TopLine *top_row(const TopRow *row, const int widths[TOP_COLUMNS]) {
 
                 if (widths[i] == 0)
                         continue;
-                if (i == TOP_STATE && !g_str_equal(row->state, "idle"))
+                if (row->dim)
+                        colour = COLOUR_DIM;
+                else if (i == TOP_STATE && !g_str_equal(row->state, "idle"))
                         colour = g_str_has_prefix(row->state, "running") ? COLOUR_GREEN : COLOUR_YELLOW;
                 add_cell(line, &top_columns[i].column, cell, widths[i], colour);
         }

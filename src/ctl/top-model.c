@@ -9,6 +9,7 @@
 static void top_look_clear(TopLook *look) {
         g_clear_pointer(&look->status, g_variant_unref);
         g_clear_pointer(&look->clients, g_variant_unref);
+        g_clear_pointer(&look->programs, g_variant_unref);
 }
 
 static void row_free(gpointer data) {
@@ -76,14 +77,51 @@ static char *describe_state(GVariant *client) {
         return g_strdup_printf("%s %s", dict_text(client, "state"), command);
 }
 
-static TopRow *row_new(const TopModel *model, GVariant *client) {
+static TopWork work_of(GVariant *before, GVariant *now) {
+        return (TopWork){
+                .n_commands = top_growth(before, now, "commands"),
+                .n_transmits = top_growth(before, now, "tpm-commands"),
+                .n_failed = top_growth(before, now, "failed"),
+                .wait_us = top_growth(before, now, "wait"),
+                .busy_us = top_growth(before, now, "busy"),
+        };
+}
+
+static uint64_t less(uint64_t n, uint64_t by) {
+        return n > by ? n - by : 0;
+}
+
+static TopWork work_less(TopWork work, const TopWork *by) {
+        return (TopWork){
+                .n_commands = less(work.n_commands, by->n_commands),
+                .n_transmits = less(work.n_transmits, by->n_transmits),
+                .n_failed = less(work.n_failed, by->n_failed),
+                .wait_us = less(work.wait_us, by->wait_us),
+                .busy_us = less(work.busy_us, by->busy_us),
+        };
+}
+
+/* What it did, in so many seconds, from which its rates follow. */
+static void row_add_work(TopRow *row, const TopWork *work, double seconds) {
+        row->work.n_commands += work->n_commands;
+        row->work.n_transmits += work->n_transmits;
+        row->work.n_failed += work->n_failed;
+        row->work.wait_us += work->wait_us;
+        row->work.busy_us += work->busy_us;
+        row->commands += (double)work->n_commands / seconds;
+        row->tpm_commands += (double)work->n_transmits / seconds;
+        row->busy += (double)work->busy_us / 1e6 / seconds;
+        row->mean_wait_us = row->work.n_commands > 0 ? row->work.wait_us / row->work.n_commands : 0;
+}
+
+static TopRow *row_of_client(const TopModel *model, GVariant *client) {
         uint64_t id = dict_number(client, "id");
         g_autoptr(GVariant) before = find_before(model, id);
-        double seconds = seconds_of(model, before, client);
-        uint64_t n_commands = top_growth(before, client, "commands");
+        TopWork work = work_of(before, client);
         TopRow *row = g_new0(TopRow, 1);
 
         *row = (TopRow){
+                .key = id,
                 .id = id,
                 .uid = (uint32_t)dict_number(client, "uid"),
                 .pid = (uint32_t)dict_number(client, "pid"),
@@ -95,25 +133,170 @@ static TopRow *row_new(const TopModel *model, GVariant *client) {
                 .n_objects = dict_number(client, "objects"),
                 .n_sessions = dict_number(client, "sessions"),
                 .n_failed = dict_number(client, "failed"),
-                .commands = (double)n_commands / seconds,
-                .tpm_commands = (double)top_growth(before, client, "tpm-commands") / seconds,
-                .busy = (double)top_growth(before, client, "busy") / 1e6 / seconds,
-                .mean_wait_us = n_commands > 0 ? top_growth(before, client, "wait") / n_commands : 0,
         };
+        row_add_work(row, &work, seconds_of(model, before, client));
         return row;
+}
+
+/* Programs */
+
+static bool is_same_program(GVariant *one, GVariant *other) {
+        return dict_number(one, "uid") == dict_number(other, "uid") &&
+               g_str_equal(dict_text(one, "name"), dict_text(other, "name"));
+}
+
+/* The same program at the last look; NULL: it is new. */
+static GVariant *find_program_before(const TopModel *model, GVariant *program) {
+        GVariant *programs = model->before.programs;
+
+        for (gsize i = 0; programs && i < g_variant_n_children(programs); i++) {
+                g_autoptr(GVariant) other = g_variant_get_child_value(programs, i);
+
+                if (is_same_program(program, other))
+                        return g_steal_pointer(&other);
+        }
+        return NULL;
+}
+
+/* How many of its connections were there at the last look, or came since then, and are gone. */
+static uint64_t count_gone(GVariant *before, GVariant *program) {
+        uint64_t n_before = before ? dict_number(before, "clients") : 0;
+
+        return less(n_before + top_growth(before, program, "connections"), dict_number(program, "clients"));
+}
+
+static char *program_name(GVariant *program) {
+        const char *name = dict_text(program, "name");
+
+        return *name ? format_text(name) : g_strdup("(others)");
+}
+
+/* Not of a client. @name: it takes that. */
+static TopRow *row_new(GVariant *program, char *name) {
+        g_autoptr(GVariant) uid = g_variant_lookup_value(program, "uid", G_VARIANT_TYPE_UINT32);
+        TopRow *row = g_new0(TopRow, 1);
+        g_autofree char *hashed = NULL;
+
+        *row = (TopRow){
+                .uid = (uint32_t)dict_number(program, "uid"),
+                .user = uid ? format_user(g_variant_get_uint32(uid)) : g_strdup("-"),
+                .name = name,
+                .unit = g_strdup("-"),
+                .door = "-",
+        };
+        hashed = g_strdup_printf("%s/%s", row->user, name);
+        row->key = TOP_KEY_OF_PROGRAM | g_str_hash(hashed);
+        return row;
+}
+
+/* Those of a program that have left since the last look, if there are any. */
+static void add_gone(TopModel *model, GVariant *program) {
+        g_autoptr(GVariant) before = find_program_before(model, program);
+        uint64_t n_gone = count_gone(before, program);
+        TopWork work = work_of(before, program);
+        TopRow *gone;
+
+        if (n_gone == 0)
+                return;
+        gone = row_new(program, program_name(program));
+        for (guint i = 0; i < model->rows->len; i++) {
+                const TopRow *row = model->rows->pdata[i];
+
+                if (row->id > 0 && row->uid == gone->uid && g_str_equal(row->name, gone->name))
+                        work = work_less(work, &row->work);
+        }
+        gone->dim = true;
+        gone->n_failed = work.n_failed;
+        gone->state = g_strdup_printf("%" PRIu64 " gone", n_gone);
+        row_add_work(gone, &work, seconds_of(model, before, program));
+        g_ptr_array_add(model->rows, gone);
+}
+
+/* Folding */
+
+static TopRow *find_row(const TopModel *model, uint64_t key) {
+        for (guint i = 0; i < model->rows->len; i++)
+                if (((TopRow *)model->rows->pdata[i])->key == key)
+                        return model->rows->pdata[i];
+        return NULL;
+}
+
+/* The row of a program, or of its user. Return: NULL: there is none, and it is not to be made. */
+static TopRow *fold_row(TopModel *model, GVariant *of, bool make) {
+        bool by_user = model->fold == TOP_FOLD_USERS;
+        TopRow *fresh = row_new(of, by_user ? g_strdup("-") : program_name(of));
+        TopRow *row = find_row(model, fresh->key);
+
+        if (row || !make) {
+                row_free(fresh);
+                return row;
+        }
+        g_ptr_array_add(model->rows, fresh);
+        return fresh;
+}
+
+static void fold_program(TopModel *model, GVariant *program) {
+        g_autoptr(GVariant) before = find_program_before(model, program);
+        TopRow *row = fold_row(model, program, true);
+        TopWork work = work_of(before, program);
+
+        row->n_failed += dict_number(program, "failed");
+        row->n_clients += dict_number(program, "clients");
+        row->n_gone += count_gone(before, program);
+        row_add_work(row, &work, seconds_of(model, before, program));
+}
+
+/* What a client has in the TPM. */
+static void fold_client(TopModel *model, GVariant *client) {
+        TopRow *row = fold_row(model, client, false);
+
+        if (!row)
+                return;
+        row->n_objects += dict_number(client, "objects");
+        row->n_sessions += dict_number(client, "sessions");
+}
+
+static void fold_end(TopModel *model) {
+        for (guint i = model->rows->len; i > 0; i--) {
+                TopRow *row = model->rows->pdata[i - 1];
+
+                row->dim = row->n_clients == 0;
+                row->state = g_strdup_printf("%" PRIu64 " here, %" PRIu64 " gone", row->n_clients, row->n_gone);
+                if (row->dim && row->n_gone == 0)
+                        g_ptr_array_remove_index(model->rows, i - 1);
+        }
+}
+
+static void each_of(TopModel *model, GVariant *list, void (*each)(TopModel *model, GVariant *row)) {
+        for (gsize i = 0; list && i < g_variant_n_children(list); i++) {
+                g_autoptr(GVariant) row = g_variant_get_child_value(list, i);
+
+                each(model, row);
+        }
+}
+
+static void add_client(TopModel *model, GVariant *client) {
+        g_ptr_array_add(model->rows, row_of_client(model, client));
+}
+
+void top_model_build(TopModel *model) {
+        g_ptr_array_set_size(model->rows, 0);
+        if (model->fold == TOP_FOLD_NOTHING) {
+                each_of(model, model->now.clients, add_client);
+                each_of(model, model->now.programs, add_gone);
+        } else {
+                each_of(model, model->now.programs, fold_program);
+                each_of(model, model->now.clients, fold_client);
+                fold_end(model);
+        }
+        top_model_sort(model);
 }
 
 void top_model_update(TopModel *model, TopLook look) {
         top_look_clear(&model->before);
         model->before = model->now;
         model->now = look;
-        g_ptr_array_set_size(model->rows, 0);
-        for (gsize i = 0; look.clients && i < g_variant_n_children(look.clients); i++) {
-                g_autoptr(GVariant) client = g_variant_get_child_value(look.clients, i);
-
-                g_ptr_array_add(model->rows, row_new(model, client));
-        }
-        top_model_sort(model);
+        top_model_build(model);
 }
 
 const TopColumn top_columns[TOP_COLUMNS] = {
@@ -189,8 +372,9 @@ char *top_cell(const TopRow *row, int column) {
                 return g_strdup_printf("%.1f", value * 100);
         case TOP_WAIT:
                 return format_us(row->mean_wait_us);
+        case TOP_ID:
         case TOP_PID:
-                return row->pid ? g_strdup_printf("%u", row->pid) : g_strdup("-");
+                return value > 0 ? g_strdup_printf("%.0f", value) : g_strdup("-");
         default:
                 return g_strdup_printf("%.0f", value);
         }
@@ -207,7 +391,7 @@ static gint row_compare(gconstpointer a, gconstpointer b, gpointer userdata) {
                 order = -order;
         if (model->reversed)
                 order = -order;
-        return order ? order : left->id < right->id ? -1 : left->id > right->id;
+        return order ? order : left->key < right->key ? -1 : left->key > right->key;
 }
 
 void top_model_sort(TopModel *model) {

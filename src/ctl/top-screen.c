@@ -24,7 +24,7 @@ static void select_row(Screen *screen, int by) {
         if (screen->selected == 0 && by > 0)
                 at = by == 1 ? (int)screen->first : at;
         at = CLAMP(at, 0, n - 1);
-        screen->selected = ((const TopRow *)screen->model.rows->pdata[at])->id;
+        screen->selected = ((const TopRow *)screen->model.rows->pdata[at])->key;
 }
 
 static void sort_by(Screen *screen, int column) {
@@ -43,6 +43,14 @@ static void sort_beside(Screen *screen, int step) {
                         break;
         }
         sort_by(screen, column);
+}
+
+/* The same once more: not at all. */
+static void fold_by(Screen *screen, TopFold fold) {
+        screen->model.fold = screen->model.fold == fold ? TOP_FOLD_NOTHING : fold;
+        screen->selected = 0;
+        screen->first = 0;
+        top_model_build(&screen->model);
 }
 
 static void key_in_table(Screen *screen, int key) {
@@ -67,10 +75,16 @@ static void key_in_table(Screen *screen, int key) {
                 screen->typed[0] = '\0';
                 return;
         case 'f':
-                if (screen->selected)
+                if (screen->selected && !(screen->selected & TOP_KEY_OF_PROGRAM))
                         screen->mode = SCREEN_FLUSH;
                 else
                         screen_say(screen, g_strdup("no client is selected"));
+                return;
+        case 'U':
+                fold_by(screen, TOP_FOLD_USERS);
+                return;
+        case 'P':
+                fold_by(screen, TOP_FOLD_PROGRAMS);
                 return;
         case '<':
         case KEY_LEFT:

@@ -49,6 +49,8 @@ static void print_json(const TopModel *model) {
         if (model->now.status)
                 g_variant_dict_insert_value(&dict, "status", json_of_properties(model->now.status));
         g_variant_dict_insert_value(&dict, "clients", json_of_clients(model->now.clients));
+        if (model->now.programs)
+                g_variant_dict_insert_value(&dict, "programs", model->now.programs);
         json_print(g_variant_dict_end(&dict), false);
 }
 

@@ -32,6 +32,15 @@ static void add_s(GVariantBuilder *row, const char *key, const char *value) {
         g_variant_builder_add(row, "{sv}", key, g_variant_new_string(value));
 }
 
+static void add_usage(GVariantBuilder *row, const Usage *usage) {
+        add_t(row, "commands", usage->n_commands);
+        add_t(row, "failed", usage->n_failed);
+        add_t(row, "tpm-commands", usage->n_transmits);
+        add_t(row, "wait", usage->wait_us);
+        add_t(row, "busy", usage->busy_us);
+        add_t(row, "longest-wait", usage->longest_wait_us);
+}
+
 /* As bytes, a row takes a tenth of what it does as a tree. */
 static GVariant *end_row(GVariantBuilder *row) {
         GVariant *value = g_variant_builder_end(row);
@@ -58,12 +67,7 @@ static void add_client(void *userdata, const ConnectionReport *client) {
         add_t(&row, "since", (uint64_t)list->now - client->connected_us);
         add_u(&row, "objects", n_objects);
         add_u(&row, "sessions", n_sessions);
-        add_t(&row, "commands", client->n_commands);
-        add_t(&row, "failed", client->n_failed);
-        add_t(&row, "tpm-commands", client->n_transmits);
-        add_t(&row, "wait", client->wait_us);
-        add_t(&row, "busy", client->busy_us);
-        add_t(&row, "longest-wait", client->longest_wait_us);
+        add_usage(&row, client->usage);
         add_s(&row, "state", client->state);
         add_u(&row, "command", client->code);
         add_t(&row, "elapsed", client->elapsed_us);
@@ -79,6 +83,33 @@ GVariant *manager_list_clients(Manager *manager, uid_t uid) {
         };
 
         broker_report_connections(manager->config.broker, add_client, &list);
+        return g_variant_builder_end(&list.builder);
+}
+
+/* Those without an account have no user, so that they are for who may see everybody's. */
+static void add_program(void *userdata, const Account *account) {
+        GVariantBuilder row = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE_VARDICT);
+        gint64 since_1970 = g_get_real_time() - g_get_monotonic_time();
+        List *list = userdata;
+        bool has_user = account->serial != 0;
+
+        if (has_user ? !policy_may_see(list->uid, account->uid) : !policy_may_manage(list->uid))
+                return;
+        if (has_user)
+                add_u(&row, "uid", account->uid);
+        add_s(&row, "name", account->name);
+        add_t(&row, "connections", account->n_connections);
+        add_u(&row, "clients", account->n_open);
+        add_usage(&row, &account->usage);
+        add_t(&row, "since", (uint64_t)(since_1970 + account->begun));
+        add_t(&row, "last", (uint64_t)(since_1970 + account->last));
+        g_variant_builder_add_value(&list->builder, end_row(&row));
+}
+
+GVariant *manager_list_programs(Manager *manager, uid_t uid) {
+        List list = { .uid = uid, .builder = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE("aa{sv}")) };
+
+        broker_report_accounts(manager->config.broker, add_program, &list);
         return g_variant_builder_end(&list.builder);
 }
 

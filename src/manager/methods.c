@@ -30,6 +30,11 @@ static void list_clients(Manager *manager, const Peer *peer, GDBusMethodInvocati
                                               g_variant_new("(@aa{sv})", manager_list_clients(manager, peer->uid)));
 }
 
+static void list_programs(Manager *manager, const Peer *peer, GDBusMethodInvocation *invocation) {
+        g_dbus_method_invocation_return_value(invocation,
+                                              g_variant_new("(@aa{sv})", manager_list_programs(manager, peer->uid)));
+}
+
 static void list_sessions(Manager *manager, const Peer *peer, GDBusMethodInvocation *invocation) {
         g_dbus_method_invocation_return_value(invocation,
                                               g_variant_new("(@aa{sv})", manager_list_sessions(manager, peer->uid)));
@@ -188,6 +193,7 @@ static const struct {
         void (*run)(Manager *manager, const Peer *peer, GDBusMethodInvocation *invocation);
 } METHODS[] = {
         { MANAGER_INTERFACE, "ListClients", true, list_clients },
+        { MANAGER_INTERFACE, "ListPrograms", true, list_programs },
         { MANAGER_INTERFACE, "ListSessions", true, list_sessions },
         { MANAGER_INTERFACE, "ListCommands", false, list_commands },
         { MANAGER_INTERFACE, "FlushClient", false, flush_client },

@@ -62,6 +62,7 @@ GVariant *manager_signalled_properties(Manager *manager);      /* ... those whos
 
 const char *manager_state_name(RmState state); /* of the state of a session */
 GVariant *manager_list_clients(Manager *manager, uid_t uid);
+GVariant *manager_list_programs(Manager *manager, uid_t uid);
 GVariant *manager_list_sessions(Manager *manager, uid_t uid);
 GVariant *manager_list_commands(Manager *manager);
 

@@ -113,6 +113,7 @@ static void test_keys(void **state) {
         check_rows(visitor, "ListClients", NULL);
         check_rows(visitor, "ListSessions", " handle state client loaded age ");
         check_rows(visitor, "ListCommands", NULL);
+        check_rows(visitor, "ListPrograms", NULL);
 }
 
 static void test_counters(void **state) {

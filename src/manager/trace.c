@@ -172,7 +172,8 @@ int traces_open(Traces *traces, const TraceOptions *options, GError **error) {
                         subscriber = &traces->subscribers[i];
         if (!subscriber) {
                 g_set_error(error, G_DBUS_ERROR, G_DBUS_ERROR_LIMITS_EXCEEDED,
-                            "there are %d traces already, which is the most", TRACES_MAX);
+                            "%d traces are open, which is the limit; end one of them, the log says whose they are",
+                            TRACES_MAX);
                 return -1;
         }
         if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0) {

@@ -91,7 +91,7 @@ class Reference(ctl.TestCase):
             self.assertEqual("Access denied" in done.stderr, who == "root", name + done.stderr)
 
     def test_keys(self):
-        for title, method in (("A client, of", "ListClients"), ("A session, of", "ListSessions"),
+        for title, method in (("A client, of", "ListClients"), ("A program, of", "ListPrograms"), ("A session, of", "ListSessions"),
                               ("A command code, of", "ListCommands")):
             with self.subTest(method):
                 self.assertEqual(types(title), self.rows(method))
@@ -109,14 +109,15 @@ class Reference(ctl.TestCase):
         self.assertEqual(set(status), properties)
         for latency in status["latencies"].values():
             self.assertEqual(set(latency), set(types("| key of a latency")))
-        self.assertEqual(set(self.json("metrics")), properties | {"commands"})
+        self.assertEqual(set(self.json("metrics")), properties | {"commands", "programs"})
         self.assertEqual({key for row in self.json("metrics")["commands"] for key in row},
                          set(types("A command code, of")))
         self.assertEqual({key for row in self.json("clients") for key in row},
                          set(types("A client, of")) | {"code", "unit"})
+        self.assertEqual({key for row in self.json("clients", "--recent") for key in row}, set(types("A program, of")))
         self.assertEqual({key for row in self.json("sessions") for key in row}, set(types("A session, of")))
         top = self.json("top", "--count", 1)
-        self.assertEqual(set(top), {"time", "clients", "status"})
+        self.assertEqual(set(top), {"time", "clients", "programs", "status"})
         self.assertEqual(set(top["status"]), properties)
         self.assertEqual({key for row in top["clients"] for key in row}, set(types("A client, of")) | {"code"})
         self.assertEqual(set(self.json("flush", "--abandoned")), {"objects", "sessions"})

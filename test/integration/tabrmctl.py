@@ -504,6 +504,71 @@ class Alone(ctl.TestCase):
                 self.assertEqual(len(texts["trace"].splitlines()), 2)
                 self.assertIn("(%s) disconnected" % shown, texts["log"])
 
+class ShortLived(ctl.TestCase):
+    """Tools that are gone before anybody asks."""
+
+    N = 7
+
+    def setUp(self):
+        super().setUp()
+        self.start()
+        for _ in range(self.N):
+            with self.daemon.client() as client:
+                client.run(tpm.get_random())
+                client.ask(tpm.flush_context(0x80000000))
+        harness.wait_until(lambda: self.json("clients") == [], "they are gone")
+        self.other = self.start_other()
+        self.other.ask(tpm.get_random())
+
+    def test_recent(self):
+        rows = self.json("clients", "--recent")
+        self.assertEqual([(row["uid"], row["clients"]) for row in rows], [(ctl.NOBODY, 1), (0, 0)])
+        row = rows[1]
+        self.assertEqual((row["name"], row["connections"], row["commands"], row["failed"]),
+                         ("python3", self.N, 2 * self.N, self.N))
+        self.assertEqual(row["tpm-commands"], self.N)
+        self.assertLess(row["since"], row["last"])
+        lines = self.ctl("clients", "--recent").splitlines()
+        self.assertRegex(lines[2], r" root +python3 +0 +%d +%d +%d +%d " % (self.N, 2 * self.N, self.N, self.N))
+        self.assertEqual([row["uid"] for row in self.json("clients", "--recent", "--sort=commands")], [0, ctl.NOBODY])
+        self.assertEqual([row["uid"] for row in self.json("clients", "--recent", "--user=0")], [0])
+        self.assertIn("last (default)", self.ctl("clients", "--recent", "--sort=beauty", status=ctl.EX_USAGE))
+
+    def test_others_see_their_own(self):
+        rows = self.json("clients", "--recent", user=ctl.member(), where=["--session"])
+        self.assertEqual([(row["uid"], row["connections"]) for row in rows], [(ctl.NOBODY, 1)])
+
+    def test_top(self):
+        text = self.ctl("top", "--batch", "--count=1")
+        self.assertRegex(text, r"(?m)^ +- root +- python3 .* %d gone$" % self.N)
+        self.assertEqual(len(re.findall(" gone$", text, re.M)), 1)
+        # Nothing was done since.
+        text = self.ctl("top", "--batch", "--count=2", "--delay=0.1")
+        self.assertNotIn(" gone", text.rpartition("tpm2-abrmd")[2])
+
+    def test_metrics(self):
+        values = dict(line.rsplit(" ", 1) for line in self.ctl("metrics").splitlines() if not line.startswith("#"))
+        labels = '{uid="0",name="python3"}'
+        for name, n in (("connections", self.N), ("commands", 2 * self.N), ("failed_commands", self.N)):
+            self.assertEqual(values["tabrmd_%s_by_program_total%s" % (name, labels)], str(n))
+        self.assertGreater(float(values["tabrmd_busy_seconds_by_program_total" + labels]), 0)
+
+    def test_more_names_than_accounts(self):
+        """They are bounded, and nothing that was counted is lost."""
+        program = "import ctypes, socket, sys\nfor i in range(300):\n" \
+            " ctypes.CDLL(None).prctl(15, b'name %d' % i, 0, 0, 0); s = socket.socket(socket.AF_UNIX)\n" \
+            " s.connect(sys.argv[1]); s.sendall(bytes.fromhex(sys.argv[2])); s.recv(100); s.close()"
+        subprocess.run(["/usr/bin/python3", "-c", program, self.daemon.socket, tpm.get_random().hex()], check=True,
+                       timeout=harness.HANG)
+        rows = self.json("clients", "--recent")
+        self.assertEqual(len(rows), 129)
+        self.assertEqual([row["name"] for row in rows if "uid" not in row], [""])
+        self.assertEqual(sum(row["connections"] for row in rows), self.N + 1 + 300)
+        self.assertEqual(sum(row["commands"] for row in rows), 2 * self.N + 1 + 300)
+        self.assertIn((0, "python3"), [(row.get("uid"), row["name"]) for row in rows])
+        self.assertRegex(self.ctl("clients", "--recent"), r"(?m)^ *\S+ \S+ +- +\(others\) ")
+
+
 @needs(*PID_NAMESPACE)
 class OfAnotherPidNamespace(ctl.TestCase):
     """The daemon sees nobody's process number: it is 0 at each door, and nothing depends on it."""

@@ -293,6 +293,33 @@ class Top(ctl.TestCase):
         self.proxy.release()
         terminal.wait_for(lambda screen: any(re.match("Running +nothing", line) for line in screen), "it is over")
 
+    def test_short_lived_tools(self):
+        """Rows of those that have left; and folded, with those that have not."""
+        self.populate(2, n_busy=1)
+        self.addCleanup(self.rest)
+        self.threads.append(threading.Thread(target=self.come_and_go))
+        self.threads[-1].start()
+        for size in (SMALL, LARGE):
+            terminal = self.top(size)
+            screen = terminal.wait_for(lambda screen: any(" gone" in line for line in rows(screen)), "some have left")
+            self.assertFits(screen, size)
+            terminal.wait_for(lambda screen: re.search(r"\033\[2m +- root", terminal.raw()), "they are dim")
+            terminal.press("P")
+            terminal.wait_for(lambda screen: len(rows(screen)) == 1 and "P unfolds" in screen[-1] and
+                              re.search(r"^ +- root +- python3 .* 2 here, [1-9]", rows(screen)[0]), "by program")
+            terminal.press("U")
+            terminal.wait_for(lambda screen: len(rows(screen)) == 1 and "U unfolds" in screen[-1] and
+                              re.search(r"^ +- root +- - .* 2 here, [1-9]", rows(screen)[0]), "by user")
+            terminal.press("Down", "f")
+            terminal.wait_for(lambda screen: "no client is selected" in screen[-1], "a user is no client")
+            terminal.press("U", "i")
+            terminal.wait_for(lambda screen: HINTS in screen[-1] and len(rows(screen)) >= 2, "unfolded")
+
+    def come_and_go(self):
+        while not self.ending.is_set():
+            with self.daemon.client() as client:
+                client.run(tpm.get_random())
+
     def test_without_colours(self):
         self.populate(1)
         terminal = self.top(SMALL, env={"NO_COLOR": "1"})

@@ -296,7 +296,7 @@ class OverSocket(ctl.TestCase):
             Trace(self)
         refused = Trace(self, is_open=False)
         self.assertEqual(refused.wait(), ctl.FAILED)
-        self.assertIn("4 traces", refused.said())
+        self.assertIn("4 traces are open, which is the limit; end one", refused.said())
         self.assertEqual(self.traces[1].end(), 0)
         harness.wait_until(lambda: not self.is_refused(), "the place is free")
         self.assertServes()
