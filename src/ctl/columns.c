@@ -24,7 +24,8 @@ void columns_fit(const Column *columns, size_t n, int room, int gap, int *widths
         if (room <= 0)
                 return;
         for (size_t i = 0; i < n; i++)
-                needed += least_width(&columns[i], widths[i]) + gap;
+                if (widths[i] > 0)
+                        needed += least_width(&columns[i], widths[i]) + gap;
         for (size_t last; needed > room && (last = find_last(columns, n, widths)) < n;) {
                 needed -= least_width(&columns[last], widths[last]) + gap;
                 widths[last] = 0;

@@ -16,7 +16,8 @@ typedef struct Column {
 } Column;
 
 /*
- * @widths: as wide as the contents are; what each gets, 0 for those that are left out. @room: 0: as much as they want.
+ * @widths: as wide as the contents are, 0 for those that are not wanted; what each gets, 0 for those that are left out.
+ * @room: 0: as much as they want.
  * @gap: between two columns
  */
 void columns_fit(const Column *columns, size_t n, int room, int gap, int *widths);

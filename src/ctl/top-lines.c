@@ -242,13 +242,26 @@ static int content_width(const TopModel *model, int column) {
         return width;
 }
 
+/* What a program does not have, or a user. */
+static bool is_folded(const TopModel *model, int column) {
+        if (model->fold == TOP_FOLD_NOTHING)
+                return false;
+        return column == TOP_ID || column == TOP_PID || column == TOP_UNIT || column == TOP_DOOR ||
+               (column == TOP_NAME && model->fold == TOP_FOLD_USERS);
+}
+
 void top_layout(const TopModel *model, int width, int widths[TOP_COLUMNS]) {
         Column columns[TOP_COLUMNS];
 
         for (int i = 0; i < TOP_COLUMNS; i++) {
                 columns[i] = top_columns[i].column;
                 widths[i] = MAX(MIN(content_width(model, i), top_columns[i].width_most), columns[i].least);
+                if (is_folded(model, i))
+                        widths[i] = 0;
         }
+        /* How many have left is at its end. */
+        if (model->fold != TOP_FOLD_NOTHING)
+                columns[TOP_STATE].least = top_columns[TOP_STATE].width_most;
         columns_fit(columns, TOP_COLUMNS, MAX(width, 1), 1, widths);
 }
 

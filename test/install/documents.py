@@ -188,7 +188,8 @@ class Tabrmctl(harness.TestCase):
         listed = {key for line in re.findall(r"^\.It (.*)", page, re.M) for key in line.replace("\\&", "").split(" , ")}
         self.assertEqual(listed, keys)
         text = (source / "top-draw.c").read_text()
-        text = " ".join(re.findall(r'"((?:[^"\\]|\\.)*)"', text[text.index("LINES_OF_HELP"):text.index("draw_text(i, i")]))
+        text = text[text.index("LINES_OF_HELP"):text.index("draw_text(i, i")]
+        text = " ".join(re.findall(r'"((?:[^"\\]|\\.)*)"', text))
         for key in keys:
             self.assertRegex(text, r"(^|[ ,])%s($|[ ,])" % re.escape(key))
 

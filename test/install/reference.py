@@ -91,8 +91,8 @@ class Reference(ctl.TestCase):
             self.assertEqual("Access denied" in done.stderr, who == "root", name + done.stderr)
 
     def test_keys(self):
-        for title, method in (("A client, of", "ListClients"), ("A program, of", "ListPrograms"), ("A session, of", "ListSessions"),
-                              ("A command code, of", "ListCommands")):
+        for title, method in (("A client, of", "ListClients"), ("A program, of", "ListPrograms"),
+                              ("A session, of", "ListSessions"), ("A command code, of", "ListCommands")):
             with self.subTest(method):
                 self.assertEqual(types(title), self.rows(method))
         status = self.json("status")

@@ -342,7 +342,8 @@ class Alone(ctl.TestCase):
             where = [] if "--session" in arguments else None
             self.assertEqual(json.loads(self.ctl(*arguments, where=where))["state"], "ready")
         # The last one counts.
-        self.assertEqual(self.ctl("--socket", "/nonexistent", "log-level", "--socket", self.manager, where=[]), "info\n")
+        self.assertEqual(self.ctl("--socket", "/nonexistent", "log-level", "--socket", self.manager, where=[]),
+                         "info\n")
         self.assertIn("4.0.0", self.ctl("status", "--version"))
 
     def test_letters_have_one_meaning(self):
@@ -366,7 +367,8 @@ class Alone(ctl.TestCase):
             self.skipTest("there is none")
         text = self.ctl("status", where=["--socket", self.daemon.socket], status=ctl.EX_USAGE)
         self.assertIn("%s is the socket of clients; the manager's is %s" % (self.daemon.socket, self.manager), text)
-        self.assertRegex(self.daemon.process.output(), r"uid 0 pid \d+ \(tabrmctl\) sent D-Bus on the socket of clients: "
+        self.assertRegex(self.daemon.process.output(),
+                         r"uid 0 pid \d+ \(tabrmctl\) sent D-Bus on the socket of clients: "
                          r"its connection is closed; the manager has a socket of its own")
 
     def serve(self, answer):
@@ -426,7 +428,8 @@ class Alone(ctl.TestCase):
                 self.assertNotIn("GDBus", text)
                 self.assertEqual(len(text.splitlines()) == 1, status != 0)
         self.env["DBUS_SYSTEM_BUS_ADDRESS"] = "unix:path=/nonexistent"
-        self.assertRegex(self.ctl("status", where=["--bus"], status=ctl.EX_UNAVAILABLE), "no system bus .*; .*--socket=")
+        text = self.ctl("status", where=["--bus"], status=ctl.EX_UNAVAILABLE)
+        self.assertRegex(text, "no system bus .*; .*--socket=")
 
     def test_tables_fit_the_terminal(self):
         self.start()
@@ -446,8 +449,8 @@ class Alone(ctl.TestCase):
         """-> the lines it prints there"""
         ours, its = pty.openpty()
         fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        with subprocess.Popen([self.program, *self.where, *arguments], env=self.env, stdin=subprocess.DEVNULL, stdout=its,
-                              stderr=subprocess.DEVNULL) as process:
+        with subprocess.Popen([self.program, *self.where, *arguments], env=self.env, stdin=subprocess.DEVNULL,
+                              stdout=its, stderr=subprocess.DEVNULL) as process:
             os.close(its)
             text = b""
             with contextlib.suppress(OSError):

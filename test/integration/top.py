@@ -62,7 +62,7 @@ class Terminal:
 
 
 def titles_at(screen):
-    return next((i for i, line in enumerate(screen) if re.match(r" *ID[v^]? ", line)), None)
+    return next((i for i, line in enumerate(screen) if re.match(r" *(ID|USER)[v^]? ", line)), None)
 
 
 def rows(screen):
@@ -306,10 +306,10 @@ class Top(ctl.TestCase):
             terminal.wait_for(lambda screen: re.search(r"\033\[2m +- root", terminal.raw()), "they are dim")
             terminal.press("P")
             terminal.wait_for(lambda screen: len(rows(screen)) == 1 and "P unfolds" in screen[-1] and
-                              re.search(r"^ +- root +- python3 .* 2 here, [1-9]", rows(screen)[0]), "by program")
+                              re.search(r"^root +python3 .* 2 here, [1-9]\d* gone$", rows(screen)[0]), "by program")
             terminal.press("U")
             terminal.wait_for(lambda screen: len(rows(screen)) == 1 and "U unfolds" in screen[-1] and
-                              re.search(r"^ +- root +- - .* 2 here, [1-9]", rows(screen)[0]), "by user")
+                              re.search(r"^root +\d.* 2 here, [1-9]\d* gone$", rows(screen)[0]), "by user")
             terminal.press("Down", "f")
             terminal.wait_for(lambda screen: "no client is selected" in screen[-1], "a user is no client")
             terminal.press("U", "i")
@@ -373,7 +373,7 @@ class Pictures(harness.TestCase):
         harness.built("src/ctl/tabrmctl")
         subprocess.run([sys.executable, pathlib.Path(harness.__file__).with_name("pictures.py"), self.folder],
                        stdin=subprocess.DEVNULL, timeout=harness.HANG * 3, check=True)
-        for name, words in (("status", ["ready", "6 of 1024", "3 owned, 3 saved"]),
+        for name, words in (("status", ["ready", " of 1024", "3 owned, 3 saved"]),
                             ("top", ["ssh-agent", "www-data", "BUSY%v"])):
             picture = xml.etree.ElementTree.parse(self.folder / (name + ".svg"))
             text = "".join(picture.getroot().itertext()).replace("\u00a0", " ")

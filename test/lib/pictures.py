@@ -46,6 +46,20 @@ while True:
     time.sleep(float(sys.argv[5]))
 """
 
+# name, user, seconds between two of them: each lives for one command
+TOOLS = [("tpm2_pcrread", "root", 0.05), ("tpm2_getrandom", "nobody", 0.03)]
+TOOL = """
+import ctypes, sys, time
+sys.path.insert(0, sys.argv[1])
+import tpm
+ctypes.CDLL(None).prctl(15, sys.argv[3].encode(), 0, 0, 0)
+while True:
+    client = tpm.Client(tpm.connect_unix(sys.argv[2]))
+    client.run(tpm.get_random())
+    client.close()
+    time.sleep(float(sys.argv[4]))
+"""
+
 
 class Style:
     """Of a cell, as escape sequences have it."""
@@ -142,8 +156,10 @@ def start_clients(stack, folder, path):
     library = folder / "lib"
     library.mkdir()
     shutil.copy(ROOT / "test/lib/tpm.py", library)
-    for name, user, n_keys, pause, keeps in CLIENTS:
-        argv = ["/usr/bin/python3", "-c", CLIENT, library, path, name, n_keys, pause, keeps]
+    programs = [(name, user, [CLIENT, library, path, name, *rest]) for name, user, *rest in CLIENTS]
+    programs += [(name, user, [TOOL, library, path, name, pause]) for name, user, pause in TOOLS]
+    for name, user, arguments in programs:
+        argv = ["/usr/bin/python3", "-c", *arguments]
         who = ["setpriv", "--reuid=" + user, "--regid=tss", "--clear-groups", "--"] if user != "root" else []
         process = harness.Process(name, [*who, *argv], folder / (name + ".log"))
         stack.callback(process.end)

@@ -17,7 +17,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 SEEDS = "1000"
 UNIT = ["resmgr-objects", "resmgr-sessions", "resmgr-capability", "resmgr-faults", "resmgr-power", "resmgr-regressions",
         "resmgr-edges", "resmgr-edges-repair", "resmgr-edges-fake", "resmgr-report", "resmgr-room", "resmgr-doubt",
-        "resmgr-hostile", "broker", "broker-scheduler", "broker-room", "broker-sampler",
+        "resmgr-hostile", "broker", "broker-account", "broker-scheduler", "broker-room", "broker-sampler",
         "broker-outage", "broker-edges", "broker-report", "broker-states", "frontend-stream", "manager-redact",
         "manager", "manager-socket", "manager-trace"]
 
@@ -139,6 +139,13 @@ MUTANTS = [
      "if (stream->state == STREAM_READING && stream->n_header == TPM_HEADER_SIZE && !stream_may_begin(stream)) {"),
     ("property-for-root", "that others may read few properties", "manager/properties.c",
      "if (properties[i].everybody || policy_may_manage(uid))\n                        g_variant", "g_variant"),
+    ("account-victim", "that a user with most accounts gives one up, and not who did least", "broker/account.c",
+     "if (n < n_victims || (n == n_victims && !account_is_used_less(account, victim)))",
+     "if (!account_is_used_less(account, victim))"),
+    ("account-reference", "that an account may be another program's by now", "broker/account.c",
+     "return account->serial == ref.serial ? account : &accounts->others;", "return account;"),
+    ("account-sums", "to keep what was counted of a program that has no account any more", "broker/account.c",
+     "usage_add(&others->usage, &account->usage);", ";"),
     ("trace-lost", "to say what a subscriber has lost", "manager/trace.c", "subscriber->n_dropped++;", ";"),
     ("locality-gone", "that a TPM may have lost its localities", "backend/backend.c",
      "if (locality != 0 && !backend->localities)", "if (0)"),
