@@ -147,17 +147,18 @@ class Manager(InRoot):
     def test_root_may_all_by_either_door(self):
         for where in (["--bus"], ["--socket", root.MANAGER], []):
             for arguments in (["status"], ["clients"], ["sessions"], ["metrics"], ["log-level", "info"],
-                              ["top", "-n", "1"], ["flush", "--abandoned"]):
+                              ["top", "--count=1"], ["flush", "--abandoned"]):
                 with self.subTest(where=where, arguments=arguments):
                     self.assertEqual(self.ctl(*where, *arguments)[0], 0)
 
     def test_members_see_their_own(self):
-        for arguments in (["clients"], ["sessions"], ["top", "-n", "1"]):
+        for arguments in (["status"], ["clients"], ["clients", "--recent"], ["sessions"], ["top", "--count=1"]):
             with self.subTest(arguments):
                 self.assertEqual(self.ctl("--bus", *arguments, user="member")[0], 0)
                 self.assertEqual(self.ctl(*arguments, user="member")[0], 0,
                                  "of the bus, since the socket is not theirs")
-        for arguments in (["status"], ["metrics"], ["log-level", "debug"], ["flush", "--abandoned"], ["trace"]):
+        self.assertIn("The rest is for root.", self.ctl("--bus", "status", user="member")[1])
+        for arguments in (["metrics"], ["log-level"], ["log-level", "debug"], ["flush", "--abandoned"], ["trace"]):
             with self.subTest(arguments):
                 self.assertEqual(self.ctl("--bus", *arguments, user="member"), (NO_PERMISSION, ""))
         self.assertEqual(self.ctl("--socket", root.MANAGER, "clients", user="member"), (NO_PERMISSION, ""))

@@ -220,7 +220,8 @@ class Systemd(Units):
                     row["unit"] for row in self.clients(*where, options=["--user", "bob"])], "its unit is told")
         self.assertEqual([row["uid"] for row in self.clients(user="bob")], [bob])
         self.assertEqual(self.clients(user="alice"), [])
-        for arguments in (["--bus", "status"], ["--bus", "metrics"], ["--socket", MANAGER, "clients"]):
+        self.assertIn(": ready", run("tabrmctl", "--bus", "status", user="alice").stdout)
+        for arguments in (["--bus", "metrics"], ["--socket", MANAGER, "clients"]):
             self.assertEqual(run("tabrmctl", *arguments, user="alice", check=False).returncode, 77, arguments)
         self.assertEqual(run("tabrmctl", "--bus", "clients", user="eve", check=False).returncode, 77)
 
