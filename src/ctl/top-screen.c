@@ -53,6 +53,31 @@ static void fold_by(Screen *screen, TopFold fold) {
         top_model_build(&screen->model);
 }
 
+static void key_selects(Screen *screen, int key) {
+        switch (key) {
+        case KEY_UP:
+                select_row(screen, -1);
+                return;
+        case KEY_DOWN:
+                select_row(screen, 1);
+                return;
+        case KEY_PPAGE:
+                select_row(screen, -(int)MAX(screen->n_shown, 1));
+                return;
+        case KEY_NPAGE:
+                select_row(screen, (int)MAX(screen->n_shown, 1));
+                return;
+        case KEY_HOME:
+                select_row(screen, -(int)screen->model.rows->len);
+                return;
+        case KEY_END:
+                select_row(screen, (int)screen->model.rows->len);
+                return;
+        default:
+                return;
+        }
+}
+
 static void key_in_table(Screen *screen, int key) {
         switch (key) {
         case 'q':
@@ -94,25 +119,8 @@ static void key_in_table(Screen *screen, int key) {
         case KEY_RIGHT:
                 sort_beside(screen, 1);
                 return;
-        case KEY_UP:
-                select_row(screen, -1);
-                return;
-        case KEY_DOWN:
-                select_row(screen, 1);
-                return;
-        case KEY_PPAGE:
-                select_row(screen, -(int)MAX(screen->n_shown, 1));
-                return;
-        case KEY_NPAGE:
-                select_row(screen, (int)MAX(screen->n_shown, 1));
-                return;
-        case KEY_HOME:
-                select_row(screen, -(int)screen->model.rows->len);
-                return;
-        case KEY_END:
-                select_row(screen, (int)screen->model.rows->len);
-                return;
         default:
+                key_selects(screen, key);
                 break;
         }
         for (int i = 0; i < TOP_COLUMNS; i++)

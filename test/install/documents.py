@@ -177,7 +177,7 @@ class Tabrmctl(harness.TestCase):
         """The page has all that top obeys, and so has its own help."""
         source = ROOT / "src/ctl"
         table = (source / "top-screen.c").read_text()
-        table = table[table.index("key_in_table("):table.index("flush_selected(")]
+        table = table[table.index("key_selects("):table.index("flush_selected(")]
         named = {" ": "space", "KEY_LEFT": "left", "KEY_RIGHT": "right", "KEY_UP": "up", "KEY_DOWN": "down",
                  "KEY_PPAGE": "page up", "KEY_NPAGE": "page down", "KEY_HOME": "home", "KEY_END": "end"}
         keys = {named.get(a or b, a or b) for a, b in re.findall(r"case (?:'(.)'|(KEY_\w+)):", table)}
