@@ -162,6 +162,10 @@ static void on_started(void *userdata, TSS2_RC rc, const char *detail) {
                 return;
         if (rc == TSS2_RC_SUCCESS) {
                 log_info("the TPM at %s is there", daemon->options->tcti);
+        } else if (daemon->backend->misconfigured) {
+                log_error("--tcti=%s: %s", daemon->options->tcti, detail);
+                daemon_stop(daemon, EX_USAGE);
+                return;
         } else if (!daemon->options->broker.wait) {
                 log_error("no TPM: %s (--tcti=%s; --wait waits for one)", detail, daemon->options->tcti);
                 daemon_stop(daemon, EX_UNAVAILABLE);

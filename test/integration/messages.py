@@ -64,11 +64,15 @@ class Starts(TestCase):
                                 ("--dbus-name=no name", "com.intel.tss2.Tabrmd.*no name"),
                                 ("--tcti=tabrmd", "--tcti=tabrmd: .*itself"),
                                 ("--tcti=swtpm:port=0", "--tcti=swtpm:port=0: .*1 to 65534"),
+                                ("--tcti=swtpm:hots=h", '"hots=h" is none of host=NAME, port=NUMBER and path=FILE'),
+                                ("--tcti=swtpm:host=h, port=1", '" port=1" is none of'),
+                                ("--tcti=pcap:swtpm:hots=h", r"cannot open pcap:swtpm:hots=h: .*\(0x000a000b\)"),
+                                ("--tcti=mssim:host=h, port=1", r"\(0x000a000b\); a setting of it is unknown"),
                                 ("--max-connections=0", "--max-connections.* from 1 to .* 0"),
-                                ("--socket=/x,mode=9", "/x,mode=9.*mode=0660, group=NAME nor locality="),
+                                ("--socket=/x,mode=9", "/x,mode=9.*mode=0660, group=NAME, locality="),
                                 ("--no-socket", "--no-socket")):
             with self.subTest(option):
-                self.assertRefuses(EX_USAGE, pattern, option)
+                self.assertRefuses(EX_USAGE, pattern, option, "--wait")
 
     def test_no_tpm(self):
         gone = str(self.folder / "gone")

@@ -19,7 +19,7 @@ UNIT = ["resmgr-objects", "resmgr-sessions", "resmgr-capability", "resmgr-faults
         "resmgr-edges", "resmgr-edges-repair", "resmgr-edges-fake", "resmgr-report", "resmgr-room", "resmgr-doubt",
         "resmgr-hostile", "broker", "broker-scheduler", "broker-room", "broker-sampler",
         "broker-outage", "broker-edges", "broker-report", "broker-states", "frontend-stream", "manager-redact",
-        "manager-trace"]
+        "manager-trace", "backend", "helper"]
 
 # name: what is forgotten; file; the text that is replaced; by what
 MUTANTS = [
@@ -213,6 +213,10 @@ MUTANTS = [
      " || (answer->rc == TPM2_RC_SUCCESS && job->foreign))", ")"),
     ("foreign-other", "what else is wrong with a session that is not the client's", "resmgr/commit.c",
      " &&\n                 (error == ERROR_VALUE || error == ERROR_HANDLE))", ")"),
+    ("swtpm-key", "that a key of swtpm's configuration may be unknown", "backend/backend-swtpm.c",
+     "                if (!pairs[i][0])\n", "                if (!pairs[i][0] || !value)\n"),
+    ("conf-outage", "that a TCTI which cannot read its configuration will never be there", "helper/helper-tcti.c",
+     "reason->is_conf = rc == TSS2_TCTI_RC_BAD_VALUE;", "reason->is_conf = false;"),
 ]
 
 
