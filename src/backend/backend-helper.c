@@ -86,9 +86,8 @@ static void helper_greeted(Helper *helper, size_t n) {
                 return;
         }
         helper->backend.misconfigured = header.code == HELPER_RC_CONF;
-        reason = header.code == HELPER_RC_FAILURE || helper->backend.misconfigured
-                         ? reason_of(channel->in, n)
-                         : g_strdup(channel_reason(-EBADMSG));
+        reason = header.code == HELPER_RC_FAILURE || helper->backend.misconfigured ? reason_of(channel->in, n)
+                                                                                   : g_strdup(channel_reason(-EBADMSG));
         backend_lose(&helper->backend, "cannot open %s: %s", helper->conf, reason);
 }
 

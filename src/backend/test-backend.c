@@ -159,10 +159,8 @@ static void test_channel_partial_send(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_names_refused),
-                cmocka_unit_test(test_names_taken),
-                cmocka_unit_test(test_mistake_named),
-                cmocka_unit_test(test_closed_refuses),
+                cmocka_unit_test(test_names_refused),        cmocka_unit_test(test_names_taken),
+                cmocka_unit_test(test_mistake_named),        cmocka_unit_test(test_closed_refuses),
                 cmocka_unit_test(test_channel_partial_send),
         };
 

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What the daemon says: what happened, to whom, and what can be done about it; once."""
 
+import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 import unittest
@@ -275,6 +277,53 @@ class Runs(TestCase):
         lines = [line for line in self.complaints(daemon) if "No space left" in line]
         self.assertEqual(len(lines), 1, daemon.process.output())
         self.assertRegex(lines[0], "cannot be written")
+
+
+@harness.by_socket_only
+@unittest.skipIf(os.geteuid(), "as another user, the daemon would look into a user namespace")
+class Syslog(TestCase):
+    """A /dev/log of our own, on which nobody reads unless the test does."""
+
+    @needs(*MOUNT)
+    def test_syslog_daemon_that_is_stuck(self):
+        folder = self.folder / "dev"
+        folder.mkdir()
+        stuck = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(stuck.close)
+        stuck.bind(str(folder / "log"))
+        wrap = ["unshare", "-m", "--propagation", "private", "sh", "-ec",
+                'touch "$0/null"; mount --bind /dev/null "$0/null"; mount --rbind "$0" /dev; exec "$@"', folder]
+        self.daemon = self.start_daemon("libtpms", wrap=wrap, options=["--logger=syslog"])
+        client = self.connect()
+        self.assertServes(client)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as filler, \
+                contextlib.suppress(BlockingIOError):
+            filler.connect(str(folder / "log"))
+            while True:
+                filler.send(b"filler")
+        self.offend()
+        self.assertServes(client)
+
+        stuck.setblocking(False)
+        self.said(stuck)
+        self.offend()
+        harness.wait_until(lambda: any(re.search(r"<28>.* tpm2-abrmd\[\d+\]: \d+ lines of the log were lost", line)
+                                       for line in self.said(stuck)), "the loss is said")
+
+    def offend(self):
+        """One line for the log."""
+        with tpm.connect_unix(self.daemon.socket) as other:
+            other.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            other.recv(100)
+
+    @staticmethod
+    def said(listener):
+        """-> lines"""
+        lines = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                lines.append(listener.recv(2000).decode())
+        return lines
 
 
 if __name__ == "__main__":
