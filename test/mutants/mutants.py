@@ -19,7 +19,8 @@ UNIT = ["resmgr-objects", "resmgr-sessions", "resmgr-capability", "resmgr-faults
         "resmgr-edges", "resmgr-edges-repair", "resmgr-edges-fake", "resmgr-report", "resmgr-room", "resmgr-doubt",
         "resmgr-hostile", "broker", "broker-scheduler", "broker-room", "broker-sampler",
         "broker-outage", "broker-edges", "broker-report", "broker-states", "frontend-stream", "manager-redact",
-        "manager-trace", "backend", "helper", "util-log"]
+        "manager-trace", "backend", "helper", "util-log",
+        "util-platform"]
 
 # name: what is forgotten; file; the text that is replaced; by what
 MUTANTS = [
@@ -217,6 +218,7 @@ MUTANTS = [
      "                if (!pairs[i][0])\n", "                if (!pairs[i][0] || !value)\n"),
     ("conf-outage", "that a TCTI which cannot read its configuration will never be there", "helper/helper-tcti.c",
      "reason->is_conf = rc == TSS2_TCTI_RC_BAD_VALUE;", "reason->is_conf = false;"),
+    ("bind-umask", "the umask that the process had", "util/platform.c", "        (void)umask(before);\n", ""),
     ("syslog-lost", "what a stuck syslog daemon did not take", "util/log.c", "                log_state.n_dropped++;\n", ""),
 ]
 
