@@ -247,7 +247,7 @@ static int daemon_open(Daemon *daemon) {
 
 int daemon_run(const Options *options) {
         g_auto(Daemon) daemon = { .options = options };
-        guint sources[2];
+        guint sources[2], watchdog;
         int r;
 
         sockets_init(&daemon.sockets);
@@ -257,6 +257,7 @@ int daemon_run(const Options *options) {
 
         sources[0] = g_unix_signal_add(SIGTERM, on_signal, &daemon);
         sources[1] = g_unix_signal_add(SIGINT, on_signal, &daemon);
+        watchdog = notify_start_watchdog();
         broker_start(daemon.broker, on_started, &daemon);
         if (options->broker.wait && daemon.state == DAEMON_STARTING)
                 daemon.settle_timer = g_timeout_add_seconds(SETTLE_S, on_settled, &daemon);
@@ -264,6 +265,7 @@ int daemon_run(const Options *options) {
                 g_main_context_iteration(NULL, TRUE);
         for (size_t i = 0; i < G_N_ELEMENTS(sources); i++)
                 g_source_remove(sources[i]);
+        g_clear_handle_id(&watchdog, g_source_remove);
 
         if (daemon.exit_status == EX_OK)
                 log_info("stopped");

@@ -20,7 +20,7 @@ UNIT = ["resmgr-objects", "resmgr-sessions", "resmgr-capability", "resmgr-faults
         "resmgr-hostile", "broker", "broker-scheduler", "broker-room", "broker-sampler",
         "broker-outage", "broker-edges", "broker-report", "broker-states", "frontend-stream", "manager-redact",
         "manager-trace", "backend", "helper", "util-log",
-        "util-platform"]
+        "util-platform", "daemon-notify"]
 
 # name: what is forgotten; file; the text that is replaced; by what
 MUTANTS = [
@@ -219,6 +219,8 @@ MUTANTS = [
     ("conf-outage", "that a TCTI which cannot read its configuration will never be there", "helper/helper-tcti.c",
      "reason->is_conf = rc == TSS2_TCTI_RC_BAD_VALUE;", "reason->is_conf = false;"),
     ("bind-umask", "the umask that the process had", "util/platform.c", "        (void)umask(before);\n", ""),
+    ("watchdog-half", "to feed the watchdog before its interval is over", "daemon/notify.c", "interval / 2000",
+     "interval / 1000"),
     ("syslog-lost", "what a stuck syslog daemon did not take", "util/log.c", "                log_state.n_dropped++;\n", ""),
 ]
 
