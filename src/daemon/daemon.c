@@ -96,9 +96,20 @@ static void on_bus_ready(void *userdata) {
         daemon_ready(userdata);
 }
 
+/* Whoever waits for a TPM need not fail for want of a bus: unless it is the only door, the sockets serve without. */
+static bool daemon_spares_bus(const Daemon *daemon) {
+        return daemon->state == DAEMON_OPENING && daemon->options->broker.wait && sockets_any(&daemon->sockets);
+}
+
 static void on_bus_lost(void *userdata, const char *reason) {
         Daemon *daemon = userdata;
 
+        if (daemon_spares_bus(daemon)) {
+                log_warning("no %s bus, only the socket: %s", daemon->options->session ? "session" : "system", reason);
+                daemon->frontend_dbus = frontend_dbus_free(daemon->frontend_dbus);
+                daemon_ready(daemon);
+                return;
+        }
         log_error("%s bus: %s", daemon->options->session ? "session" : "system", reason);
         daemon_stop(daemon, EX_UNAVAILABLE);
 }

@@ -51,6 +51,11 @@ class TestCase(lifecycle.Starter):
         return r"uid %d pid %d \(python3?[\d.]*\) " % (os.geteuid(), os.getpid())
 
 
+class WithoutBus(harness.Ours):
+    def argv(self, *arguments):
+        return [option for option in super().argv(*arguments) if option != "--no-dbus"]
+
+
 @harness.by_socket_only
 class Starts(TestCase):
     def assertRefuses(self, status, pattern, *options):
@@ -117,6 +122,28 @@ class Starts(TestCase):
                               text=True, timeout=harness.HANG, check=False)
         self.assertEqual(done.returncode, EX_UNAVAILABLE)
         self.assertRegex(done.stdout, "session bus: Could not connect: .*--no-dbus does without")
+
+    def test_bus_that_can_be_done_without(self):
+        """With --wait, and where there is a socket, as in the unit."""
+        env = harness.clean_env(TABRMD_HELPER=str(harness.HELPER))
+        path = str(self.folder / "tpm.sock")
+        options = [*harness.Ours.root_option(), "--tcti=libtpms", "--session"]
+        for more, status in ((["--wait", "--no-socket"], EX_UNAVAILABLE), (["--socket=" + path], EX_UNAVAILABLE)):
+            with self.subTest(more):
+                done = subprocess.run([harness.Ours.binary, *options, *more], env=env, stdout=subprocess.PIPE,
+                                      text=True, timeout=harness.HANG, check=False)
+                self.assertEqual(done.returncode, status)
+        other = self.start_bus(own="com.example.Other")
+        for address, reason in (("unix:path=/nonexistent", "Could not connect: .*--no-dbus does without"),
+                                (other.address, "uid %d may not have the name" % os.geteuid())):
+            with self.subTest(address):
+                self.daemon = self.start_daemon("libtpms", WithoutBus, options=["--wait", "--session"],
+                                                env={"DBUS_SESSION_BUS_ADDRESS": address})
+                self.assertSays("no session bus, only the socket: " + reason)
+                self.assertIn("ready: socket %s, no bus" % self.daemon.socket, self.daemon.process.output())
+                self.assertServes()
+                self.daemon.stop()
+                self.daemon.process.log.unlink()
 
     def test_name_that_may_not_be_had(self):
         bus = self.start_bus(own="com.example.Other")
