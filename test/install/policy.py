@@ -22,7 +22,8 @@ PROPERTIES, MANAGER1 = "org.freedesktop.DBus.Properties", "com.intel.tss2.Tabrmd
 TSS = 7101
 USERS = {"others": (65534, 65534, []), "group `tss`": (7102, 7102, [TSS]), "user `tss`": (TSS, TSS, [TSS]),
          "root": (0, 0, [0])}
-PASSWD = "root:x:0:0::/:/bin/sh\ntss:x:%d:%d::/:/bin/sh\nmember:x:7102:7102::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n"
+PASSWD = ("root:x:0:0::/:/bin/sh\ntss:x:%d:%d::/:/bin/sh\nmember:x:7102:7102::/:/bin/sh\n"
+          "nobody:x:65534:65534::/:/bin/sh\n")
 GROUP = "root:x:0:\ntss:x:%d:member\nmember:x:7102:\nnogroup:x:65534:\n"
 
 

@@ -221,7 +221,8 @@ MUTANTS = [
     ("bind-umask", "the umask that the process had", "util/platform.c", "        (void)umask(before);\n", ""),
     ("watchdog-half", "to feed the watchdog before its interval is over", "daemon/notify.c", "interval / 2000",
      "interval / 1000"),
-    ("syslog-lost", "what a stuck syslog daemon did not take", "util/log.c", "                log_state.n_dropped++;\n", ""),
+    ("syslog-lost", "what a stuck syslog daemon did not take", "util/log.c",
+     "                log_state.n_dropped++;\n", ""),
 ]
 
 
