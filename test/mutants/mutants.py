@@ -218,7 +218,7 @@ MUTANTS = [
      "                if (!pairs[i][0])\n", "                if (!pairs[i][0] || !value)\n"),
     ("conf-outage", "that a TCTI which cannot read its configuration will never be there", "helper/helper-tcti.c",
      "reason->is_conf = rc == TSS2_TCTI_RC_BAD_VALUE;", "reason->is_conf = false;"),
-    ("bind-umask", "the umask that the process had", "util/platform.c", "        (void)umask(before);\n", ""),
+    ("bind-umask", "the umask that the process had", "util/platform.c", "(void)umask(before);", "(void)before;"),
     ("watchdog-half", "to feed the watchdog before its interval is over", "daemon/notify.c", "interval / 2000",
      "interval / 1000"),
     ("syslog-lost", "what a stuck syslog daemon did not take", "util/log.c",
