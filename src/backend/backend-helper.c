@@ -85,7 +85,9 @@ static void helper_greeted(Helper *helper, size_t n) {
                 backend_opened(&helper->backend);
                 return;
         }
-        reason = header.code == HELPER_RC_FAILURE ? reason_of(channel->in, n) : g_strdup(channel_reason(-EBADMSG));
+        helper->backend.misconfigured = header.code == HELPER_RC_CONF;
+        reason = header.code == HELPER_RC_FAILURE || helper->backend.misconfigured ? reason_of(channel->in, n)
+                                                                                   : g_strdup(channel_reason(-EBADMSG));
         backend_lose(&helper->backend, "cannot open %s: %s", helper->conf, reason);
 }
 

@@ -292,8 +292,8 @@ static void settings_clear(Settings *settings) {
 
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Settings, settings_clear)
 
-/* "host=H,port=N" or "path=P"; the last of a kind counts. Return: false when there is anything else. */
-static bool settings_parse(const char *conf, Settings *ret_settings) {
+/* "host=H,port=N" or "path=P". As with libtss2 the last of a kind counts, and commas may be too many. */
+static bool settings_parse(const char *conf, Settings *ret_settings, GError **error) {
         const char *colon = strchr(conf, ':');
         g_auto(GStrv) pairs = g_strsplit(colon ? colon + 1 : "", ",", -1);
 
@@ -303,8 +303,13 @@ static bool settings_parse(const char *conf, Settings *ret_settings) {
                                : g_str_has_prefix(pairs[i], "path=") ? &ret_settings->path
                                                                      : NULL;
 
-                if (!value)
+                if (!pairs[i][0])
+                        continue;
+                if (!value) {
+                        g_set_error(error, BACKEND_ERROR, BACKEND_ERROR_CONF,
+                                    "swtpm: \"%s\" is none of host=NAME, port=NUMBER and path=FILE", pairs[i]);
                         return false;
+                }
                 g_free(*value);
                 *value = g_strdup(pairs[i] + strlen("host="));
         }
@@ -312,9 +317,7 @@ static bool settings_parse(const char *conf, Settings *ret_settings) {
 }
 
 bool backend_swtpm_speaks(const char *conf) {
-        g_auto(Settings) settings = { 0 };
-
-        return (g_str_equal(conf, "swtpm") || g_str_has_prefix(conf, "swtpm:")) && settings_parse(conf, &settings);
+        return g_str_equal(conf, "swtpm") || g_str_has_prefix(conf, "swtpm:");
 }
 
 static bool settings_check(const Settings *settings, guint64 *ret_port, GError **error) {
@@ -341,8 +344,7 @@ Backend *backend_swtpm_new(const char *conf, GError **error) {
         guint64 port;
         Swtpm *swtpm;
 
-        (void)settings_parse(conf, &settings);
-        if (!settings_check(&settings, &port, error))
+        if (!settings_parse(conf, &settings, error) || !settings_check(&settings, &port, error))
                 return NULL;
 
         host = settings.host ? settings.host : "localhost";

@@ -60,6 +60,7 @@ struct Backend {
         BackendState state; /* written by backend.c alone */
         bool shared;        /* a chip that the kernel and others use too: keep slots free on it */
         unsigned rest_ms;   /* longest time between two parts of an answer, where those come in parts */
+        bool misconfigured; /* its configuration is a mistake, so that to open it again is of no use */
         bool localities;    /* localities other than 0 can be set; while it is not open, what was known last */
         const BackendEvents *events;
         void *userdata;

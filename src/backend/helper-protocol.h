@@ -14,9 +14,10 @@
  *      tag u16 = TPM2_ST_NO_SESSIONS | size u32 = 11 | rc u32 = 0 | flags u8
  *
  * Whatever goes wrong, then or later, is its last message: a response with HELPER_RC_FAILURE and the reason as text,
- * one line, after which it ends. No TPM makes codes of that layer, so no answer of a TPM looks like it.
+ * one line, after which it ends. In place of its greeting, HELPER_RC_CONF says that the configuration is a mistake. No
+ * TPM makes codes of that layer, so no answer of a TPM looks like these.
  *
- *      tag u16 = TPM2_ST_NO_SESSIONS | size u32 | rc u32 = HELPER_RC_FAILURE | UTF-8, at most HELPER_REASON_MAX bytes
+ *      tag u16 = TPM2_ST_NO_SESSIONS | size u32 | rc u32 | UTF-8, at most HELPER_REASON_MAX bytes
  *
  * End of input ends it. Set locality is answered with code 0, or another: refused, nothing has changed. One without a
  * locality is answered as a command that nobody knows.
@@ -26,6 +27,7 @@
 #define HELPER_LOCALITIES 0x01 /* takes TPM_STREAM_CC_SET_LOCALITY */
 #define HELPER_CANCEL 0x02     /* takes TPM_STREAM_CC_CANCEL */
 #define HELPER_RC_FAILURE ((10u << 16) | 0x0001)
+#define HELPER_RC_CONF ((10u << 16) | 0x0002)
 #define HELPER_REASON_MAX 512
 
 #endif

@@ -29,6 +29,11 @@ static void test_names_refused(void **state) {
                 "swtpm:port=65535",
                 "swtpm:port=2321x",
                 "swtpm:host=",
+                "swtpm:host",
+                "swtpm:hots=localhost",
+                "swtpm:host=localhost, port=2321",
+                "swtpm:nosuchkey=1",
+                "swtpm: path=/run/x",
                 "swtpm:path=",
                 "swtpm:path=/run/x,port=2321",
                 "swtpm:path=/run/"
@@ -57,7 +62,7 @@ static void test_names_taken(void **state) {
                 { "swtpm:port=1", true, false },
                 { "swtpm:host=::1,port=65534", true, false },
                 { "swtpm:path=/run/device/s", true, false },
-                { "swtpm:nosuchkey=1", false, false },
+                { "swtpm:,host=a,,host=b,port=1,", true, false },
                 { "libtpms", false, false },
                 { "libtpms:tabrmd", false, false },
                 { "libtpms:/dev/shm/tpm", false, false },
@@ -104,6 +109,14 @@ static void on_ready(LoopFd *source, uint32_t events) {
         ready_result = channel_ready(ready_channel, events, true);
 }
 
+/* It names what it does not know. */
+static void test_mistake_named(void **state) {
+        g_autoptr(GError) error = NULL;
+
+        assert_null(backend_new(NULL, "swtpm:host=localhost, port=2321", &error));
+        assert_non_null(strstr(error->message, "\" port=2321\""));
+}
+
 /* A kernel buffer smaller than the command: the rest follows, whole and in order. */
 static void test_channel_partial_send(void **state) {
         g_autofree Channel *channel = g_new0(Channel, 1);
@@ -146,9 +159,8 @@ static void test_channel_partial_send(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_names_refused),
-                cmocka_unit_test(test_names_taken),
-                cmocka_unit_test(test_closed_refuses),
+                cmocka_unit_test(test_names_refused),        cmocka_unit_test(test_names_taken),
+                cmocka_unit_test(test_mistake_named),        cmocka_unit_test(test_closed_refuses),
                 cmocka_unit_test(test_channel_partial_send),
         };
 

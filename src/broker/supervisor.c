@@ -132,9 +132,14 @@ static void supervisor_opened(void *userdata) {
 
 /* Losing */
 
+/* Of no TPM that was never there: one whose configuration is a mistake would be waited for in vain. */
+static bool supervisor_waits(const Supervisor *supervisor) {
+        return supervisor->wait && !supervisor->backend->misconfigured;
+}
+
 /* The TPM cannot be used, or not yet. */
 static void supervisor_not_started(Supervisor *supervisor, TSS2_RC rc, const char *detail) {
-        if (supervisor->wait) {
+        if (supervisor_waits(supervisor)) {
                 supervisor_log_absent(supervisor, detail);
                 supervisor_schedule_reopen(supervisor);
         }
@@ -155,7 +160,7 @@ static void supervisor_lose(Supervisor *supervisor, const char *reason) {
                 supervisor_log_absent(supervisor, reason);
                 supervisor_schedule_reopen(supervisor);
         } else {
-                supervisor_set_state(supervisor, supervisor->wait ? SUPERVISOR_ABSENT : SUPERVISOR_CLOSED);
+                supervisor_set_state(supervisor, supervisor_waits(supervisor) ? SUPERVISOR_ABSENT : SUPERVISOR_CLOSED);
         }
         if (is_new)
                 supervisor->events->lost(supervisor->userdata);

@@ -96,9 +96,20 @@ static void on_bus_ready(void *userdata) {
         daemon_ready(userdata);
 }
 
+/* Whoever waits for a TPM need not fail for want of a bus: unless it is the only door, the sockets serve without. */
+static bool daemon_spares_bus(const Daemon *daemon) {
+        return daemon->state == DAEMON_OPENING && daemon->options->broker.wait && sockets_any(&daemon->sockets);
+}
+
 static void on_bus_lost(void *userdata, const char *reason) {
         Daemon *daemon = userdata;
 
+        if (daemon_spares_bus(daemon)) {
+                log_warning("no %s bus, only the socket: %s", daemon->options->session ? "session" : "system", reason);
+                daemon->frontend_dbus = frontend_dbus_free(daemon->frontend_dbus);
+                daemon_ready(daemon);
+                return;
+        }
         log_error("%s bus: %s", daemon->options->session ? "session" : "system", reason);
         daemon_stop(daemon, EX_UNAVAILABLE);
 }
@@ -162,6 +173,10 @@ static void on_started(void *userdata, TSS2_RC rc, const char *detail) {
                 return;
         if (rc == TSS2_RC_SUCCESS) {
                 log_info("the TPM at %s is there", daemon->options->tcti);
+        } else if (daemon->backend->misconfigured) {
+                log_error("--tcti=%s: %s", daemon->options->tcti, detail);
+                daemon_stop(daemon, EX_USAGE);
+                return;
         } else if (!daemon->options->broker.wait) {
                 log_error("no TPM: %s (--tcti=%s; --wait waits for one)", detail, daemon->options->tcti);
                 daemon_stop(daemon, EX_UNAVAILABLE);
@@ -243,7 +258,7 @@ static int daemon_open(Daemon *daemon) {
 
 int daemon_run(const Options *options) {
         g_auto(Daemon) daemon = { .options = options };
-        guint sources[2];
+        guint sources[2], watchdog;
         int r;
 
         sockets_init(&daemon.sockets);
@@ -253,6 +268,7 @@ int daemon_run(const Options *options) {
 
         sources[0] = g_unix_signal_add(SIGTERM, on_signal, &daemon);
         sources[1] = g_unix_signal_add(SIGINT, on_signal, &daemon);
+        watchdog = notify_start_watchdog();
         broker_start(daemon.broker, on_started, &daemon);
         if (options->broker.wait && daemon.state == DAEMON_STARTING)
                 daemon.settle_timer = g_timeout_add_seconds(SETTLE_S, on_settled, &daemon);
@@ -260,6 +276,7 @@ int daemon_run(const Options *options) {
                 g_main_context_iteration(NULL, TRUE);
         for (size_t i = 0; i < G_N_ELEMENTS(sources); i++)
                 g_source_remove(sources[i]);
+        g_clear_handle_id(&watchdog, g_source_remove);
 
         if (daemon.exit_status == EX_OK)
                 log_info("stopped");

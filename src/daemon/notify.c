@@ -3,6 +3,7 @@
 
 #include "util/fd.h"
 
+#include <glib.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,4 +27,20 @@ void notify(const char *state) {
                 return;
         (void)sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&address,
                      (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n_path));
+}
+
+static gboolean watchdog_feed(gpointer userdata) {
+        notify("WATCHDOG=1");
+        return G_SOURCE_CONTINUE;
+}
+
+unsigned notify_start_watchdog(void) {
+        const char *usec = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
+        guint64 interval, number;
+
+        if (!usec || !g_ascii_string_to_unsigned(usec, 10, 1, G_MAXUINT64, &interval, NULL))
+                return 0;
+        if (pid && (!g_ascii_string_to_unsigned(pid, 10, 1, G_MAXINT, &number, NULL) || (pid_t)number != getpid()))
+                return 0;
+        return g_timeout_add((guint)CLAMP(interval / 2000, 1, G_MAXINT), watchdog_feed, NULL);
 }

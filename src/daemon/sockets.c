@@ -142,8 +142,12 @@ bool sockets_open(Sockets *sockets, Loop *loop, Broker *broker, const Options *o
         return open_default(sockets, loop, broker, options, error);
 }
 
+bool sockets_any(const Sockets *sockets) {
+        return sockets->frontends->len > 0;
+}
+
 char *sockets_text(const Sockets *sockets) {
-        GString *text = g_string_new(sockets->frontends->len > 0 ? "socket" : "no socket");
+        GString *text = g_string_new(sockets_any(sockets) ? "socket" : "no socket");
 
         for (size_t i = 0; i < sockets->frontends->len; i++)
                 g_string_append_printf(text, " %s", frontend_unix_path(sockets->frontends->pdata[i]));

@@ -29,6 +29,7 @@ void sockets_close(Sockets *sockets);
 /* The descriptor of the manager's door, for the caller to close; -1: the service manager has handed none over. */
 int sockets_take_manager(Sockets *sockets);
 
+bool sockets_any(const Sockets *sockets);   /* of clients, open */
 char *sockets_text(const Sockets *sockets); /* for the log, to be freed */
 
 #endif

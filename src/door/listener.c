@@ -141,7 +141,8 @@ static bool folder_make(const char *path, GError **error) {
 static int lock_take(const ListenerConfig *config, GError **error) {
         const char *path = config->path;
         g_autofree char *lock_path = g_strconcat(path, ".lock", NULL);
-        fd_auto lock = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        /* Who has a lease on such a file would keep us waiting. */
+        fd_auto lock = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
 
         if (lock < 0) {
                 listener_fail(error, lock_path, "cannot be opened");
@@ -192,8 +193,27 @@ static bool group_find(const char *name, gid_t *ret_gid) {
         return true;
 }
 
+/*
+ * The file that we have bound, so that it can be changed by descriptor. By its path it could not: in a folder of
+ * somebody else's, that may be a link to any file by now. Return: -1 with @error.
+ */
+static int file_find(const ListenerConfig *config, struct stat *ret_file, GError **error) {
+        fd_auto file = open(config->path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+        if (file < 0 || fstat(file, ret_file) < 0) {
+                listener_fail(error, config->path, "cannot be looked at");
+                return -1;
+        }
+        if (!S_ISSOCK(ret_file->st_mode) || ret_file->st_uid != geteuid() || ret_file->st_nlink != 1) {
+                refuse_taken(error, config,
+                             "somebody has put another file in its place; see who may write to its folder");
+                return -1;
+        }
+        return fd_steal(&file);
+}
+
 /* Return: false with @error when a group that was asked for cannot be given. */
-static bool group_give(const ListenerConfig *config, GError **error) {
+static bool group_give(const ListenerConfig *config, int file, GError **error) {
         g_autofree char *what = g_strdup_printf("cannot be given to group %s", config->group ? config->group : "");
         gid_t gid;
 
@@ -202,7 +222,7 @@ static bool group_give(const ListenerConfig *config, GError **error) {
 
                 return !config->group || listener_refuse(error, config->path, none);
         }
-        if (lchown(config->path, (uid_t)-1, gid) == 0)
+        if (fchownat(file, "", (uid_t)-1, gid, AT_EMPTY_PATH) == 0)
                 return true;
         if (config->group)
                 return listener_fail(error, config->path, what);
@@ -210,8 +230,10 @@ static bool group_give(const ListenerConfig *config, GError **error) {
         return true;
 }
 
-static int listener_open(const ListenerConfig *config, const struct sockaddr_un *address, GError **error) {
+static int listener_open(const ListenerConfig *config, const struct sockaddr_un *address, struct stat *ret_file,
+                         GError **error) {
         fd_auto fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        fd_auto file = -1;
         const char *path = address->sun_path;
 
         if (fd < 0) {
@@ -222,11 +244,14 @@ static int listener_open(const ListenerConfig *config, const struct sockaddr_un 
                 listener_fail(error, path, "cannot be bound");
                 return -1;
         }
-        if (!group_give(config, error)) {
+        file = file_find(config, ret_file, error);
+        if (file < 0)
+                return -1;
+        if (!group_give(config, file, error)) {
                 (void)unlink(path);
                 return -1;
         }
-        if (chmod(path, config->mode) < 0 || listen(fd, SOMAXCONN) < 0) {
+        if (listen(fd, SOMAXCONN) < 0) {
                 listener_fail(error, path, "cannot be listened on");
                 (void)unlink(path);
                 return -1;
@@ -234,8 +259,8 @@ static int listener_open(const ListenerConfig *config, const struct sockaddr_un 
         return fd_steal(&fd);
 }
 
-/* Return: the listener, and the lock that keeps the path ours. */
-static int path_take(const ListenerConfig *config, int *ret_lock, GError **error) {
+/* Return: the listener, its file, and the lock that keeps the path ours. */
+static int path_take(const ListenerConfig *config, struct stat *ret_file, int *ret_lock, GError **error) {
         struct sockaddr_un address = { .sun_family = AF_UNIX };
         fd_auto lock = -1;
         int fd;
@@ -249,7 +274,7 @@ static int path_take(const ListenerConfig *config, int *ret_lock, GError **error
         lock = lock_take(config, error);
         if (lock < 0 || !stale_remove(config, &address, error))
                 return -1;
-        fd = listener_open(config, &address, error);
+        fd = listener_open(config, &address, ret_file, error);
         if (fd >= 0)
                 *ret_lock = fd_steal(&lock);
         return fd;
@@ -258,8 +283,9 @@ static int path_take(const ListenerConfig *config, int *ret_lock, GError **error
 Listener *listener_new(Loop *loop, const ListenerConfig *config, void (*accepted)(void *userdata, int fd),
                        void *userdata, GError **error) {
         Listener *listener;
+        struct stat file = { 0 };
         int lock = -1;
-        int fd = config->fd >= 0 ? config->fd : path_take(config, &lock, error);
+        int fd = config->fd >= 0 ? config->fd : path_take(config, &file, &lock, error);
         int r;
 
         if (fd < 0)
@@ -269,13 +295,12 @@ Listener *listener_new(Loop *loop, const ListenerConfig *config, void (*accepted
                 .loop = loop,
                 .path = g_strdup(config->path),
                 .fd = fd,
+                .file = file,
                 .lock = lock,
                 .reserve = reserve_open(),
                 .accepted = accepted,
                 .userdata = userdata,
         };
-        if (lock >= 0)
-                (void)lstat(config->path, &listener->file);
         r = fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ? -errno : loop_add(loop, &listener->watch, fd, EPOLLIN, listener_event);
         if (r < 0) {
                 errno = -r;

@@ -233,7 +233,7 @@ static bool change_power(TPM2_CC code, TPM2_SU type) {
         uint8_t command[TPM_HEADER_SIZE + sizeof(type)], response[TPM_MESSAGE_MAX];
         TpmWriter writer = TPM_WRITER(command, sizeof(command));
         TpmReader reader = TPM_READER(response, TPM_HEADER_SIZE);
-        HelperReason reason = { "" };
+        HelperReason reason = { .text = "" };
         size_t n;
 
         tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, code);

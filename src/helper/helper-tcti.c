@@ -47,7 +47,11 @@ bool helper_tcti_open(const char *conf, HelperTpm *ret_tpm, HelperReason *reason
         rc = Tss2_TctiLdr_Initialize(conf, &tcti);
         if (rc != TSS2_RC_SUCCESS) {
                 helper_reason(reason, "%s (0x%08x)%s", Tss2_RC_Decode(rc), rc,
-                              rc == TSS2_TCTI_RC_NOT_SUPPORTED ? "; is there a TCTI library of that name?" : "");
+                              rc == TSS2_TCTI_RC_NOT_SUPPORTED ? "; is there a TCTI library of that name?"
+                              : rc == TSS2_TCTI_RC_BAD_VALUE   ? "; a setting of it is unknown or malformed"
+                                                               : "");
+                /* Every TCTI of tpm2-tss says so of settings that it cannot read, and of nothing else. */
+                reason->is_conf = rc == TSS2_TCTI_RC_BAD_VALUE;
                 return false;
         }
         *ret_tpm = (HelperTpm){

@@ -11,6 +11,7 @@
 /* Why something failed, one line, for the daemon's log. */
 typedef struct HelperReason {
         char text[HELPER_REASON_MAX];
+        bool is_conf; /* the configuration is a mistake: it fails the same the next time */
 } HelperReason;
 
 void helper_reason(HelperReason *reason, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -43,6 +43,7 @@ static HelperTpm tpm; /* written under the lock, once, when it is open */
 void helper_reason(HelperReason *reason, const char *format, ...) {
         va_list arguments;
 
+        reason->is_conf = false;
         va_start(arguments, format);
         (void)vsnprintf(reason->text, sizeof(reason->text), format, arguments);
         va_end(arguments);
@@ -72,8 +73,8 @@ static bool send_message(uint32_t code, const void *body, size_t n_body) {
 }
 
 static int helper_fail(const HelperReason *reason) {
-        (void)send_message(HELPER_RC_FAILURE, reason->text, strlen(reason->text));
-        return EX_UNAVAILABLE;
+        (void)send_message(reason->is_conf ? HELPER_RC_CONF : HELPER_RC_FAILURE, reason->text, strlen(reason->text));
+        return reason->is_conf ? EX_USAGE : EX_UNAVAILABLE;
 }
 
 static bool receive_all(uint8_t *bytes, size_t n) {
@@ -237,7 +238,7 @@ static void set_up_process(void) {
 }
 
 int main(int argc, char **argv) {
-        HelperReason reason = { "" };
+        HelperReason reason = { .text = "" };
         int type, r;
 
         if (argc != 2 || getsockopt(HELPER_FD, SOL_SOCKET, SO_TYPE, &type, &(socklen_t){ sizeof(type) }) < 0) {

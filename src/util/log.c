@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "util/log.h"
 
+#include "util/fd.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,15 +22,19 @@ static struct {
         LogTarget target;
         int max_priority;
         bool journal;
+        const char *ident;
+        int syslog_fd;      /* -1: none */
         unsigned n_dropped; /* lines that nobody took */
-} log_state = { .target = LOG_TARGET_STDOUT, .max_priority = LOG_INFO };
+} log_state = { .target = LOG_TARGET_STDOUT, .max_priority = LOG_INFO, .syslog_fd = -1 };
 
 void log_open(LogTarget target, const char *ident, int max_priority) {
         log_state.target = target;
         log_state.max_priority = max_priority;
         log_state.journal = getenv("JOURNAL_STREAM") != NULL;
+        log_state.ident = ident;
+        log_state.syslog_fd = fd_close(log_state.syslog_fd);
         if (target == LOG_TARGET_SYSLOG)
-                openlog(ident, LOG_PID, LOG_DAEMON);
+                log_state.syslog_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 }
 
 int log_level(void) {
@@ -77,19 +85,59 @@ static bool log_has_room(void) {
         return poll(&pollfd, 1, 0) == 1 && pollfd.revents == POLLOUT;
 }
 
-/* Whoever should read the log may not, and must not stop us by it: what does not fit is counted. One write for each
- * line, so that lines of several processes do not mix. */
-static void log_write(const char *line, size_t n) {
-        char note[64];
-        int n_note;
+/*
+ * Not by syslog(3), which waits for a syslog daemon that is stuck. The socket is not connected either: each line goes
+ * to whoever has the path then, be it one that was started anew.
+ */
+static bool syslog_send(const char *line, size_t n) {
+        struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = _PATH_LOG };
 
-        if (!log_has_room() || write(STDOUT_FILENO, line, n) < 0) {
+        return sendto(log_state.syslog_fd, line, n, MSG_NOSIGNAL, (struct sockaddr *)&address, sizeof(address)) ==
+               (ssize_t)n;
+}
+
+/* What stands before the text: RFC 3164, section 4.1, without the name of the machine, as syslog daemons want it. */
+static size_t syslog_head(char *line, size_t size, int priority) {
+        static const char months[][4] = { "Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                          "Jul", "Aug", "Sep", "Oct", "Nov", "Dec" };
+        time_t now = time(NULL);
+        struct tm tm = { 0 };
+
+        (void)localtime_r(&now, &tm);
+        return (size_t)snprintf(line, size, "<%d>%s %2d %02d:%02d:%02d %.32s[%d]: ", LOG_DAEMON | priority,
+                                months[tm.tm_mon], tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, log_state.ident,
+                                (int)getpid());
+}
+
+static size_t log_head(char *line, size_t size, int priority) {
+        if (log_state.target == LOG_TARGET_SYSLOG)
+                return syslog_head(line, size, priority);
+        /* The journal takes the priority of a line from such a prefix. */
+        return log_state.journal ? (size_t)snprintf(line, size, "<%d>", priority) : 0;
+}
+
+/* One write for each line, so that lines of several processes do not mix. @line has room for one byte more. */
+static bool log_send(char *line, size_t n) {
+        if (log_state.target == LOG_TARGET_SYSLOG)
+                return syslog_send(line, n);
+        line[n] = '\n';
+        return log_has_room() && write(STDOUT_FILENO, line, n + 1) >= 0;
+}
+
+/* Whoever should read the log may not, and must not stop us by it: what does not fit is counted. */
+static void log_write(char *line, size_t n) {
+        char note[160];
+        size_t n_note;
+
+        if (!log_send(line, n)) {
                 log_state.n_dropped++;
                 return;
         }
-        if (log_state.n_dropped > 0 && log_has_room()) {
-                n_note = snprintf(note, sizeof(note), "%u lines of the log were lost\n", log_state.n_dropped);
-                if (write(STDOUT_FILENO, note, (size_t)n_note) == n_note)
+        if (log_state.n_dropped > 0) {
+                n_note = log_head(note, sizeof(note), LOG_WARNING);
+                n_note += (size_t)snprintf(note + n_note, sizeof(note) - n_note, "%u lines of the log were lost",
+                                           log_state.n_dropped);
+                if (log_send(note, n_note))
                         log_state.n_dropped = 0;
         }
 }
@@ -97,33 +145,24 @@ static void log_write(const char *line, size_t n) {
 void log_line(int priority, const char *format, ...) {
         char line[LINE_MAX_BYTES];
         int saved = errno;
-        size_t n_prefix = 0;
+        size_t n_head;
         va_list arguments;
         int n;
 
         if (priority > log_state.max_priority)
                 return;
 
-        /* The journal takes the priority of a line from such a prefix. */
-        if (log_state.target == LOG_TARGET_STDOUT && log_state.journal)
-                n_prefix = (size_t)snprintf(line, sizeof(line), "<%d>", priority);
-
+        n_head = log_head(line, sizeof(line), priority);
         errno = saved;
         va_start(arguments, format);
-        n = vsnprintf(line + n_prefix, sizeof(line) - n_prefix, format, arguments);
+        n = vsnprintf(line + n_head, sizeof(line) - n_head, format, arguments);
         va_end(arguments);
         if (n >= 0) {
-                size_t n_line = n_prefix + (size_t)n;
+                size_t n_line = n_head + (size_t)n;
 
                 if (n_line > sizeof(line) - 1)
                         n_line = sizeof(line) - 1;
-                log_sanitize(line, n_line);
-                if (log_state.target == LOG_TARGET_SYSLOG) {
-                        syslog(priority, "%s", line);
-                } else {
-                        line[n_line] = '\n';
-                        log_write(line, n_line + 1);
-                }
+                log_write(line, log_sanitize(line, n_line));
         }
         errno = saved;
 }

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #if defined(__linux__)
 
@@ -15,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -80,11 +80,6 @@ bool platform_boot(char boot[static PLATFORM_BOOT_SIZE]) {
         return read_line("/proc/sys/kernel/random/boot_id", boot, PLATFORM_BOOT_SIZE);
 }
 
-/* What is bound gets the mode of the socket less the umask. */
-int platform_bind(int fd, const struct sockaddr *address, socklen_t n_address, mode_t mode) {
-        return fchmod(fd, mode) < 0 ? -1 : bind(fd, address, n_address);
-}
-
 void platform_hide_process(void) {
         (void)prctl(PR_SET_DUMPABLE, 0);
 }
@@ -96,7 +91,6 @@ void platform_hide_memory(void *block, size_t size) {
 #elif defined(__FreeBSD__)
 
 #include <sys/procctl.h>
-#include <sys/stat.h>
 #include <sys/sysctl.h>
 #include <sys/ucred.h>
 #include <sys/un.h>
@@ -157,15 +151,6 @@ bool platform_boot(char boot[static PLATFORM_BOOT_SIZE]) {
         return sysctlbyname("kern.boot_id", boot, &n, NULL, 0) == 0 && memchr(boot, '\0', n);
 }
 
-/* The mode of a socket cannot be set before it has a file. */
-int platform_bind(int fd, const struct sockaddr *address, socklen_t n_address, mode_t mode) {
-        mode_t before = umask(~mode & 0777);
-        int r = bind(fd, address, n_address);
-
-        (void)umask(before);
-        return r;
-}
-
 void platform_hide_process(void) {
         (void)procctl(P_PID, 0, PROC_TRACE_CTL, &(int){ PROC_TRACE_CTL_DISABLE });
 }
@@ -177,3 +162,17 @@ void platform_hide_memory(void *block, size_t size) {
 #else
 #error "platform.c has nothing for this system"
 #endif
+
+/*
+ * The file gets the mode of the socket less the umask. FreeBSD does not let the former be changed, which is 0777 there;
+ * on Linux it counts where the folder's default ACL takes the place of the umask.
+ */
+int platform_bind(int fd, const struct sockaddr *address, socklen_t n_address, mode_t mode) {
+        mode_t before = umask(~mode & 0777);
+        int r;
+
+        (void)fchmod(fd, mode);
+        r = bind(fd, address, n_address);
+        (void)umask(before);
+        return r;
+}

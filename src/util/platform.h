@@ -27,7 +27,8 @@ bool platform_process_start(pid_t pid, uint64_t *ret_start);
 /* Return: a descriptor that can be read from once the process has ended; -1: there is no such process, or thing. */
 int platform_process_end(pid_t pid);
 
-/* bind(), so that at no moment is the socket's file open to more than @mode. */
+/* bind(), so that the socket's file has exactly @mode from the first moment on. No other thread makes files meanwhile.
+ */
 int platform_bind(int fd, const struct sockaddr *address, socklen_t n_address, mode_t mode);
 
 /* A text that is another one after each boot of the machine. Return: false: nobody knows. */

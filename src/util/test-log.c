@@ -3,12 +3,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -96,12 +101,76 @@ static void test_limit(void **state) {
         assert_int_equal(held, 15);
 }
 
+/* A /dev of our own. The last test of the process has to use it. */
+static bool own_dev(void) {
+        return unshare(CLONE_NEWNS | (geteuid() ? CLONE_NEWUSER : 0)) == 0 &&
+               mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 && mount("tmpfs", "/dev", "tmpfs", 0, NULL) == 0;
+}
+
+static int syslog_daemon(void) {
+        struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = _PATH_LOG };
+        int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+        (void)unlink(_PATH_LOG);
+        assert_return_code(bind(fd, (struct sockaddr *)&address, sizeof(address)), errno);
+        return fd;
+}
+
+/* Return: the text of the next line; "" when there is none. */
+static const char *syslog_text(int fd) {
+        static char line[2000];
+        char month[4], text[1500] = "";
+        int priority, day, hour, minute, second, pid;
+        ssize_t n = recv(fd, line, sizeof(line) - 1, 0);
+
+        if (n < 0)
+                return "";
+        line[n] = '\0';
+        assert_int_equal(sscanf(line, "<%d>%3s %d %d:%d:%d test[%d]: %1499[^\n]", &priority, month, &day, &hour,
+                                &minute, &second, &pid, text),
+                         8);
+        assert_int_equal(priority & ~7, LOG_DAEMON);
+        assert_int_equal(pid, getpid());
+        return strstr(line, "]: ") + 3;
+}
+
+/* One that is stuck stops nobody, and one that is started anew is told what was lost. */
+static void test_syslog(void **state) {
+        const char *text;
+        unsigned n = 0;
+        int fd;
+
+        if (!own_dev())
+                skip();
+        log_open(LOG_TARGET_SYSLOG, "test", LOG_INFO);
+        log_info("to nobody");
+        fd = syslog_daemon();
+        log_info("a %s\nline", "b\x1b[c");
+        assert_string_equal(syslog_text(fd), "a b?[c?line");
+        assert_non_null(strstr(syslog_text(fd), " lines of the log were lost"));
+        assert_string_equal(syslog_text(fd), "");
+
+        for (unsigned i = 0; i < 100000; i++)
+                log_info("line %u", i);
+        while ((text = syslog_text(fd))[0])
+                n++;
+        assert_in_range(n, 1, 99999);
+        close(fd);
+        log_info("while there is none");
+        fd = syslog_daemon();
+        log_info("at last");
+        assert_string_equal(syslog_text(fd), "at last");
+        assert_int_equal(strtoul(syslog_text(fd), NULL, 10), 100000 - n + 1);
+        close(fd);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_lines, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_nobody_reads, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_reader_gone, setup, teardown),
                 cmocka_unit_test(test_limit),
+                cmocka_unit_test(test_syslog),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -48,21 +48,28 @@ static void test_process_name(void **state) {
         assert_false(platform_process_name(0x7FFFFFFF, name, sizeof(name)));
 }
 
-/* A socket that is bound is open to nobody else until it is said otherwise, whatever the umask. */
+/* The file of a socket that is bound has its mode at once, whatever the umask. */
 static void test_bind(void **state) {
+        static const mode_t masks[] = { 0, 022, 0777 }, modes[] = { 0600, 0660, 0666 };
         struct sockaddr_un address = { .sun_family = AF_UNIX };
         char folder[] = "/tmp/test-platform-XXXXXX";
-        mode_t before = umask(0);
         struct stat st;
-        fd_auto fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
         assert_non_null(mkdtemp(folder));
         snprintf(address.sun_path, sizeof(address.sun_path), "%s/socket", folder);
-        assert_int_equal(platform_bind(fd, (struct sockaddr *)&address, sizeof(address), 0600), 0);
-        assert_int_equal(stat(address.sun_path, &st), 0);
-        assert_int_equal(st.st_mode & 0777, 0600);
-        assert_int_equal(umask(before), 0);
-        unlink(address.sun_path);
+        for (size_t i = 0; i < sizeof(masks) / sizeof(masks[0]); i++) {
+                for (size_t k = 0; k < sizeof(modes) / sizeof(modes[0]); k++) {
+                        mode_t before = umask(masks[i]);
+                        fd_auto fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+                        int r = platform_bind(fd, (struct sockaddr *)&address, sizeof(address), modes[k]);
+
+                        assert_int_equal(umask(before), masks[i]);
+                        assert_return_code(r, errno);
+                        assert_int_equal(stat(address.sun_path, &st), 0);
+                        assert_int_equal(st.st_mode & 0777, modes[k]);
+                        unlink(address.sun_path);
+                }
+        }
         rmdir(folder);
 }
 

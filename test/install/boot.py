@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """
-Boots a root of a release with its systemd in a container, and runs test/vm/units.py there: the units of the packages
-under a real service manager.
+Boots a root of a release with its systemd in a container, and runs test/vm/blocks.py there: the units of the packages
+under a real service manager, and what the documents say about them.
 
     boot.py RELEASE DEBS DIR    DEBS: our packages; DIR: where the root is kept between runs
 
@@ -49,8 +49,8 @@ def boot(place, debs, out):
 def main(release, debs, folder):
     reason = root.enter_namespaces()
     if reason:
-        os.execv(sys.executable, [sys.executable, ROOT / "test/vm/units.py", "--skip", reason, "Systemd"])
-    base = root.make_base(pathlib.Path(folder).absolute(), release, root.INSTALLED)
+        os.execv(sys.executable, [sys.executable, ROOT / "test/vm/blocks.py", "--skip", reason, "Systemd", "Blocks"])
+    base = root.installed_base(folder, release)
     root.prepare_containers()
     with root.make_layers() as layers:
         out = layers / "out"

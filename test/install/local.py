@@ -274,7 +274,7 @@ def main():
     global BUILD, BASE, LAYERS
     release, build, folder = root.take_arguments(3)
     BUILD = pathlib.Path(build).absolute()
-    BASE = root.make_base(pathlib.Path(folder).absolute(), release, root.INSTALLED)
+    BASE = root.installed_base(folder, release)
     root.prepare_containers()
     with root.make_layers() as LAYERS:
         harness.main()

@@ -192,7 +192,7 @@ class InitScript(InRoot):
 
     def start(self):
         defaults = self.place.path / "etc/default/tpm2-abrmd"
-        defaults.write_text('DAEMON_ARGS="--wait --tcti=%s"\n' % self.tpm.conf)
+        defaults.write_text('TABRMD_OPTIONS="--tcti=%s --max-connections=77"\n' % self.tpm.conf)
         self.addCleanup(defaults.unlink)
         self.place(self.script, "start")
         self.addCleanup(self.place.succeeds, self.script, "stop")
@@ -202,6 +202,10 @@ class InitScript(InRoot):
             self.place(self.script, action)
             harness.wait_until(lambda: self.bus.has_owner(harness.BUS_NAME), "the daemon starts")
             self.assertEqual(len(self.make_tools()("tpm2_getrandom", "16")), 16)
+            pid = (self.place.path / "run/tpm2-abrmd.pid").read_text().strip()
+            command = pathlib.Path("/proc/%s/cmdline" % pid).read_text()
+            self.assertIn("--wait\0--logger=syslog\0", command)
+            self.assertIn("--max-connections=77\0", command)
         self.place(self.script, "stop")
         self.assertFalse(self.place.succeeds(self.script, "status"))
         harness.wait_until(lambda: not self.bus.has_owner(harness.BUS_NAME), "the bus has noticed")
@@ -215,7 +219,7 @@ def main():
     global BASE, LAYERS
     release, debs, folder = root.take_arguments(3)
     DEBS.extend(sorted(pathlib.Path(debs).absolute().glob("*.deb")))
-    BASE = root.make_base(pathlib.Path(folder).absolute(), release, root.INSTALLED)
+    BASE = root.installed_base(folder, release)
     with root.make_layers() as LAYERS:
         harness.main()
 

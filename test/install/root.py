@@ -115,6 +115,13 @@ def make_base(folder, release, packages, kind="", hooks=(), made_for=""):
     return base
 
 
+def installed_base(folder, release):
+    """-> the one with tpm2-abrmd 3.0 and programs, and the packages of 3.0, for "Going back" in docs/MIGRATING.md"""
+    keep = 'chroot "$1" sh -ec "mkdir /var/lib/tabrmd-peer; cd /var/lib/tabrmd-peer; apt-get -q download %s"' % (
+        " ".join(PEER_PACKAGES))
+    return make_base(pathlib.Path(folder).absolute(), release, INSTALLED, hooks=[keep])
+
+
 def mount_terminals(path):
     """And nothing else of this machine's /dev, where its own TPM would be."""
     run("mount", "-t", "devpts", "-o", "newinstance,ptmxmode=666", "devpts", path / "dev/pts")

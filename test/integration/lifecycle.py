@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """How the daemon starts, ends, and starts again."""
 
+import contextlib
 import os
+import pathlib
 import signal
+import socket
 import subprocess
+import time
 import unittest
 
 import harness
@@ -127,6 +131,39 @@ class Waits(harness.TestCase):
         self.assertEqual(client.ask(tpm.get_random()).rc, 0xB0100)
         self.assertEqual(self.daemon.stop(), 0)
         self.assertIsNone(client.receive())
+
+
+@harness.by_socket_only
+class Watchdog(harness.TestCase):
+    """What the service manager hears: see sd_notify(3)."""
+
+    def test_fed_while_the_loop_turns(self):
+        path = str(self.folder / "manager")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(path)
+            manager.settimeout(harness.HANG)
+            mine = ["sh", "-c", 'WATCHDOG_PID=$$ exec "$@"', "sh"]
+            self.daemon = self.start_daemon("libtpms", ready=False, wrap=mine,
+                                            env={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "40000"})
+            heard = []
+            while heard.count(b"WATCHDOG=1") < 5 or b"READY=1" not in heard:
+                heard.append(manager.recv(1000))
+            self.assertEqual(set(heard), {b"WATCHDOG=1", b"READY=1"})
+
+            self.daemon.process.popen.send_signal(signal.SIGSTOP)
+            harness.wait_until(lambda: self.state() == "T", "it stands")
+            manager.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    manager.recv(1000)
+            time.sleep(0.5)
+            self.assertRaises(BlockingIOError, manager.recv, 1000)
+            self.daemon.process.popen.send_signal(signal.SIGCONT)
+            manager.settimeout(harness.HANG)
+            self.assertEqual(manager.recv(1000), b"WATCHDOG=1")
+
+    def state(self):
+        return pathlib.Path("/proc/%d/stat" % self.daemon.process.pid).read_text().rpartition(")")[2].split()[0]
 
 
 class Starter(harness.TestCase):

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What the daemon says: what happened, to whom, and what can be done about it; once."""
 
+import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 import unittest
@@ -49,6 +51,11 @@ class TestCase(lifecycle.Starter):
         return r"uid %d pid %d \(python3?[\d.]*\) " % (os.geteuid(), os.getpid())
 
 
+class WithoutBus(harness.Ours):
+    def argv(self, *arguments):
+        return [option for option in super().argv(*arguments) if option != "--no-dbus"]
+
+
 @harness.by_socket_only
 class Starts(TestCase):
     def assertRefuses(self, status, pattern, *options):
@@ -64,11 +71,15 @@ class Starts(TestCase):
                                 ("--dbus-name=no name", "com.intel.tss2.Tabrmd.*no name"),
                                 ("--tcti=tabrmd", "--tcti=tabrmd: .*itself"),
                                 ("--tcti=swtpm:port=0", "--tcti=swtpm:port=0: .*1 to 65534"),
+                                ("--tcti=swtpm:hots=h", '"hots=h" is none of host=NAME, port=NUMBER and path=FILE'),
+                                ("--tcti=swtpm:host=h, port=1", '" port=1" is none of'),
+                                ("--tcti=pcap:swtpm:hots=h", r"cannot open pcap:swtpm:hots=h: .*\(0x000a000b\)"),
+                                ("--tcti=mssim:host=h, port=1", r"\(0x000a000b\); a setting of it is unknown"),
                                 ("--max-connections=0", "--max-connections.* from 1 to .* 0"),
-                                ("--socket=/x,mode=9", "/x,mode=9.*mode=0660, group=NAME nor locality="),
+                                ("--socket=/x,mode=9", "/x,mode=9.*mode=0660, group=NAME, locality="),
                                 ("--no-socket", "--no-socket")):
             with self.subTest(option):
-                self.assertRefuses(EX_USAGE, pattern, option)
+                self.assertRefuses(EX_USAGE, pattern, option, "--wait")
 
     def test_no_tpm(self):
         gone = str(self.folder / "gone")
@@ -111,6 +122,28 @@ class Starts(TestCase):
                               text=True, timeout=harness.HANG, check=False)
         self.assertEqual(done.returncode, EX_UNAVAILABLE)
         self.assertRegex(done.stdout, "session bus: Could not connect: .*--no-dbus does without")
+
+    def test_bus_that_can_be_done_without(self):
+        """With --wait, and where there is a socket, as in the unit."""
+        env = harness.clean_env(TABRMD_HELPER=str(harness.HELPER))
+        path = str(self.folder / "tpm.sock")
+        options = [*harness.Ours.root_option(), "--tcti=libtpms", "--session"]
+        for more, status in ((["--wait", "--no-socket"], EX_UNAVAILABLE), (["--socket=" + path], EX_UNAVAILABLE)):
+            with self.subTest(more):
+                done = subprocess.run([harness.Ours.binary, *options, *more], env=env, stdout=subprocess.PIPE,
+                                      text=True, timeout=harness.HANG, check=False)
+                self.assertEqual(done.returncode, status)
+        other = self.start_bus(own="com.example.Other")
+        for address, reason in (("unix:path=/nonexistent", "Could not connect: .*--no-dbus does without"),
+                                (other.address, "uid %d may not have the name" % os.geteuid())):
+            with self.subTest(address):
+                self.daemon = self.start_daemon("libtpms", WithoutBus, options=["--wait", "--session"],
+                                                env={"DBUS_SESSION_BUS_ADDRESS": address})
+                self.assertSays("no session bus, only the socket: " + reason)
+                self.assertIn("ready: socket %s, no bus" % self.daemon.socket, self.daemon.process.output())
+                self.assertServes()
+                self.daemon.stop()
+                self.daemon.process.log.unlink()
 
     def test_name_that_may_not_be_had(self):
         bus = self.start_bus(own="com.example.Other")
@@ -271,6 +304,53 @@ class Runs(TestCase):
         lines = [line for line in self.complaints(daemon) if "No space left" in line]
         self.assertEqual(len(lines), 1, daemon.process.output())
         self.assertRegex(lines[0], "cannot be written")
+
+
+@harness.by_socket_only
+@unittest.skipIf(os.geteuid(), "as another user, the daemon would look into a user namespace")
+class Syslog(TestCase):
+    """A /dev/log of our own, on which nobody reads unless the test does."""
+
+    @needs(*MOUNT)
+    def test_syslog_daemon_that_is_stuck(self):
+        folder = self.folder / "dev"
+        folder.mkdir()
+        stuck = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(stuck.close)
+        stuck.bind(str(folder / "log"))
+        wrap = ["unshare", "-m", "--propagation", "private", "sh", "-ec",
+                'touch "$0/null"; mount --bind /dev/null "$0/null"; mount --rbind "$0" /dev; exec "$@"', folder]
+        self.daemon = self.start_daemon("libtpms", wrap=wrap, options=["--logger=syslog"])
+        client = self.connect()
+        self.assertServes(client)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as filler, \
+                contextlib.suppress(BlockingIOError):
+            filler.connect(str(folder / "log"))
+            while True:
+                filler.send(b"filler")
+        self.offend()
+        self.assertServes(client)
+
+        stuck.setblocking(False)
+        self.said(stuck)
+        self.offend()
+        harness.wait_until(lambda: any(re.search(r"<28>.* tpm2-abrmd\[\d+\]: \d+ lines of the log were lost", line)
+                                       for line in self.said(stuck)), "the loss is said")
+
+    def offend(self):
+        """One line for the log."""
+        with tpm.connect_unix(self.daemon.socket) as other:
+            other.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            other.recv(100)
+
+    @staticmethod
+    def said(listener):
+        """-> lines"""
+        lines = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                lines.append(listener.recv(2000).decode())
+        return lines
 
 
 if __name__ == "__main__":

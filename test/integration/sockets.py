@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+import unittest
 
 import harness
 import tpm
@@ -16,6 +17,7 @@ from process import MOUNT, PID_NAMESPACE, needs, refusal
 
 EX_USAGE, EX_UNAVAILABLE = 64, 69
 RC_LOCALITY = 0x907
+DELAY = ["strace", "-qq", "-o", "/dev/null", "-e", "inject=bind:delay_exit=1", "true"]
 STARTERS = 8
 PROGRESS = re.compile("the TPM at .* is there|stopped")
 
@@ -163,6 +165,39 @@ class Rights(TestCase):
         process = harness.Process("group", argv, log, harness.clean_env(TABRMD_HELPER=str(harness.HELPER)))
         self.assertIn(process.wait(), (EX_USAGE, EX_UNAVAILABLE))
         self.assertIn("nosuchgroup", self.only_line(process))
+
+
+# Waits for the socket at PATH; then puts into its place what the command says, which finds PATH in $0 and a file in $1.
+PLANT = 'until [ -S "$0" ]; do :; done; mv "$0" "$0.away"; '
+
+
+@unittest.skipIf(os.geteuid(), "only root may change what belongs to others")
+class Folder(TestCase):
+    """The folder is somebody else's, who puts another file in the socket's place as soon as it is bound."""
+
+    def plant(self, command):
+        """-> mode and group of a file that is not the daemon's business, and what the daemon said"""
+        path, secret = self.path("tpm.sock"), self.folder / "secret"
+        secret.write_text("root's own")
+        os.chown(secret, 0, 4712)
+        secret.chmod(0o600)
+        with harness.Process("planter", ["sh", "-c", PLANT + command, path, secret],
+                             self.folder / "planter.log").popen as planter:
+            # It has a second for that: the call that binds the socket is done, and the daemon waits in it.
+            line = self.assertRuns(EX_UNAVAILABLE, "--socket", path + ",mode=0666,group=4711", wrap=[
+                *DELAY[:-2], "inject=bind:delay_exit=1000000", "setpriv", "--pdeathsig=TERM"])
+            self.assertEqual(planter.wait(harness.HANG), 0)
+        self.assertIn("another file in its place", line)
+        found = secret.stat()
+        return stat.S_IMODE(found.st_mode), found.st_gid
+
+    @needs(*DELAY)
+    def test_link(self):
+        for command in ('ln -s "$1" "$0"', 'ln "$1" "$0"', 'mv "$0.away" "$0"; ln "$0" "$0.twin"'):
+            with self.subTest(command):
+                self.assertEqual(self.plant(command), (0o600, 4712))
+                for path in self.folder.glob("tpm.sock*"):
+                    path.unlink()
 
 
 class Inherited(TestCase):

@@ -19,7 +19,7 @@ UNIT = ["resmgr-objects", "resmgr-sessions", "resmgr-capability", "resmgr-faults
         "resmgr-edges", "resmgr-edges-repair", "resmgr-edges-fake", "resmgr-report", "resmgr-room", "resmgr-doubt",
         "resmgr-hostile", "broker", "broker-account", "broker-scheduler", "broker-room", "broker-sampler",
         "broker-outage", "broker-edges", "broker-report", "broker-states", "frontend-stream", "manager-redact",
-        "manager", "manager-socket", "manager-trace"]
+        "manager", "manager-socket", "manager-trace", "backend", "helper", "util-log", "util-platform", "daemon-notify"]
 
 # name: what is forgotten; file; the text that is replaced; by what
 MUTANTS = [
@@ -228,6 +228,15 @@ MUTANTS = [
      " || (answer->rc == TPM2_RC_SUCCESS && job->foreign))", ")"),
     ("foreign-other", "what else is wrong with a session that is not the client's", "resmgr/commit.c",
      " &&\n                 (error == ERROR_VALUE || error == ERROR_HANDLE))", ")"),
+    ("swtpm-key", "that a key of swtpm's configuration may be unknown", "backend/backend-swtpm.c",
+     "                if (!pairs[i][0])\n", "                if (!pairs[i][0] || !value)\n"),
+    ("conf-outage", "that a TCTI which cannot read its configuration will never be there", "helper/helper-tcti.c",
+     "reason->is_conf = rc == TSS2_TCTI_RC_BAD_VALUE;", "reason->is_conf = false;"),
+    ("bind-umask", "the umask that the process had", "util/platform.c", "(void)umask(before);", "(void)before;"),
+    ("watchdog-half", "to feed the watchdog before its interval is over", "daemon/notify.c", "interval / 2000",
+     "interval / 1000"),
+    ("syslog-lost", "what a stuck syslog daemon did not take", "util/log.c",
+     "                log_state.n_dropped++;\n", ""),
 ]
 
 

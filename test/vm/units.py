@@ -30,6 +30,7 @@ BY_SOCKET, BY_BUS = "tabrmd:socket=" + PATH, "tabrmd:bus_type=system"
 CHIP = "/dev/tpm0"
 UNIT_IN_ETC = pathlib.Path("/etc/systemd/system", SERVICE)
 EXAMPLE = pathlib.Path("/usr/share/doc/tpm2-abrmd/examples/simulator.conf")
+OPTIONS = pathlib.Path("/etc/default/tpm2-abrmd")
 BEFORE = {}
 
 
@@ -81,14 +82,26 @@ def run_swtpm(unit, server, ctrl):
         "--ctrl", ctrl)
 
 
+def set_options(*options):
+    """For the next start, as an administrator does."""
+    OPTIONS.unlink(missing_ok=True)
+    if options:
+        OPTIONS.write_text('TABRMD_OPTIONS="%s"\n' % " ".join(options))
+
+
+def install():
+    """Ours. -> how it ended"""
+    debs = pathlib.Path(os.environ["TABRMD_DEBS"])
+    return run("dpkg", "--install", *debs.glob("tpm2-abrmd_*.deb"), *debs.glob("libtss2-tcti-tabrmd0_*.deb"),
+               check=False)
+
+
 def upgrade():
     """From a running tpm2-abrmd 3.0 to ours."""
     until_state(SERVICE, "active")
     BEFORE["version"] = run("tpm2-abrmd", "--version").stdout
     BEFORE["random"] = get_random(BY_BUS, check=False)
-    debs = pathlib.Path(os.environ["TABRMD_DEBS"])
-    BEFORE["upgrade"] = run("dpkg", "--install", *debs.glob("tpm2-abrmd_*.deb"),
-                            *debs.glob("libtss2-tcti-tabrmd0_*.deb"), check=False)
+    BEFORE["upgrade"] = install()
 
 
 class Units(harness.TestCase):
@@ -126,6 +139,11 @@ class Units(harness.TestCase):
         """-> the text of a drop-in"""
         return "[Service]\nExecStart=\nExecStart=/usr/sbin/tpm2-abrmd --wait %s %s\n" % (self.tcti, options)
 
+    @staticmethod
+    def command():
+        """-> the daemon's command line"""
+        return pathlib.Path("/proc/%s/cmdline" % shown(SERVICE, "MainPID")).read_text()
+
     def client(self, path=PATH):
         client = tpm.Client(tpm.connect_unix(path), hello=True)
         self.addCleanup(client.close)
@@ -161,7 +179,8 @@ class Systemd(Units):
         systemctl("stop", SERVICE, check=False)  # which waits for its device
         unit = pathlib.Path(shown(SERVICE, "FragmentPath")).read_text()
         unit = re.sub("(?m)^(After|Requires)=dev-tpm0.device\n", "", unit)
-        UNIT_IN_ETC.write_text(re.sub("(?m)^(ExecStart=.*)$", r"\1 --tcti=swtpm:host=127.0.0.1,port=2321", unit))
+        BEFORE["unit"] = re.sub("(?m)^(ExecStart=.*)$", r"\1 --tcti=swtpm:host=127.0.0.1,port=2321", unit)
+        UNIT_IN_ETC.write_text(BEFORE["unit"])
         systemctl("daemon-reload")
         systemctl("start", SERVICE)
         upgrade()
@@ -174,8 +193,7 @@ class Systemd(Units):
         systemctl("restart", SERVICE)  # as that page says; it brings the socket, which did not listen beside the copy
         BEFORE["simulator"] = get_random(BY_SOCKET, check=False)
         (folder / EXAMPLE.name).unlink()
-        (folder / "chip.conf").write_text(cls.command_line(cls))
-        systemctl("stop", "simulator.service")
+        set_options(cls.tcti)
         systemctl("daemon-reload")
 
     # From 3.0 to ours
@@ -240,7 +258,12 @@ class Systemd(Units):
             self.assertIn("Read-only", touched.stderr, "%s of %s" % (
                 path, run("nsenter", "-t", pid, "-m", "cat", "/proc/self/mountinfo").stdout))
         exposure = run("systemd-analyze", "security", "--no-pager", SERVICE).stdout
-        self.assertLessEqual(float(re.search(r"exposure level for \S+ ([\d.]+)", exposure).group(1)), 1.5)
+        self.assertLessEqual(float(re.search(r"exposure level for \S+ ([\d.]+)", exposure).group(1)), 1.0)
+        for folder in ("/run/tpm2-abrmd", PATH, MANAGER):
+            self.assertEqual(os.stat(folder).st_uid, 0, folder)
+        units = [str(path) for path in pathlib.Path(shown(SERVICE, "FragmentPath")).parent.glob("tpm2-abrmd*")]
+        verified = run("systemd-analyze", "verify", "--man=no", *[unit.replace("@", "@tpm1") for unit in units])
+        self.assertEqual((len(units), verified.stdout, verified.stderr), (8, "", ""))
 
     def test_tells_two_users_apart(self):
         self.drop_in(SERVICE, self.command_line("--max-connections=8"))
@@ -264,9 +287,39 @@ class Systemd(Units):
 
     def test_started_by_a_client_of_the_socket(self):
         systemctl("stop", SERVICE)
-        self.assertEqual(state(SOCKET), "active")
+        systemctl("start", SOCKET)
+        self.assertEqual(state(SERVICE), "inactive")
         get_random(BY_SOCKET)
         until_state(SERVICE, "active")  # systemd may hear of it after the client
+
+    def test_disabled_it_stays_away(self):
+        """And its sockets with it, which would start it; enabled, all come back."""
+        all_units = [SERVICE, SOCKET, "tpm2-abrmd-manager.socket"]
+        self.addCleanup(systemctl, "enable", "--now", SERVICE)
+        systemctl("disable", "--now", SERVICE)
+        self.assertEqual([state(unit) for unit in all_units], ["inactive"] * 3)
+        self.assertEqual(run("systemctl", "is-enabled", *all_units, check=False).stdout.split(), ["disabled"] * 3)
+        for path in (PATH, MANAGER):
+            self.assertFalse(harness.can_connect(path))
+        self.assertNotEqual(get_random(BY_SOCKET, check=False).returncode, 0)
+        self.assertEqual(state(SERVICE), "inactive")
+        systemctl("enable", "--now", SERVICE)
+        self.assertEqual([state(unit) for unit in all_units], ["active"] * 3)
+        self.assertEqual(systemctl("is-enabled", *all_units).split(), ["enabled"] * 3)
+        get_random(BY_SOCKET)
+
+    def test_main_loop_that_stands(self):
+        self.drop_in(SERVICE, "[Service]\nWatchdogSec=2\nTimeoutAbortSec=1\nRestartSec=1\n")
+        self.start_clean()
+        for unit in (SERVICE, "tpm2-abrmd@tpm9.service"):
+            self.assertIn("\nWatchdogSec=30\n", systemctl("cat", unit))
+        pid = int(shown(SERVICE, "MainPID"))
+        inode = os.stat(PATH).st_ino
+        os.kill(pid, signal.SIGSTOP)
+        harness.wait_until(lambda: state(SERVICE) == "active" and shown(SERVICE, "MainPID") not in (str(pid), "0"),
+                           "the service is started anew")
+        self.assertEqual(os.stat(PATH).st_ino, inode)
+        get_random(BY_SOCKET)
 
     def test_started_by_a_client_of_the_bus(self):
         systemctl("stop", SERVICE, SOCKET)
@@ -295,11 +348,13 @@ class Systemd(Units):
         get_random(BY_SOCKET)
 
     def test_killed_it_comes_back(self):
-        pid = shown(SERVICE, "MainPID")
+        """The sockets have stayed open: clients wait there meanwhile."""
+        pid, inode = shown(SERVICE, "MainPID"), os.stat(PATH).st_ino
         systemctl("kill", "--signal=KILL", "--kill-whom=main", SERVICE)
         harness.wait_until(lambda: state(SERVICE) == "active" and shown(SERVICE, "MainPID") not in (pid, "0"),
                            "the service is started anew")
         get_random(BY_SOCKET)
+        self.assertEqual(os.stat(PATH).st_ino, inode)
 
     # Start and end without fuss
 
@@ -326,14 +381,6 @@ class Systemd(Units):
         self.assertNotEqual(run("systemctl", "start", SERVICE, check=False).returncode, 0)
         self.assertIn("Address family not supported", journal(SERVICE))
         systemctl("stop", SERVICE)
-
-    def test_helper_program_in_the_sandbox(self):
-        """As docs/HARDENING.md has it: a TPM in software, with a folder for its state."""
-        self.drop_in(SERVICE, "[Service]\nExecStart=\nStateDirectory=tpm2-abrmd\n"
-                              "ExecStart=/usr/sbin/tpm2-abrmd --wait --tcti=libtpms:/var/lib/tpm2-abrmd\n")
-        self.start_clean()
-        run("tpm2_createprimary", "-T", BY_SOCKET, "-c", "/dev/null", user="alice")
-        self.assertTrue(os.listdir("/var/lib/tpm2-abrmd"))
 
 
 class Kernel(Units):
