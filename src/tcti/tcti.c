@@ -96,6 +96,20 @@ static bool connect_again(Context *context) {
         return false;
 }
 
+/* The connection has ended while a command was under way. */
+static void lose_connection(Context *context, TPM2_RC code) {
+        const bool first = context->link.hello != LINK_HELLO_DONE;
+
+        TELL(context, "%s: the connection %s; %s", where(context),
+             first ? "was closed before the first response (does the daemon's log say that a limit is reached? is it "
+                     "the "
+                     "daemon's socket?)"
+                   : "has ended (was the daemon restarted?)",
+             code == TPM2_RC_INITIALIZE ? "the command was not executed" : "the response is lost");
+        link_lose(&context->link);
+        answer_ourselves(context, code);
+}
+
 static TSS2_RC tcti_transmit(TSS2_TCTI_CONTEXT *tcti, size_t size, const uint8_t *command) {
         TpmReader reader = TPM_READER(command, size);
         Context *context = context_of(tcti);
@@ -111,14 +125,10 @@ static TSS2_RC tcti_transmit(TSS2_TCTI_CONTEXT *tcti, size_t size, const uint8_t
         make_ours(context);
         context->n_response = 0;
         context->state = STATE_RECEIVE;
-        if (!connect_again(context)) {
+        if (!connect_again(context))
                 answer_ourselves(context, TPM2_RC_INITIALIZE);
-        } else if (link_send(&context->link, command, size) != IO_DONE) {
-                TELL(context, "%s: the connection has ended (was the daemon restarted?); this command was not executed",
-                     where(context));
-                link_lose(&context->link);
-                answer_ourselves(context, TPM2_RC_INITIALIZE);
-        }
+        else if (link_send(&context->link, command, size) != IO_DONE)
+                lose_connection(context, TPM2_RC_INITIALIZE);
         return TSS2_RC_SUCCESS;
 }
 
@@ -130,19 +140,6 @@ static TSS2_RC break_off(Context *context) {
         forget_response(context);
         context->state = STATE_TRANSMIT;
         return TSS2_TCTI_RC_MALFORMED_RESPONSE;
-}
-
-static void lose_response(Context *context) {
-        if (context->link.hello == LINK_HELLO_DONE)
-                TELL(context, "%s: the connection has ended (was the daemon restarted?); the response is lost",
-                     where(context));
-        else
-                TELL(context,
-                     "%s: the connection was closed before the first response (does the daemon's log say that a limit "
-                     "is reached? is it the daemon's socket?)",
-                     where(context));
-        link_lose(&context->link);
-        answer_ourselves(context, TPM2_RC_FAILURE);
 }
 
 /* Return: TSS2_RC_SUCCESS: there are @n bytes of the response, or there is one of our own. */
@@ -159,7 +156,7 @@ static TSS2_RC read_on(Context *context, size_t n, const IoDeadline *deadline) {
         case IO_MALFORMED:
                 return break_off(context);
         default:
-                lose_response(context);
+                lose_connection(context, TPM2_RC_FAILURE);
                 return TSS2_RC_SUCCESS;
         }
 }
