@@ -112,6 +112,21 @@ static void test_fork(void **state) {
         assert_whole_receive();
 }
 
+/* A child that ends its context without a command of its own does not end its parent's connection. */
+static void test_fork_and_finalize(void **state) {
+        pid_t pid = fork();
+
+        if (pid == 0) {
+                Tss2_Tcti_Finalize(tcti);
+                _exit(0);
+        }
+        assert_ends_well(pid);
+        transmit();
+        expect_from_client(COMMAND, sizeof(COMMAND));
+        say(RESPONSE, sizeof(RESPONSE));
+        assert_whole_receive();
+}
+
 static int child_that_forks(void) {
         int r = ask(), status = -1;
         pid_t pid = fork();
@@ -279,6 +294,7 @@ static void test_load_and_unload(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 BOTH(test_fork),
+                BOTH(test_fork_and_finalize),
                 BOTH(test_fork_of_a_fork),
                 BOTH(test_fork_before_the_daemon_is_back),
                 BOTH(test_fork_and_poll),
