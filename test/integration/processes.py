@@ -45,7 +45,7 @@ class Processes(harness.TestCase):
             for closed in (">&-", "<&- >&-", "<&- >&- 2>&-"):
                 with self.subTest(conf, closed=closed):
                     before = self.proxy.count()
-                    tools.attempt("sh", "-c", "tpm2_getrandom 8 " + closed)
+                    tools.attempt("sh", "-c", "tpm2_getrandom 32 " + closed)
                     self.assertGreater(self.proxy.count(), before)
                     self.assertNotIn("is no TPM command", self.daemon.process.output())
 
