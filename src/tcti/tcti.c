@@ -96,16 +96,18 @@ static bool connect_again(Context *context) {
         return false;
 }
 
-/* The connection has ended while a command was under way. */
-static void lose_connection(Context *context, TPM2_RC code) {
-        const bool first = context->link.hello != LINK_HELLO_DONE;
+static void tell_end(Context *context, const char *consequence) {
+        const char *first =
+                "was closed before the first response (does the daemon's log say that a limit is reached? is "
+                "it the daemon's socket?)";
 
         TELL(context, "%s: the connection %s; %s", where(context),
-             first ? "was closed before the first response (does the daemon's log say that a limit is reached? is it "
-                     "the "
-                     "daemon's socket?)"
-                   : "has ended (was the daemon restarted?)",
-             code == TPM2_RC_INITIALIZE ? "the command was not executed" : "the response is lost");
+             context->link.hello == LINK_HELLO_DONE ? "has ended (was the daemon restarted?)" : first, consequence);
+}
+
+/* The connection has ended while a command was under way. */
+static void lose_connection(Context *context, TPM2_RC code) {
+        tell_end(context, code == TPM2_RC_INITIALIZE ? "the command was not executed" : "the response is lost");
         link_lose(&context->link);
         answer_ourselves(context, code);
 }
@@ -271,6 +273,7 @@ static TSS2_RC tcti_get_poll_handles(TSS2_TCTI_CONTEXT *tcti, TSS2_TCTI_POLL_HAN
 
 static TSS2_RC tcti_set_locality(TSS2_TCTI_CONTEXT *tcti, uint8_t locality) {
         Context *context = context_of(tcti);
+        TSS2_RC rc;
 
         if (!tcti)
                 return TSS2_TCTI_RC_BAD_REFERENCE;
@@ -279,7 +282,12 @@ static TSS2_RC tcti_set_locality(TSS2_TCTI_CONTEXT *tcti, uint8_t locality) {
         if (context->state != STATE_TRANSMIT)
                 return TSS2_TCTI_RC_BAD_SEQUENCE;
         make_ours(context);
-        return connect_again(context) ? link_set_locality(&context->link, locality) : TSS2_TCTI_RC_NO_CONNECTION;
+        if (!connect_again(context))
+                return TSS2_TCTI_RC_NO_CONNECTION;
+        rc = link_set_locality(&context->link, locality);
+        if (rc == TSS2_TCTI_RC_NO_CONNECTION)
+                tell_end(context, "the locality was not set");
+        return rc;
 }
 
 static TSS2_RC tcti_make_sticky(TSS2_TCTI_CONTEXT *tcti, TPM2_HANDLE *handle, uint8_t sticky) {

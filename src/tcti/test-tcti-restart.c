@@ -302,6 +302,9 @@ static void test_told_once(void **state) {
                 assert_int_equal(listen_up(NULL), 0);
                 assert_connects_anew();
         }
+        end_daemon();
+        assert_int_equal(Tss2_Tcti_SetLocality(tcti, 1), TSS2_TCTI_RC_NO_CONNECTION);
+        assert_true(has_been_told());
         unlink(path);
         unsetenv("TSS2_LOGFILE");
 }
