@@ -5,64 +5,100 @@
 
 #include <string.h>
 
-typedef struct Seen {
-        bool socket, bus_type, bus_name;
-} Seen;
+#define KEYS "socket=PATH, or bus_type=system|session and bus_name=NAME"
 
-static bool is_key(const char *key, size_t n_key, const char *name) {
-        return n_key == strlen(name) && memcmp(key, name, n_key) == 0;
+/* A part of the configuration. */
+typedef struct Word {
+        const char *text;
+        size_t n;
+} Word;
+
+#define WORD_FORMAT "\"%.*s\""
+#define WORD_ARGUMENTS(word) (int)(word)->n, (word)->text
+
+static bool is(const Word *word, const char *text) {
+        return word->n == strlen(text) && memcmp(word->text, text, word->n) == 0;
 }
 
-/* Return: whether @value fitted, and came for the first time. */
-static bool conf_take(char *to, size_t size, const char *value, size_t n, bool *seen) {
-        if (*seen || n == 0 || n >= size)
+/* Return: whether @value fitted. */
+static bool conf_take(char *to, size_t size, const Word *key, const Word *value, Why *why) {
+        if (value->n >= size) {
+                why_add(why, "%.*s: the value has %zu bytes; at most %zu are possible", WORD_ARGUMENTS(key), value->n,
+                        size - 1);
                 return false;
-        memcpy(to, value, n);
-        to[n] = '\0';
-        *seen = true;
+        }
+        memcpy(to, value->text, value->n);
+        to[value->n] = '\0';
         return true;
 }
 
-static bool conf_take_pair(Conf *conf, Seen *seen, const char *pair, size_t n_pair) {
-        const char *equals = memchr(pair, '=', n_pair);
-        size_t n_key = equals ? (size_t)(equals - pair) : n_pair;
-        const char *value = equals ? equals + 1 : NULL;
-        size_t n = equals ? n_pair - n_key - 1 : 0;
-        char type[sizeof("session")];
+/*
+ * "key=value". As in tpm2-abrmd 3.0, equals signs may be repeated, and of values without any in them the first counts;
+ * a path may have one.
+ */
+static bool parse_pair(Word pair, Word *ret_key, Word *ret_value) {
+        size_t n = strspn(pair.text, "=");
 
-        if (!value)
-                return false;
-        if (is_key(pair, n_key, "socket"))
-                return conf_take(conf->path, sizeof(conf->path), value, n, &seen->socket);
-        if (is_key(pair, n_key, "bus_name"))
-                return conf_take(conf->bus_name, sizeof(conf->bus_name), value, n, &seen->bus_name);
-        if (!is_key(pair, n_key, "bus_type") || !conf_take(type, sizeof(type), value, n, &seen->bus_type))
-                return false;
-        conf->session_bus = strcmp(type, "session") == 0;
-        return conf->session_bus || strcmp(type, "system") == 0;
+        n = n < pair.n ? n : pair.n;
+        pair.text += n;
+        pair.n -= n;
+        n = strcspn(pair.text, "=");
+        *ret_key = (Word){ pair.text, n < pair.n ? n : pair.n };
+        pair.text += ret_key->n;
+        pair.n -= ret_key->n;
+        n = strspn(pair.text, "=");
+        n = n < pair.n ? n : pair.n;
+        *ret_value = (Word){ pair.text + n, pair.n - n };
+        return ret_key->n > 0 && ret_value->n > 0;
 }
 
-bool conf_parse(const char *text, Conf *ret_conf) {
-        Conf conf = { .kind = CONF_DEFAULT, .path = TABRMD_SOCKET_PATH, .bus_name = TABRMD_DBUS_NAME };
-        Seen seen = { 0 };
+static bool conf_take_pair(Conf *conf, Word pair, Why *why) {
+        Word key, value, first;
 
-        if (text && strnlen(text, CONF_MAX + 1) > CONF_MAX)
+        if (!parse_pair(pair, &key, &value)) {
+                why_add(why, WORD_FORMAT ": no key with a value (" KEYS ")", WORD_ARGUMENTS(&pair));
                 return false;
-        while (text && *text) {
-                size_t n = strcspn(text, ",");
-
-                if (!conf_take_pair(&conf, &seen, text, n))
-                        return false;
-                text += n;
-                if (*text == ',')
-                        text++;
         }
-        if (seen.socket && (seen.bus_type || seen.bus_name))
+        if (is(&key, "socket")) {
+                conf->kind |= CONF_SOCKET;
+                return conf_take(conf->path, sizeof(conf->path), &key, &value, why);
+        }
+        conf->kind |= CONF_BUS;
+        first = (Word){ value.text, strcspn(value.text, "=") };
+        first.n = first.n < value.n ? first.n : value.n;
+        if (is(&key, "bus_name"))
+                return conf_take(conf->bus_name, sizeof(conf->bus_name), &key, &first, why);
+        if (!is(&key, "bus_type")) {
+                why_add(why, WORD_FORMAT ": no such key (" KEYS ")", WORD_ARGUMENTS(&key));
                 return false;
-        if (seen.socket)
-                conf.kind = CONF_SOCKET;
-        else if (seen.bus_type || seen.bus_name)
-                conf.kind = CONF_BUS;
+        }
+        conf->session_bus = is(&first, "session");
+        if (!conf->session_bus && !is(&first, "system")) {
+                why_add(why, "bus_type=%.*s: no such bus (system or session)", WORD_ARGUMENTS(&first));
+                return false;
+        }
+        return true;
+}
+
+/* Commas may be repeated, keys too: the last counts. */
+bool conf_parse(const char *text, Conf *ret_conf, Why *why) {
+        Conf conf = { .path = TABRMD_SOCKET_PATH, .bus_name = TABRMD_DBUS_NAME };
+
+        if (text && strnlen(text, CONF_MAX + 1) > CONF_MAX) {
+                why_add(why, "the configuration has more than %d bytes (" KEYS ")", CONF_MAX);
+                return false;
+        }
+        while (text && *text) {
+                Word pair = { text, strcspn(text, ",") };
+
+                if (pair.n > 0 && !conf_take_pair(&conf, pair, why))
+                        return false;
+                text += pair.n + (text[pair.n] == ',');
+        }
+        if (conf.kind == (CONF_SOCKET | CONF_BUS)) {
+                why_add(why, "a socket and a bus at once (" KEYS ")");
+                return false;
+        }
         *ret_conf = conf;
         return true;
 }

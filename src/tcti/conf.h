@@ -2,6 +2,8 @@
 #ifndef TCTI_CONF_H
 #define TCTI_CONF_H
 
+#include "tcti/log.h"
+
 #include <stdbool.h>
 #include <sys/un.h>
 
@@ -10,9 +12,9 @@
 #define CONF_BUS_NAME_MAX 255 /* D-Bus specification, "Valid Names" */
 
 typedef enum ConfKind {
-        CONF_DEFAULT, /* the socket of the system, else the system bus */
-        CONF_SOCKET,
-        CONF_BUS,
+        CONF_DEFAULT = 0, /* the socket of the system, else the system bus */
+        CONF_SOCKET = 1,
+        CONF_BUS = 2, /* not with the former */
 } ConfKind;
 
 typedef struct Conf {
@@ -22,7 +24,7 @@ typedef struct Conf {
         char bus_name[CONF_BUS_NAME_MAX + 1];
 } Conf;
 
-/* Return: false, and *ret_conf as it was, when @text makes no sense. NULL is the default. */
-bool conf_parse(const char *text, Conf *ret_conf);
+/* Return: false, and *ret_conf as it was, when @text makes no sense: see @why. NULL is the default. */
+bool conf_parse(const char *text, Conf *ret_conf, Why *why);
 
 #endif

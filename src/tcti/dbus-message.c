@@ -237,3 +237,9 @@ bool dbus_message_number(const DbusMessage *message, const char *signature, uint
         *ret_number = number;
         return true;
 }
+
+const char *dbus_message_string(const DbusMessage *message) {
+        In in = { .bytes = message->body, .n = message->n_body, .big_endian = message->big_endian };
+
+        return message->signature[0] == 's' ? in_get_string(&in, in_get_number(&in, 4)) : NULL;
+}

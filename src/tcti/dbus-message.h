@@ -55,4 +55,7 @@ bool dbus_message_parse(const uint8_t *bytes, size_t n_bytes, DbusMessage *ret_m
 /* The one number of a body whose signature is "t" or "u". Return: false when it is not. */
 bool dbus_message_number(const DbusMessage *message, const char *signature, uint64_t *ret_number);
 
+/* The string that a body begins with, such as the text of an error. Return: NULL: there is none. */
+const char *dbus_message_string(const DbusMessage *message);
+
 #endif

@@ -20,7 +20,17 @@
 
 /* Addresses (D-Bus specification, "Server Addresses") */
 
-/* Undo %-escapes. Return: false when they are malformed, or the result does not fit. */
+/* Return: -1: it is none. */
+static int hex_digit(char c) {
+        const char *digits = "0123456789abcdefABCDEF";
+        const char *digit = c ? strchr(digits, c) : NULL;
+
+        if (!digit)
+                return -1;
+        return digit - digits < 16 ? digit - digits : digit - digits - 6;
+}
+
+/* Undo %-escapes. Return: false when they are malformed or stand for NUL, or the result does not fit. */
 static bool address_unescape(const char *text, size_t n, char *to, size_t size) {
         size_t n_to = 0;
 
@@ -28,15 +38,12 @@ static bool address_unescape(const char *text, size_t n, char *to, size_t size) 
                 char c = text[i];
 
                 if (c == '%') {
-                        char digits[3] = { 0 };
-                        char *end;
+                        int high = n - i < 3 ? -1 : hex_digit(text[i + 1]);
+                        int low = n - i < 3 ? -1 : hex_digit(text[i + 2]);
 
-                        if (n - i < 3)
+                        if (high < 0 || low < 0 || (high == 0 && low == 0))
                                 return false;
-                        memcpy(digits, text + i + 1, 2);
-                        c = (char)strtoul(digits, &end, 16);
-                        if (end != digits + 2)
-                                return false;
+                        c = (char)(high << 4 | low);
                         i += 2;
                 }
                 if (n_to + 1 >= size)
@@ -63,6 +70,7 @@ static bool address_value(const char *pairs, size_t n, const char *key, char *to
         return false;
 }
 
+/* Return: -1 and errno; EINVAL: it is none that this library can use. */
 static int connect_address(const char *text, size_t n, const IoDeadline *deadline) {
         struct sockaddr_un address = { .sun_family = AF_UNIX };
         char *path = address.sun_path;
@@ -70,6 +78,7 @@ static int connect_address(const char *text, size_t n, const IoDeadline *deadlin
         socklen_t n_address = sizeof(address);
         char runtime[4];
 
+        errno = EINVAL;
         if (n < 5 || memcmp(text, "unix:", 5) != 0)
                 return -1;
         text += 5;
@@ -154,6 +163,7 @@ static void fds_take(Fds *fds, struct msghdr *header) {
                         int fd;
 
                         memcpy(&fd, CMSG_DATA(c) + i * sizeof(fd), sizeof(fd));
+                        fd = fd_above_stdio(fd); /* -1: it counts, so that the number is that of the header */
                         if (fds->n < FDS_MAX)
                                 fds->fds[fds->n++] = fd;
                         else
@@ -272,8 +282,8 @@ static bool say_hello(Dbus *dbus) {
         return ok;
 }
 
-/* The first of the addresses at which somebody takes us in. */
-bool dbus_open(Dbus *dbus, bool session) {
+/* The first of the addresses at which somebody takes us in; else the last says why. */
+bool dbus_open(Dbus *dbus, bool session, Why *ret_why) {
         IoDeadline deadline = io_deadline(CALL_MS);
         const char *address = addresses_of(session);
 
@@ -282,8 +292,14 @@ bool dbus_open(Dbus *dbus, bool session) {
                 size_t n = strcspn(address, ";");
 
                 *dbus = (Dbus){ .fd = connect_address(address, n, &deadline) };
-                if (dbus->fd >= 0 && bus_authenticate(dbus->fd, &deadline) && say_hello(dbus))
+                *ret_why = (Why){ .absent = dbus->fd < 0 };
+                if (dbus->fd < 0)
+                        why_add(ret_why, "%.*s: %s", (int)n, address,
+                                errno == EINVAL ? "no address that this library can use" : strerror(errno));
+                else if (bus_authenticate(dbus->fd, &deadline) && say_hello(dbus))
                         return true;
+                else
+                        why_add(ret_why, "%.*s: it does not take this user in", (int)n, address);
                 dbus_close(dbus);
                 address += n + (address[n] == ';');
         }

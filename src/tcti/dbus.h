@@ -3,6 +3,7 @@
 #define TCTI_DBUS_H
 
 #include "tcti/dbus-message.h"
+#include "tcti/log.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -19,8 +20,8 @@ typedef struct Dbus {
         uint32_t serial;
 } Dbus;
 
-/* Return: false when no bus takes us in. */
-bool dbus_open(Dbus *dbus, bool session);
+/* Return: false when no bus takes us in: see @ret_why. */
+bool dbus_open(Dbus *dbus, bool session, Why *ret_why);
 void dbus_close(Dbus *dbus);
 
 typedef struct DbusReply {

@@ -116,7 +116,7 @@ IoResult io_write_two(int fd, const struct iovec iov[static 2], const IoDeadline
 }
 
 int io_connect(const struct sockaddr_un *address, socklen_t n_address, const IoDeadline *deadline) {
-        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        int fd = fd_above_stdio(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
         int r;
 
         if (fd < 0)
@@ -139,4 +139,13 @@ int io_connect(const struct sockaddr_un *address, socklen_t n_address, const IoD
                 return -1;
         }
         return fd;
+}
+
+int io_ended(void) {
+        int pair[2];
+
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+                return -1;
+        fd_close(pair[1]);
+        return fd_above_stdio(pair[0]);
 }

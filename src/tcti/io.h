@@ -18,6 +18,7 @@ typedef enum IoResult {
         IO_TIMEOUT,
         IO_GONE, /* end of input, or reset */
         IO_ERROR,
+        IO_MALFORMED, /* something came that the protocol does not have */
 } IoResult;
 
 typedef struct IoDeadline {
@@ -35,7 +36,11 @@ IoResult io_write_two(int fd, const struct iovec iov[static 2],
 /* Reads what is there, at most up to @n bytes in all, of which *at have come. Return: IO_DONE: all of them. */
 IoResult io_read_on(int fd, uint8_t *bytes, size_t n, size_t *at, const IoDeadline *deadline);
 
-/* Return: a connected stream socket, close-on-exec, or -1 and errno; EAGAIN: the listener's queue stayed full. */
+/* Return: a socket at which nothing is to come, so that whoever polls it need not wait; above 2, or -1 and errno. */
+int io_ended(void);
+
+/* Return: a connected stream socket above 2, close-on-exec, or -1 and errno; EAGAIN: the listener's queue stayed full.
+ */
 int io_connect(const struct sockaddr_un *address, socklen_t n_address, const IoDeadline *deadline);
 
 #endif

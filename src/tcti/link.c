@@ -9,6 +9,7 @@
 #include "util/protocol.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -22,17 +23,41 @@
 #define CONNECT_MS 25000
 
 /* Nobody serves this socket, or not us: the bus may. Nothing was sent yet. */
-static bool try_the_bus(int error) {
-        return error == ENOENT || error == ENOTDIR || error == ECONNREFUSED || error == EACCES || error == EPERM;
+static bool is_absent(int error) {
+        return error == ENOENT || error == ENOTDIR || error == ECONNREFUSED;
 }
 
-static bool open_socket(Link *link, const char *path) {
+static bool is_denied(int error) {
+        return error == EACCES || error == EPERM;
+}
+
+/* The next step after an error of connect(). */
+static const char *advice_on(int error) {
+        if (is_absent(error))
+                return " (is tpm2-abrmd running? systemctl start tpm2-abrmd)";
+        if (is_denied(error))
+                return " (is this user in group tss?)";
+        if (error == EAGAIN)
+                return " (the daemon takes no connection; its log may say why)";
+        if (error == EPROTOTYPE)
+                return " (that socket is another program's)";
+        return "";
+}
+
+/* Return: 0, or what connect() says. */
+static int open_socket(const char *path, int *ret_fd, Why *why) {
         const IoDeadline deadline = io_deadline(CONNECT_MS);
         struct sockaddr_un address = { .sun_family = AF_UNIX };
+        int error;
 
         memcpy(address.sun_path, path, strlen(path) + 1);
-        link->fd = io_connect(&address, sizeof(address), &deadline);
-        return link->fd >= 0;
+        *ret_fd = io_connect(&address, sizeof(address), &deadline);
+        if (*ret_fd >= 0)
+                return 0;
+        error = errno;
+        why->absent = is_absent(error);
+        why_add(why, "%s: %s%s", path, strerror(error), advice_on(error));
+        return error;
 }
 
 static DbusCall call_of(const Link *link, const char *member, const char *signature) {
@@ -52,7 +77,26 @@ static bool is_socket(int fd) {
         return fd >= 0 && fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
 }
 
-static bool create_connection(Link *link) {
+/* Why there is no connection: what the bus says, or the daemon. */
+static void explain_refusal(const char *bus, const DbusMessage *message, const char *bus_name, Why *why) {
+        const char *error = message->error ? message->error : "no connection in the answer";
+        const char *text = message->error ? dbus_message_string(message) : NULL;
+
+        if (strcmp(error, "org.freedesktop.DBus.Error.ServiceUnknown") == 0) {
+                why_add(why, "%s: %s: nobody has that name%s", bus, bus_name, advice_on(ENOENT));
+                return;
+        }
+        why->absent = false;
+        if (strcmp(error, "org.freedesktop.DBus.Error.AccessDenied") == 0)
+                why_add(why, "%s: %s: %s%s", bus, bus_name, strerror(EACCES), advice_on(EACCES));
+        else if (text && strncmp(error, TABRMD_DBUS_ERROR, strlen(TABRMD_DBUS_ERROR)) == 0)
+                why_add(why, "%s: %s: %s (its log says more)", bus, bus_name, text);
+        else
+                why_add(why, "%s: %s: %s%s%s", bus, bus_name, error, text ? ": " : "", text ? text : "");
+}
+
+/* Return: the stream that the daemon hands out, or -1. */
+static int create_connection(Link *link, const char *bus, Why *why) {
         const DbusCall call = call_of(link, "CreateConnection", "");
         DbusReply *reply = malloc(sizeof(*reply));
         fd_auto fd = -1;
@@ -60,34 +104,70 @@ static bool create_connection(Link *link) {
 
         if (ok)
                 fd = reply->fd;
-        ok = ok && reply->message.type == DBUS_RETURN && dbus_message_number(&reply->message, "t", &link->id) &&
-             is_socket(fd);
+        else
+                why_add(why, "%s: %s: no answer (its log may say why)", bus, link->bus_name);
+        if (ok && (reply->message.type != DBUS_RETURN || !dbus_message_number(&reply->message, "t", &link->id) ||
+                   !is_socket(fd))) {
+                explain_refusal(bus, &reply->message, link->bus_name, why);
+                ok = false;
+        }
         free(reply);
-        if (ok)
-                link->fd = fd_steal(&fd);
-        return ok;
+        return ok ? fd_steal(&fd) : -1;
 }
 
-static bool open_bus(Link *link, bool session) {
-        link->by_bus = true;
-        if (dbus_open(&link->dbus, session) && create_connection(link))
-                return true;
-        dbus_close(&link->dbus);
-        return false;
+static int open_bus(Link *link, bool session, Why *why) {
+        const char *bus = session ? "session bus" : "system bus";
+        bool absent = why->absent;
+        Why reason = { 0 };
+        int fd = -1;
+
+        if (!dbus_open(&link->dbus, session, &reason)) {
+                why->absent = absent && reason.absent;
+                why_add(why, "%s: %s", bus, reason.text);
+        } else {
+                fd = create_connection(link, bus, why);
+        }
+        if (fd < 0)
+                dbus_close(&link->dbus);
+        return fd;
 }
 
-TSS2_RC link_open(Link *link, const Conf *conf) {
-        bool ok = false;
+void link_init(Link *link) {
+        *link = (Link){ .fd = -1, .dbus = { .fd = -1 }, .owner = owner_new() };
+}
 
-        *link = (Link){ .fd = -1, .dbus = { .fd = -1 }, .pid = getpid() };
+/* From now on the link's descriptor is this one, by its old number where that can be. */
+static void take_stream(Link *link, int fd) {
+        if (link->fd >= 0 && dup3(fd, link->fd, O_CLOEXEC) >= 0) {
+                fd_close(fd);
+                return;
+        }
+        fd_close(link->fd);
+        link->fd = fd;
+}
+
+bool link_open(Link *link, const Conf *conf, Why *why) {
+        int fd = -1, error = 0;
+
         memcpy(link->bus_name, conf->bus_name, sizeof(link->bus_name));
         if (conf->kind != CONF_BUS)
-                ok = open_socket(link, conf->path);
-        if (conf->kind == CONF_BUS || (!ok && conf->kind == CONF_DEFAULT && try_the_bus(errno)))
-                ok = open_bus(link, conf->session_bus);
+                error = open_socket(conf->path, &fd, why);
+        link->by_bus = conf->kind == CONF_BUS || (conf->kind == CONF_DEFAULT && (is_absent(error) || is_denied(error)));
         if (link->by_bus)
-                link->hello = LINK_HELLO_DONE;
-        return ok ? TSS2_RC_SUCCESS : TSS2_TCTI_RC_NO_CONNECTION;
+                fd = open_bus(link, conf->session_bus, why);
+        why->absent &= conf->kind == CONF_DEFAULT;
+        if (fd < 0)
+                return false;
+
+        take_stream(link, fd);
+        link->up = true;
+        link->hello = link->by_bus ? LINK_HELLO_DONE : LINK_HELLO_DUE;
+        link->n_greeting = 0;
+        if (link->locality == 0 || link_set_locality(link, link->locality) == TSS2_RC_SUCCESS)
+                return true;
+        why_add(why, "locality %u, which was set before, is refused by the daemon now", link->locality);
+        link_lose(link);
+        return false;
 }
 
 IoResult link_send(Link *link, const uint8_t *command, size_t size) {
@@ -121,23 +201,37 @@ IoResult link_read_greeting(Link *link, const IoDeadline *deadline) {
                 return result;
         size = tpm_read_header(&reader).size;
         if (size != TPM_HEADER_SIZE && size != TPM_STREAM_HELLO_SIZE)
-                return IO_ERROR;
+                return IO_MALFORMED;
         result = io_read_on(link->fd, link->greeting, size, &link->n_greeting, deadline);
         if (result == IO_DONE)
                 link->hello = LINK_HELLO_DONE;
         return result;
 }
 
-bool link_is_ours(const Link *link) {
-        return link->pid == getpid();
+void link_lose(Link *link) {
+        /* A child that was forked since holds a copy; the daemon must hear of the end all the same. */
+        if (link->up)
+                (void)shutdown(link->fd, SHUT_RDWR);
+        link->up = false;
+        dbus_close(&link->dbus);
 }
 
 void link_close(Link *link) {
-        /* A child that was forked since holds a copy; the daemon must hear of the end all the same. */
-        if (link->fd >= 0 && link_is_ours(link))
-                (void)shutdown(link->fd, SHUT_RDWR);
+        if (owner_is_us(&link->owner))
+                link_lose(link);
         link->fd = fd_close(link->fd);
         dbus_close(&link->dbus);
+        owner_free(&link->owner);
+}
+
+bool link_leave_to_parent(Link *link) {
+        if (owner_is_us(&link->owner))
+                return false;
+        take_stream(link, io_ended());
+        dbus_close(&link->dbus);
+        link->up = false;
+        owner_take(&link->owner);
+        return true;
 }
 
 /* How an error of the daemon's is called in response codes, as the library of tpm2-abrmd 3.0 has it. */
@@ -197,8 +291,8 @@ TSS2_RC link_cancel(Link *link) {
                 return TSS2_RC_SUCCESS;
         case IO_TIMEOUT:
                 return TSS2_TCTI_RC_TRY_AGAIN;
-        default:
-                return TSS2_TCTI_RC_NO_CONNECTION;
+        default: /* the connection has ended; whether after the answer is seen when that is received */
+                return TSS2_RC_SUCCESS;
         }
 }
 
@@ -218,7 +312,7 @@ static TSS2_RC rc_of_locality(uint32_t code) {
         }
 }
 
-TSS2_RC link_set_locality(Link *link, uint8_t locality) {
+static TSS2_RC set_locality(Link *link, uint8_t locality) {
         const IoDeadline deadline = io_deadline(SET_LOCALITY_MS);
         uint8_t bytes[TPM_STREAM_SET_LOCALITY_SIZE];
         TpmWriter writer = TPM_WRITER(bytes, sizeof(bytes));
@@ -236,13 +330,21 @@ TSS2_RC link_set_locality(Link *link, uint8_t locality) {
         if (io_write(link->fd, bytes, tpm_write_end(&writer), &deadline) != IO_DONE ||
             io_read(link->fd, bytes, TPM_HEADER_SIZE, &deadline) != IO_DONE) {
                 /* Whatever comes now would be taken for something else. */
-                link_close(link);
+                link_lose(link);
                 return TSS2_TCTI_RC_NO_CONNECTION;
         }
         header = tpm_read_header(&reader);
         if (header.size != TPM_HEADER_SIZE) {
-                link_close(link);
+                link_lose(link);
                 return TSS2_TCTI_RC_MALFORMED_RESPONSE;
         }
         return rc_of_locality(header.code);
+}
+
+TSS2_RC link_set_locality(Link *link, uint8_t locality) {
+        TSS2_RC rc = set_locality(link, locality);
+
+        if (rc == TSS2_RC_SUCCESS)
+                link->locality = locality;
+        return rc;
 }

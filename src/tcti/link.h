@@ -5,11 +5,12 @@
 #include "tcti/conf.h"
 #include "tcti/dbus.h"
 #include "tcti/io.h"
+#include "tcti/log.h"
+#include "tcti/owner.h"
 #include "util/protocol.h"
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/types.h>
 #include <tss2/tss2_common.h>
 
 /* On a stream of the daemon's socket, hello goes out with the first command, and is answered first. */
@@ -19,31 +20,44 @@ typedef enum LinkHello {
         LINK_HELLO_DONE,
 } LinkHello;
 
-/* A connection to the daemon, by whichever door. */
+/*
+ * A connection to the daemon, by whichever door, and the next one after that has ended
+ *
+ * The number of the descriptor stays the same, so that a program need not ask for its poll handles again. While there
+ * is no connection, the descriptor is readable at once: what there is to receive is an answer of the library's own.
+ */
 typedef struct Link {
-        int fd;      /* the stream; -1: not connected */
+        int fd;      /* the stream; -1: none yet */
+        bool up;     /* connected, as far as is known */
+        Owner owner; /* a forked child must not use it */
         bool by_bus; /* cancel and set locality are D-Bus calls, else they go over the stream */
         Dbus dbus;   /* kept, since the daemon knows the caller by it */
         uint64_t id; /* by_bus: what the daemon calls the connection */
         char bus_name[CONF_BUS_NAME_MAX + 1];
-        pid_t pid; /* whose it is: a forked child must not use it */
+        uint8_t locality; /* what was set, and the next connection has to have, too */
         LinkHello hello;
         size_t n_greeting;                       /* what has come of the daemon's answer to hello */
         uint8_t greeting[TPM_STREAM_HELLO_SIZE]; /* ... as much of it as counts */
 } Link;
 
-/* Return: TSS2_RC_SUCCESS, or TSS2_TCTI_RC_NO_CONNECTION. */
-TSS2_RC link_open(Link *link, const Conf *conf);
+void link_init(Link *link); /* not connected */
 
-/* Close our own copies of the descriptors. Nobody else's connection ends by it, not even when they came by fork(). */
+/* Connect a link that is this process's and not up. Return: false: see @why. */
+bool link_open(Link *link, const Conf *conf, Why *why);
+
+/* The connection is of no use any more. */
+void link_lose(Link *link);
+
+/* Frees all. Nobody else's connection ends by it, not even when it came by fork(). */
 void link_close(Link *link);
 
-bool link_is_ours(const Link *link);
+/* In a child that was forked: let the parent's connection alone. Return: whether that was so. */
+bool link_leave_to_parent(Link *link);
 
-/* Sends a whole command. Waits while the stream is full. */
+/* Sends a whole command. Waits while the stream is full. When it fails, the daemon has not had the whole command. */
 IoResult link_send(Link *link, const uint8_t *command, size_t size);
 
-/* Before an answer is read: takes what comes before it. IO_TIMEOUT: not all of that has come. */
+/* Before an answer is read: takes what comes before it. IO_TIMEOUT: not all of that has come; IO_MALFORMED */
 IoResult link_read_greeting(Link *link, const IoDeadline *deadline);
 
 TSS2_RC link_cancel(Link *link);

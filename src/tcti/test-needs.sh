@@ -10,7 +10,7 @@ for program in readelf nm; do
         }
 done
 
-needed=$(readelf -d "$1" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | grep -v -e '^libasan' -e '^libubsan' | tr '\n' ' ')
+needed=$(readelf -d "$1" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | grep -v -e '^libasan' -e '^libubsan' -e '^libtsan' | tr '\n' ' ')
 exported=$(nm -D --defined-only "$1" | awk '{ print $3 }' | sed 's/@.*//' | sort | tr '\n' ' ')
 soname=$(readelf -d "$1" | sed -n 's/.*(SONAME).*\[\(.*\)\]/\1/p')
 

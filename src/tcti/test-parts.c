@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
-/* The parts that the library does not export: configuration, D-Bus messages, and a bus that means no good. */
+/* The parts that the library does not export: D-Bus messages, and a bus that means no good. */
 #include "tcti/conf.h"
 #include "tcti/dbus.h"
 #include "tcti/link.h"
@@ -18,45 +18,7 @@
 
 #include <cmocka.h>
 
-static void test_conf(void **state) {
-        char text[600];
-        Conf c;
-
-        assert_true(conf_parse(NULL, &c) && c.kind == CONF_DEFAULT && !c.session_bus);
-        assert_string_equal(c.path, "/run/tpm2-abrmd/tpm.sock");
-        assert_string_equal(c.bus_name, "com.intel.tss2.Tabrmd");
-        assert_true(conf_parse("", &c) && c.kind == CONF_DEFAULT);
-        assert_true(conf_parse("socket=/a/b", &c) && c.kind == CONF_SOCKET);
-        assert_string_equal(c.path, "/a/b");
-        assert_true(conf_parse("socket=/a=b", &c));
-        assert_string_equal(c.path, "/a=b");
-        assert_true(conf_parse("bus_type=session", &c) && c.kind == CONF_BUS && c.session_bus);
-        assert_true(conf_parse("bus_type=system,bus_name=a.b,", &c) && c.kind == CONF_BUS && !c.session_bus);
-        assert_string_equal(c.bus_name, "a.b");
-        assert_true(conf_parse("bus_name=a.b,bus_type=session", &c) && c.session_bus);
-
-        c.kind = CONF_SOCKET;
-        assert_false(conf_parse("bus_type=both", &c));
-        assert_false(conf_parse("bus_type=sessions", &c));
-        assert_false(conf_parse("bus_type=", &c));
-        assert_false(conf_parse("bus_type", &c));
-        assert_false(conf_parse("socket=", &c));
-        assert_false(conf_parse("=x", &c));
-        assert_false(conf_parse(",", &c));
-        assert_false(conf_parse("bus_type=session,,", &c));
-        assert_false(conf_parse("bus_typ=session", &c));
-        assert_false(conf_parse("bus_type=session,bus_type=session", &c));
-        assert_false(conf_parse("socket=/a,bus_type=session", &c));
-        assert_false(conf_parse("socket=/a,socket=/b", &c));
-        assert_int_equal(c.kind, CONF_SOCKET); /* as it was */
-
-        snprintf(text, sizeof(text), "bus_name=%0300d", 1);
-        assert_false(conf_parse(text, &c));
-        snprintf(text, sizeof(text), "socket=/%0107d", 1);
-        assert_false(conf_parse(text, &c));
-        snprintf(text, sizeof(text), "socket=/%0106d", 1);
-        assert_true(conf_parse(text, &c));
-}
+static char reason[WHY_MAX]; /* why there was no connection */
 
 /* A reply as dbus-daemon writes it; big endian on demand. */
 typedef struct Made {
@@ -122,7 +84,9 @@ static Made make_reply(bool big, uint8_t type, uint32_t serial, const char *erro
         while (made.n % 8)
                 made.bytes[made.n++] = 0;
         body = made.n;
-        if (*signature)
+        if (*signature == 's')
+                add_string(&made, "there is no room", 4);
+        else if (*signature)
                 add(&made, value, *signature == 't' ? 8 : 4);
         set_u32(&made, 4, made.n - body);
         return made;
@@ -212,6 +176,9 @@ typedef enum Mood {
         LONG_LINE,
         SILENT_END, /* hangs up after the call */
         AN_ERROR,
+        UNKNOWN_NAME,
+        DENIED,
+        ANOTHER_ERROR,
         FDS_THAT_LIE,
         REJECTED_ONCE,
 } Mood;
@@ -267,6 +234,12 @@ static void say_with_fds(int fd, const Made *made, const int *fds, size_t n_fds)
 }
 
 static void answer_create(int fd) {
+        static const char *const errors[] = {
+                "com.intel.tss2.Tabrmd.Error.General",
+                "org.freedesktop.DBus.Error.ServiceUnknown",
+                "org.freedesktop.DBus.Error.AccessDenied",
+                "org.freedesktop.DBus.Error.LimitsExceeded",
+        };
         Made signal = make_reply(false, 4, 0, NULL, "", 0);
         int pair[2], fds[16];
         Made reply;
@@ -291,7 +264,10 @@ static void answer_create(int fd) {
                         say(fd, signal.bytes, signal.n);
                 return;
         case AN_ERROR:
-                reply = make_reply(true, DBUS_ERROR, 2, "com.intel.tss2.Tabrmd.Error.General", "", 0);
+        case UNKNOWN_NAME:
+        case DENIED:
+        case ANOTHER_ERROR:
+                reply = make_reply(true, DBUS_ERROR, 2, errors[mood - AN_ERROR], "s", 0);
                 say(fd, reply.bytes, reply.n);
                 return;
         case NO_FD:
@@ -363,12 +339,14 @@ static void *bus(void *unused) {
         return NULL;
 }
 
-static TSS2_RC with_bus(Mood m, void (*then)(Link *link)) {
+/* Return: whether there is a connection then; else see reason. */
+static bool with_bus(Mood m, void (*then)(Link *link)) {
         char text[400];
         pthread_t thread;
+        Why why = { 0 };
         Link link;
         Conf conf;
-        TSS2_RC rc;
+        bool ok;
 
         mood = m;
         stream_end = -1;
@@ -381,9 +359,11 @@ static TSS2_RC with_bus(Mood m, void (*then)(Link *link)) {
         setenv("DBUS_SESSION_BUS_ADDRESS", text, 1);
         pthread_create(&thread, NULL, bus, NULL);
 
-        assert_true(conf_parse("bus_type=session", &conf));
-        rc = link_open(&link, &conf);
-        if (rc == TSS2_RC_SUCCESS && then)
+        assert_true(conf_parse("bus_type=session", &conf, &why));
+        link_init(&link);
+        ok = link_open(&link, &conf, &why);
+        memcpy(reason, why.text, sizeof(reason));
+        if (ok && then)
                 then(&link);
         link_close(&link);
         pthread_join(thread, NULL);
@@ -391,7 +371,8 @@ static TSS2_RC with_bus(Mood m, void (*then)(Link *link)) {
                 close(stream_end);
         close(listener);
         unlink(address.sun_path);
-        return rc;
+        assert_int_equal(ok, *reason == '\0');
+        return ok;
 }
 
 static void use_link(Link *link) {
@@ -415,31 +396,75 @@ static int next_fd(void) {
 }
 
 static void test_buses(void **state) {
-        const Mood bad[] = { NO_FD,    FILE_FD,       WRONG_SERIAL, ENDLESS,    HUGE_MESSAGE, GARBAGE,
-                             REJECTED, NO_FDS_AGREED, LONG_LINE,    SILENT_END, AN_ERROR,     FDS_THAT_LIE };
+        static const struct {
+                Mood mood;
+                const char *reason;
+        } bad[] = {
+                { NO_FD, "no answer" },
+                { FILE_FD, "no connection in the answer" },
+                { WRONG_SERIAL, "no answer" },
+                { ENDLESS, "no answer" },
+                { HUGE_MESSAGE, "no answer" },
+                { GARBAGE, "no answer" },
+                { REJECTED, "it does not take this user in" },
+                { NO_FDS_AGREED, "it does not take this user in" },
+                { LONG_LINE, "it does not take this user in" },
+                { SILENT_END, "no answer" },
+                { AN_ERROR, "com.intel.tss2.Tabrmd: there is no room (its log says more)" },
+                { UNKNOWN_NAME, "com.intel.tss2.Tabrmd: nobody has that name (is tpm2-abrmd running?" },
+                { DENIED, "com.intel.tss2.Tabrmd: Permission denied (is this user in group tss?)" },
+                { ANOTHER_ERROR, "org.freedesktop.DBus.Error.LimitsExceeded: there is no room" },
+                { FDS_THAT_LIE, "no answer" },
+        };
         int before = next_fd();
 
-        assert_int_equal(with_bus(FRIENDLY, use_link), TSS2_RC_SUCCESS);
-        assert_int_equal(with_bus(MANY_FDS, use_link), TSS2_RC_SUCCESS);
-        assert_int_equal(with_bus(REJECTED_ONCE, use_link), TSS2_RC_SUCCESS);
-        for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-                assert_int_equal(with_bus(bad[i], NULL), TSS2_TCTI_RC_NO_CONNECTION);
+        assert_true(with_bus(FRIENDLY, use_link));
+        assert_true(with_bus(MANY_FDS, use_link));
+        assert_true(with_bus(REJECTED_ONCE, use_link));
+        for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+                assert_false(with_bus(bad[i].mood, NULL));
+                assert_memory_equal(reason, "session bus: ", 13);
+                assert_non_null(strstr(reason, bad[i].reason));
+        }
         assert_int_equal(next_fd(), before); /* nothing stays open, whatever came */
 }
 
 static void test_no_bus(void **state) {
-        const char *addresses[] = { "unix:path=/nonexistent", "unix:abstract=nobody-there",
-                                    "unix:path=%zz",          "unix:",
-                                    "unix:runtime=yes",       "rubbish",
-                                    "unix:path=%2",           ";;;" };
-        Conf conf;
+        static const struct {
+                const char *text;
+                bool usable; /* nobody is there, but somebody could be */
+        } addresses[] = {
+                { "unix:path=/nonexistent", true },
+                { "unix:abstract=nobody-there", true },
+                { "unix:path=/nonexist%65nT%2f", true },
+                { "unix:path=%2F", true },
+                { "unix:path=/nonexistent%zz", false },
+                { "unix:path=/nonexistent%6", false },
+                { "unix:path=/nonexistent%4,guid=1", false },
+                { "unix:path=/nonexistent%+1", false },
+                { "unix:path=/nonexistent% 1", false },
+                { "unix:path=/nonexistent%0x1", false },
+                { "unix:path=/nonexistent%", false },
+                { "unix:path=/nonexistent%00", false },
+                { "unix:abstract=%00", false },
+                { "unix:", false },
+                { "unix:runtime=yes", true },
+                { "rubbish", false },
+                { ";;;", false },
+        };
+        const Conf conf = { .kind = CONF_BUS, .session_bus = true, .bus_name = "a.b" };
         Link link;
 
         setenv("XDG_RUNTIME_DIR", "/nonexistent", 1);
-        assert_true(conf_parse("bus_type=session", &conf));
         for (size_t i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++) {
-                setenv("DBUS_SESSION_BUS_ADDRESS", addresses[i], 1);
-                assert_int_equal(link_open(&link, &conf), TSS2_TCTI_RC_NO_CONNECTION);
+                Why why = { 0 };
+
+                setenv("DBUS_SESSION_BUS_ADDRESS", addresses[i].text, 1);
+                link_init(&link);
+                assert_false(link_open(&link, &conf, &why));
+                assert_false(why.absent); /* it was asked for */
+                assert_int_equal(!strstr(why.text, "no address that this library can use"), addresses[i].usable);
+                link_close(&link);
         }
 }
 
@@ -457,7 +482,6 @@ static int teardown(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_conf),
                 cmocka_unit_test(test_messages_in_both_orders),
                 cmocka_unit_test(test_mutated_messages),
                 cmocka_unit_test(test_sizes_that_lie),

@@ -44,6 +44,11 @@ void transmit(void);
 TSS2_RC receive(size_t *size, uint8_t *response, int32_t timeout);
 void assert_whole_receive(void);
 
+/* Receives what must be a header alone. Return: its code; UINT32_MAX: it is not so. May be used in a child. */
+uint32_t receive_code(int32_t timeout);
+#define NOT_EXECUTED 0xB0100
+#define NOBODY_KNOWS 0xB0101
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 #endif

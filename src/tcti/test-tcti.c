@@ -187,7 +187,6 @@ static void test_malformed_responses(void **state) {
         say(small, sizeof(small));
         assert_int_equal(receive(&size, response, -1), TSS2_TCTI_RC_MALFORMED_RESPONSE);
         assert_int_equal(receive(&size, response, -1), TSS2_TCTI_RC_BAD_SEQUENCE);
-        assert_int_equal(Tss2_Tcti_Transmit(tcti, sizeof(COMMAND), COMMAND), TSS2_TCTI_RC_NO_CONNECTION);
 }
 
 static void test_huge_response(void **state) {
@@ -209,25 +208,6 @@ static void test_largest_response(void **state) {
         say(response, sizeof(response));
         assert_int_equal(receive(&size, got, -1), TSS2_RC_SUCCESS);
         assert_memory_equal(got, response, sizeof(response));
-}
-
-static void test_daemon_goes(void **state) {
-        uint8_t response[64];
-        size_t size = sizeof(response);
-
-        transmit();
-        say(RESPONSE, 5);
-        close(daemon_fd);
-        daemon_fd = -1;
-        assert_int_equal(receive(&size, response, -1), TSS2_TCTI_RC_NO_CONNECTION);
-        assert_int_equal(Tss2_Tcti_Transmit(tcti, sizeof(COMMAND), COMMAND), TSS2_TCTI_RC_NO_CONNECTION);
-}
-
-static void test_daemon_is_gone_before_transmit(void **state) {
-        close(daemon_fd);
-        daemon_fd = -1;
-        /* and no SIGPIPE */
-        assert_int_equal(Tss2_Tcti_Transmit(tcti, sizeof(COMMAND), COMMAND), TSS2_TCTI_RC_NO_CONNECTION);
 }
 
 static void test_cancel(void **state) {
@@ -327,8 +307,7 @@ static void test_malformed_greeting(void **state) {
         greeting[5] = 13;
         transmit();
         say(greeting, sizeof(greeting));
-        assert_int_equal(receive(&size, response, TSS2_TCTI_TIMEOUT_BLOCK), TSS2_TCTI_RC_IO_ERROR);
-        assert_int_equal(Tss2_Tcti_Transmit(tcti, sizeof(COMMAND), COMMAND), TSS2_TCTI_RC_NO_CONNECTION);
+        assert_int_equal(receive(&size, response, TSS2_TCTI_TIMEOUT_BLOCK), TSS2_TCTI_RC_MALFORMED_RESPONSE);
 }
 
 /* Localities can be set before any command, and before hello. */
@@ -372,8 +351,6 @@ int main(void) {
                 TEST(test_malformed_responses),
                 TEST(test_huge_response),
                 TEST(test_largest_response),
-                TEST(test_daemon_goes),
-                TEST(test_daemon_is_gone_before_transmit),
                 TEST(test_cancel),
                 TEST(test_set_locality),
                 TEST(test_f22_poll_handles),

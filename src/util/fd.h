@@ -3,6 +3,7 @@
 #define UTIL_FD_H
 
 #include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 /* Closes a descriptor unless it is negative, and leaves errno alone. Return: -1, to be stored in its place. */
@@ -24,6 +25,20 @@ static inline int fd_steal(int *fd) {
 
 static inline void fd_closep(int *fd) {
         *fd = fd_close(*fd);
+}
+
+/*
+ * Moves a descriptor away from standard input, output and error: a program that has closed those may print into
+ * whatever gets their numbers. Return: the descriptor, or -1 and errno, and it is closed.
+ */
+static inline int fd_above_stdio(int fd) {
+        int moved;
+
+        if (fd < 0 || fd > STDERR_FILENO)
+                return fd;
+        moved = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+        fd_close(fd);
+        return moved;
 }
 
 /* A descriptor that is closed when it goes out of scope. */

@@ -88,6 +88,11 @@ void platform_hide_memory(void *block, size_t size) {
         (void)madvise(block, size, MADV_DONTDUMP);
 }
 
+/* An emulator that takes advice which there is not follows none. */
+bool platform_wipe_on_fork(void *pages, size_t size) {
+        return madvise(pages, size, -1) < 0 && madvise(pages, size, MADV_WIPEONFORK) == 0;
+}
+
 #elif defined(__FreeBSD__)
 
 #include <sys/procctl.h>
@@ -157,6 +162,10 @@ void platform_hide_process(void) {
 
 void platform_hide_memory(void *block, size_t size) {
         (void)madvise(block, size, MADV_NOCORE);
+}
+
+bool platform_wipe_on_fork(void *pages, size_t size) {
+        return minherit(pages, size, INHERIT_ZERO) == 0;
 }
 
 #else

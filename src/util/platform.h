@@ -35,6 +35,9 @@ int platform_bind(int fd, const struct sockaddr *address, socklen_t n_address, m
 #define PLATFORM_BOOT_SIZE 64
 bool platform_boot(char boot[static PLATFORM_BOOT_SIZE]);
 
+/* Has the system fill whole pages with zeros in each child that is forked later. Return: false: it cannot. */
+bool platform_wipe_on_fork(void *pages, size_t size);
+
 void platform_hide_process(void);                    /* no core files, no debugger of the same user */
 void platform_hide_memory(void *block, size_t size); /* whole pages that stay out of core files */
 

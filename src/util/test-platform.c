@@ -178,12 +178,40 @@ static void test_boot(void **state) {
         assert_string_equal(first, second);
 }
 
+static void test_wipe_on_fork(void **state) {
+        size_t n = (size_t)sysconf(_SC_PAGESIZE);
+        char *page = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        int status;
+        pid_t pid;
+
+        assert_true(page != MAP_FAILED);
+        if (!platform_wipe_on_fork(page, n)) /* an emulator, or an old kernel */
+                skip();
+        page[0] = 1;
+        pid = fork();
+        if (pid == 0) {
+                int in_child = page[0];
+
+                /* and so on with the child of a child */
+                page[0] = 1;
+                pid = fork();
+                if (pid > 0)
+                        (void)waitpid(pid, &status, 0);
+                _exit(in_child ? 1 : pid == 0 ? page[0] : WEXITSTATUS(status));
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+        assert_int_equal(page[0], 1);
+        munmap(page, n);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_peer),          cmocka_unit_test(test_process_name),
                 cmocka_unit_test(test_bind),          cmocka_unit_test(test_hidden_process),
                 cmocka_unit_test(test_hidden_memory), cmocka_unit_test(test_process_start),
                 cmocka_unit_test(test_process_end),   cmocka_unit_test(test_boot),
+                cmocka_unit_test(test_wipe_on_fork),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

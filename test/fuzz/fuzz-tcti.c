@@ -194,6 +194,7 @@ static void parse(Input *input) {
         if (n >= DBUS_HEADER_SIZE && dbus_message_size(header) == n && dbus_message_parse(bytes, n, &message)) {
                 (void)dbus_message_number(&message, "t", &number);
                 (void)dbus_message_number(&message, "u", &number);
+                DEMAND(!dbus_message_string(&message) || strlen(dbus_message_string(&message)) < n);
                 DEMAND(!message.error || strlen(message.error) < n);
         }
         free(bytes);
@@ -217,6 +218,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n_bytes) {
         DEMAND(room);
         setenv("DBUS_SESSION_BUS_ADDRESS", flags & 16 ? "unix:abstract=x;unix:path=/nowhere%41" : "unix:path=/nowhere",
                1);
+        setenv("TSS2_LOGFILE", "/dev/null", 1);
         n_fds = count_fds();
         hangs_up = flags & 4;
         if ((flags & 3) == 3) {

@@ -45,7 +45,8 @@ ROWS = {
     "`org.freedesktop.DBus.Properties` of `%s`" % TCTI: call(TCTI, PROPERTIES, "Get", "GetAll", "Set"),
     "`Get` and `GetAll` of `%s`" % MANAGER: call(MANAGER, PROPERTIES, "Get", "GetAll"),
     "`Set` of `%s`" % MANAGER: call(MANAGER, PROPERTIES, "Set"),
-    "`ListClients` and `ListSessions` of the manager": call(MANAGER, MANAGER1, "ListClients", "ListSessions"),
+    "`ListClients`, `ListPrograms` and `ListSessions` of the manager":
+        call(MANAGER, MANAGER1, "ListClients", "ListPrograms", "ListSessions"),
     "all other methods of the manager": call(MANAGER, MANAGER1, "Flush", "Trace", "SetLogLevel", "Nonsense"),
     "calls of another interface, or of none": call(TCTI, "org.example.Other", "Foo") + call(
         TCTI, None, "CreateConnection", "Foo"),

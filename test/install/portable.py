@@ -24,7 +24,7 @@ EMULATOR = ["qemu-s390x", "-L", S390X / "root"]
 # Not those that take long, emulated; start other programs; ask the kernel what they are called; or limit their memory.
 UNITS = """broker broker-report frontend-unix fuzz-core fuzz-reader fuzz-tcti resmgr-capability resmgr-edges
     resmgr-edges-fake resmgr-edges-repair resmgr-faults resmgr-objects resmgr-power resmgr-report tcti
-    tcti-parts tcti-process tpm""".split()
+    tcti-conf tcti-parts tcti-process tcti-restart tpm""".split()
 
 
 class Musl(harness.TestCase):

@@ -4,6 +4,7 @@
 import subprocess
 
 import harness
+from process import PID_NAMESPACE, needs
 
 PROGRAM = harness.BUILD / "test/lib/tcti-processes"
 
@@ -29,6 +30,24 @@ class Processes(harness.TestCase):
 
     def test_fork_while_a_command_is_out(self):
         self.run_program("fork-busy")
+
+    @needs(*PID_NAMESPACE)
+    def test_fork_into_another_pid_namespace(self):
+        self.run_program("fork-namespace", PID_NAMESPACE[:-1])
+
+    def test_standard_descriptors_are_closed(self):
+        self.run_program("closed")
+
+    def test_tools_with_closed_descriptors(self):
+        """What a tool prints does not get into the connection, where the daemon would take it for commands."""
+        for conf in (self.daemon.socket_conf, self.daemon.bus_conf):
+            tools = harness.Tools(self.folder / "tools", conf, self.daemon.library, self.bus)
+            for closed in (">&-", "<&- >&-", "<&- >&- 2>&-"):
+                with self.subTest(conf, closed=closed):
+                    before = self.proxy.count()
+                    tools.attempt("sh", "-c", "tpm2_getrandom 32 " + closed)
+                    self.assertGreater(self.proxy.count(), before)
+                    self.assertNotIn("is no TPM command", self.daemon.process.output())
 
     def test_a_context_per_thread(self):
         self.run_program("threads")

@@ -25,7 +25,7 @@ LAYERS = {
     "manager": ["manager", GENERATED, "door", "broker", "resmgr", "tpm", "util"],
     "daemon": ["daemon", "manager", "frontend", "door", "broker", "backend", "resmgr", "tpm", "util"],
     "ctl": ["ctl", "manager/record.h", "tpm", "util/fd.h", "util/names.h"],
-    "tcti": ["tcti", "tpm", "util/fd.h", "util/names.h", "util/protocol.h"],
+    "tcti": ["tcti", "tpm", "util/fd.h", "util/names.h", "util/platform.h", "util/protocol.h"],
 }
 
 # folder: what its files may not include, of others

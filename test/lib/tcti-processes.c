@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include <dirent.h>
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -12,7 +14,7 @@
 #include <unistd.h>
 
 /*
- * tcti-processes fork|fork-busy|threads|reload|load LIBRARY CONF
+ * tcti-processes fork|fork-busy|fork-namespace|threads|reload|load|closed LIBRARY CONF
  *
  * What programs do with a TCTI library that they have loaded, and that must not matter to it. Each client asks for
  * random bytes in numbers that are its own, and has a key of its own whose name it knows: who gets somebody else's
@@ -23,7 +25,7 @@
 #define WORKERS 4
 #define LOADS 100
 
-#define RC_NO_CONNECTION 0xA0008
+#define RC_NOBODY_KNOWS 0xB0101
 
 #define DEMAND(condition)                                                                                              \
         do {                                                                                                           \
@@ -168,7 +170,8 @@ static void run_fork_busy(void) {
                 pid = fork();
                 DEMAND(pid >= 0);
                 if (pid == 0) {
-                        DEMAND(Tss2_Tcti_Receive(context, &n, response, TSS2_TCTI_TIMEOUT_BLOCK) == RC_NO_CONNECTION);
+                        DEMAND(Tss2_Tcti_Receive(context, &n, response, TSS2_TCTI_TIMEOUT_BLOCK) == TSS2_RC_SUCCESS);
+                        DEMAND(n == 10 && u32_at(response + 6) == RC_NOBODY_KNOWS);
                         ask_random(context, 7);
                         context_free(context);
                         _exit(0);
@@ -178,6 +181,48 @@ static void run_fork_busy(void) {
                 expect_end(pid);
                 ask_random(context, 9);
         }
+        context_free(context);
+        dlclose(library.handle);
+}
+
+/* Process 1 of a PID namespace forks process 1 of another: by their numbers they are the same. */
+static void run_fork_namespace(void) {
+        Library library = library_load();
+        TSS2_TCTI_CONTEXT *context = context_new(&library);
+        pid_t pid;
+
+        DEMAND(getpid() == 1);
+        ask_random(context, 3);
+        DEMAND(unshare(CLONE_NEWPID) == 0);
+        pid = fork();
+        DEMAND(pid >= 0);
+        DEMAND(getpid() == 1);
+        work(context, pid == 0 ? 1 : 2, COMMANDS);
+        if (pid == 0) {
+                context_free(context);
+                _exit(0);
+        }
+        expect_end(pid);
+        ask_random(context, 4);
+        context_free(context);
+        dlclose(library.handle);
+}
+
+/* Without standard input, output and error: what the program prints must not get into a connection. */
+static void run_closed(void) {
+        Library library = library_load();
+        TSS2_TCTI_CONTEXT *context;
+
+        for (int fd = 0; fd < 3; fd++)
+                close(fd);
+        context = context_new(&library);
+        work(context, 5, 20);
+        if (write(STDOUT_FILENO, "text", 4) >= 0 || write(STDERR_FILENO, "text", 4) >= 0)
+                _exit(2);
+        ask_random(context, 6);
+        for (int fd = 0; fd < 3; fd++)
+                if (fcntl(fd, F_GETFD) >= 0)
+                        _exit(3);
         context_free(context);
         dlclose(library.handle);
 }
@@ -282,8 +327,9 @@ int main(int argc, char **argv) {
                 const char *name;
                 void (*run)(void);
         } modes[] = {
-                { "fork", run_fork },     { "fork-busy", run_fork_busy }, { "threads", run_threads },
-                { "reload", run_reload }, { "load", run_load },
+                { "fork", run_fork },       { "fork-busy", run_fork_busy }, { "fork-namespace", run_fork_namespace },
+                { "threads", run_threads }, { "reload", run_reload },       { "load", run_load },
+                { "closed", run_closed },
         };
 
         if (argc != 4)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """
 Breaks the code on purpose, one place at a time, and sees whether anything notices: the simulation without and with
-faults, or else the unit tests of resource manager and broker. A mutant that nothing notices fails the run.
+faults, or else unit tests. A mutant that nothing notices fails the run.
 
 usage: mutants.py DIR [NAME...]     DIR is for the build, and is made
 """
@@ -19,7 +19,8 @@ UNIT = ["resmgr-objects", "resmgr-sessions", "resmgr-capability", "resmgr-faults
         "resmgr-edges", "resmgr-edges-repair", "resmgr-edges-fake", "resmgr-report", "resmgr-room", "resmgr-doubt",
         "resmgr-hostile", "broker", "broker-account", "broker-scheduler", "broker-room", "broker-sampler",
         "broker-outage", "broker-edges", "broker-report", "broker-states", "frontend-stream", "manager-redact",
-        "manager", "manager-socket", "manager-trace", "backend", "helper", "util-log", "util-platform", "daemon-notify"]
+        "manager", "manager-socket", "manager-trace", "backend", "helper", "util-log", "util-platform",
+        "daemon-notify", "tcti", "tcti-conf", "tcti-parts", "tcti-process", "tcti-restart"]
 
 # name: what is forgotten; file; the text that is replaced; by what
 MUTANTS = [
@@ -237,6 +238,20 @@ MUTANTS = [
      "interval / 1000"),
     ("syslog-lost", "what a stuck syslog daemon did not take", "util/log.c",
      "                log_state.n_dropped++;\n", ""),
+    ("fork-number", "that parent and child may have the same process number", "tcti/owner.c",
+     "if (platform_wipe_on_fork(page, n))", "if (0)"),
+    ("fork-finalize", "whose connection it is that a child ends", "tcti/link.c",
+     "if (owner_is_us(&link->owner))\n                link_lose(link);", "link_lose(link);"),
+    ("restart-executed", "that a command may have been executed whose response is lost", "tcti/tcti.c",
+     "lose_connection(context, TPM2_RC_FAILURE);", "lose_connection(context, TPM2_RC_INITIALIZE);"),
+    ("restart-hello", "to say hello on the next connection", "tcti/link.c",
+     "link->hello = link->by_bus ?", "link->hello = link->by_bus || link->hello == LINK_HELLO_DONE ?"),
+    ("restart-locality", "the locality that was set before the daemon was restarted", "tcti/link.c",
+     "if (link->locality == 0 ||", "if (true ||"),
+    ("restart-handle", "that the poll handle keeps its number", "tcti/link.c",
+     "if (link->fd >= 0 && dup3(fd, link->fd, O_CLOEXEC) >= 0) {", "if (0) {"),
+    ("closed-stdout", "that a program may have closed its standard output", "tcti/io.c",
+     "fd_above_stdio(socket(", "(socket("),
 ]
 
 

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "tcti/log.h"
+
+#include "util/fd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define LINE_MAX_BYTES 1024
+#define MODULE "tcti"
+
+/* The names that tpm2-tss has, in any case; a longer word that begins with one means it, too. */
+static bool parse_level(const char *text, LogLevel *ret_level) {
+        static const struct {
+                const char *name;
+                LogLevel level;
+        } levels[] = {
+                { "none", LOG_NONE },    { "(unused)", LOG_NONE }, { "error", LOG_ERROR },   { "warning", LOG_WARNING },
+                { "info", LOG_WARNING }, { "debug", LOG_WARNING }, { "trace", LOG_WARNING },
+        };
+
+        for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++)
+                if (strncasecmp(text, levels[i].name, strlen(levels[i].name)) == 0) {
+                        *ret_level = levels[i].level;
+                        return true;
+                }
+        return false;
+}
+
+static bool ends_with(const char *text, const char *end, const char *word) {
+        size_t n = strlen(word);
+
+        return (size_t)(end - text) >= n && strncasecmp(end - n, word, n) == 0;
+}
+
+/* TSS2_LOG=all+error,tcti+warning: the last that names this module counts. */
+static LogLevel wanted_level(void) {
+        const char *text = secure_getenv("TSS2_LOG");
+        LogLevel level = LOG_WARNING;
+
+        for (const char *plus = text ? strchr(text, '+') : NULL; plus; plus = strchr(plus + 1, '+'))
+                if (ends_with(text, plus, "all") || ends_with(text, plus, MODULE))
+                        (void)parse_level(plus + 1, &level);
+        return level;
+}
+
+/* What cannot be written is lost. */
+static void write_line(const char *line) {
+        const char *path = secure_getenv("TSS2_LOGFILE");
+        bool by_stdout = path && (strcmp(path, "-") == 0 || strcmp(path, "stdout") == 0);
+        fd_auto fd = -1;
+
+        if (path && *path && !by_stdout && strcmp(path, "stderr") != 0)
+                fd = fd_above_stdio(open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0666));
+        if (fd < 0)
+                (void)fputs(line, by_stdout ? stdout : stderr);
+        else
+                (void)!write(fd, line, strlen(line));
+}
+
+static const char *file_name(const char *path) {
+        const char *slash = strrchr(path, '/');
+
+        return slash ? slash + 1 : path;
+}
+
+void log_write(LogLevel level, const char *file, int line, const char *function, const char *format, ...) {
+        char text[LINE_MAX_BYTES];
+        int saved = errno, n, n_text;
+        va_list arguments;
+
+        if (level > wanted_level())
+                return;
+        n = snprintf(text, sizeof(text),
+                     "%s:" MODULE ":src/tcti/%s:%d:%s() tabrmd: ", level == LOG_ERROR ? "ERROR" : "WARNING",
+                     file_name(file), line, function);
+        va_start(arguments, format);
+        n_text = vsnprintf(text + n, sizeof(text) - 1 - n, format, arguments);
+        va_end(arguments);
+        n = n_text < 0 ? n : n + n_text;
+        n = n < (int)sizeof(text) - 2 ? n : (int)sizeof(text) - 2;
+        for (int i = 0; i < n; i++)
+                if ((unsigned char)text[i] < ' ' || text[i] == 0x7F)
+                        text[i] = '?';
+        memcpy(text + n, "\n", 2);
+        write_line(text);
+        errno = saved;
+}
+
+void why_add(Why *why, const char *format, ...) {
+        size_t n = strlen(why->text);
+        va_list arguments;
+
+        if (n > 0 && sizeof(why->text) - n > 2) {
+                memcpy(why->text + n, "; ", 3);
+                n += 2;
+        }
+        va_start(arguments, format);
+        (void)vsnprintf(why->text + n, sizeof(why->text) - n, format, arguments);
+        va_end(arguments);
+}
