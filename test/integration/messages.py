@@ -65,7 +65,7 @@ class Starts(TestCase):
                                 ("--tcti=tabrmd", "--tcti=tabrmd: .*itself"),
                                 ("--tcti=swtpm:port=0", "--tcti=swtpm:port=0: .*1 to 65534"),
                                 ("--max-connections=0", "--max-connections.* from 1 to .* 0"),
-                                ("--socket=/x,mode=9", "/x,mode=9.*mode=0660, group=NAME nor locality="),
+                                ("--socket=/x,mode=9", "/x,mode=9.*none of mode=0660, group=NAME, locality="),
                                 ("--no-socket", "--no-socket")):
             with self.subTest(option):
                 self.assertRefuses(EX_USAGE, pattern, option)
