@@ -3,7 +3,6 @@
 
 #include "broker/policy.h"
 #include "door/peer.h"
-#include "util/fd.h"
 #include "util/log.h"
 #include "util/names.h"
 #include "util/platform.h"
@@ -160,7 +159,7 @@ static void visitor_new(ManagerSocket *socket, int fd, const Peer *peer) {
 
         if (!accepted) {
                 log_limited(LOG_WARNING, "a visitor of the manager is refused: %s", error->message);
-                fd_close(fd);
+                listener_refuse(socket->listener, fd);
                 return;
         }
         visitor = g_new0(Visitor, 1);
@@ -185,7 +184,7 @@ static void on_accepted(void *userdata, int fd) {
 
         if (!platform_peer(fd, &uid, &pid)) {
                 log_limited(LOG_WARNING, "a visitor of the manager is refused: %s", g_strerror(errno));
-                fd_close(fd);
+                listener_refuse(socket->listener, fd);
                 return;
         }
         peer = peer_make(uid, pid);
@@ -195,7 +194,7 @@ static void on_accepted(void *userdata, int fd) {
                 return;
         }
         log_limited(LOG_NOTICE, PEER_FORMAT " is refused by the manager: %s", PEER_ARGUMENTS(&peer), refusal);
-        fd_close(fd);
+        listener_refuse(socket->listener, fd);
 }
 
 /* Who is at the other end is known by the socket: the mechanism that asks the kernel for the same is enough. */
