@@ -142,6 +142,10 @@ bool sockets_open(Sockets *sockets, Loop *loop, Broker *broker, const Options *o
         return open_default(sockets, loop, broker, options, error);
 }
 
+bool sockets_any(const Sockets *sockets) {
+        return sockets->frontends->len > 0;
+}
+
 char *sockets_text(const Sockets *sockets) {
         GString *text = g_string_new(sockets->frontends->len > 0 ? "socket" : "no socket");
 
