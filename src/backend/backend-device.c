@@ -93,7 +93,7 @@ static void device_on_answer(LoopFd *source, uint32_t events) {
         TpmReader reader = TPM_READER(answer, n > 0 ? (size_t)n : 0);
         TpmHeader header = tpm_read_header(&reader);
 
-        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        if (n < 0 && fd_may_try_again(errno))
                 return;
         if (n < 0)
                 backend_lose(&device->backend, "%s: %s", device->path, g_strerror(errno));

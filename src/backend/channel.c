@@ -45,7 +45,7 @@ static ssize_t channel_push(Channel *channel, const uint8_t *bytes, size_t n) {
 
                 if (r >= 0)
                         at += (size_t)r;
-                else if (errno == EAGAIN)
+                else if (errno != EINTR && fd_may_try_again(errno))
                         break;
                 else if (errno != EINTR)
                         return -errno;
@@ -123,7 +123,7 @@ ssize_t channel_ready(Channel *channel, uint32_t events, bool expected) {
         }
         r = recv(channel->source.fd, channel->in + channel->n_in, size - channel->n_in, MSG_DONTWAIT);
         if (r < 0)
-                return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+                return fd_may_try_again(errno) ? 0 : -errno;
         if (r == 0)
                 return -ESHUTDOWN;
         if (!expected || channel->n_out > 0)

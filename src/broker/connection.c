@@ -58,7 +58,7 @@ Connection *connections_admit(Connections *connections, const Peer *peer, uint32
                 return NULL;
         }
         if (phase_is_over(runner->phase) || rm_space_open(runner->rm, peer->uid, &space) != TSS2_RC_SUCCESS) {
-                quota_release(&connections->quota, charge);
+                quota_release(charge);
                 g_set_error(error, g_quark_from_static_string("broker"), 0, "no room for one more client");
                 return NULL;
         }
@@ -99,10 +99,21 @@ static void connection_close_space(Connection *connection) {
         runner_wake(runner);
 }
 
+Charge *connection_take_charge(Connection *connection) {
+        Charge *charge = connection->charge;
+
+        connection->charge = NULL;
+        return charge;
+}
+
+void charge_return(Charge *charge) {
+        quota_release(charge);
+}
+
 /* It has no request under way. */
 static void connection_destroy(Connection *connection) {
         connection_close_space(connection);
-        quota_release(&connection->connections->quota, connection->charge);
+        quota_release(connection->charge);
         list_unlink(&connection->link);
         watch_tell_change(connection->connections->runner->watch);
         g_free(connection);
@@ -352,8 +363,10 @@ void connections_clear(Connections *connections) {
                 Connection *connection = list_entry(link, Connection, link);
 
                 g_clear_handle_id(&connection->request.timer, g_source_remove);
-                if (connection->closed)
-                        g_free(connection);
+                if (!connection->closed)
+                        continue;
+                quota_release(connection->charge);
+                g_free(connection);
         }
         quota_clear(&connections->quota);
 }

@@ -16,6 +16,9 @@
  */
 typedef struct Connection Connection;
 
+/* A place among the connections of a user (broker/quota.h). */
+typedef struct QuotaUser Charge;
+
 typedef struct ConnectionOps {
         /* The answer to the command submitted last. @bytes are valid during the call only. */
         void (*reply)(void *userdata, const uint8_t *bytes, size_t n_bytes);
@@ -28,6 +31,13 @@ const Peer *connection_peer(const Connection *connection);
  * No callback comes any more. Takes NULL, returns NULL.
  */
 Connection *connection_close(Connection *connection);
+
+/*
+ * Takes what pays for the connection's place, which stays taken until the charge is returned, also when the connection
+ * is closed. Return: NULL when it was taken before.
+ */
+Charge *connection_take_charge(Connection *connection);
+void charge_return(Charge *charge); /* takes NULL; the broker may be gone */
 
 /*
  * The client is gone, and may come back: what it has in the TPM stays. A waiting command is dropped; the answer to a

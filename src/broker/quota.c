@@ -4,6 +4,7 @@
 #include "broker/policy.h"
 
 struct QuotaUser {
+        Quota *quota; /* NULL: it is gone */
         uid_t uid;
         uint32_t n_connections;
 };
@@ -11,11 +12,17 @@ struct QuotaUser {
 void quota_init(Quota *quota, uint32_t max_connections) {
         *quota = (Quota){
                 .max_connections = max_connections,
-                .users = g_hash_table_new_full(NULL, NULL, NULL, g_free),
+                .users = g_hash_table_new(NULL, NULL),
         };
 }
 
 void quota_clear(Quota *quota) {
+        GHashTableIter users;
+        gpointer user;
+
+        g_hash_table_iter_init(&users, quota->users);
+        while (g_hash_table_iter_next(&users, NULL, &user))
+                ((QuotaUser *)user)->quota = NULL;
         g_clear_pointer(&quota->users, g_hash_table_unref);
 }
 
@@ -38,7 +45,7 @@ QuotaUser *quota_charge(Quota *quota, uid_t uid, GError **error) {
         }
         if (!user) {
                 user = g_new0(QuotaUser, 1);
-                user->uid = uid;
+                *user = (QuotaUser){ .quota = quota, .uid = uid };
                 g_hash_table_insert(quota->users, GUINT_TO_POINTER(uid), user);
         }
         user->n_connections++;
@@ -46,11 +53,15 @@ QuotaUser *quota_charge(Quota *quota, uid_t uid, GError **error) {
         return user;
 }
 
-QuotaUser *quota_release(Quota *quota, QuotaUser *user) {
+QuotaUser *quota_release(QuotaUser *user) {
         if (!user)
                 return NULL;
-        quota->n_connections--;
-        if (--user->n_connections == 0)
-                g_hash_table_remove(quota->users, GUINT_TO_POINTER(user->uid));
+        if (user->quota)
+                user->quota->n_connections--;
+        if (--user->n_connections > 0)
+                return NULL;
+        if (user->quota)
+                g_hash_table_remove(user->quota->users, GUINT_TO_POINTER(user->uid));
+        g_free(user);
         return NULL;
 }

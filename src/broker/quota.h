@@ -25,6 +25,6 @@ void quota_clear(Quota *quota);
 
 /* Return: the charge, or NULL with @error, whose message names the limit. */
 QuotaUser *quota_charge(Quota *quota, uid_t uid, GError **error);
-QuotaUser *quota_release(Quota *quota, QuotaUser *user); /* takes NULL, returns NULL */
+QuotaUser *quota_release(QuotaUser *user); /* takes NULL, returns NULL; the quota may be gone */
 
 #endif

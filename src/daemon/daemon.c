@@ -30,6 +30,7 @@ typedef struct Daemon {
         Sockets sockets;
         Manager *manager;
         FrontendDbus *frontend_dbus; /* NULL: no bus */
+        bool bus_was_lost;           /* and told so */
 } Daemon;
 
 static void close_doors(Daemon *daemon) {
@@ -87,37 +88,51 @@ static void daemon_ready(Daemon *daemon) {
         g_autofree char *sockets = sockets_text(&daemon->sockets);
 
         daemon_state_set(&daemon->state, DAEMON_SERVING);
-        log_info("ready: %s, %s%s", sockets, daemon->frontend_dbus ? "bus name " : "no bus",
-                 daemon->frontend_dbus ? options->dbus_name : "");
+        bool by_bus = daemon->frontend_dbus && !daemon->bus_was_lost;
+
+        log_info("ready: %s, %s%s", sockets, by_bus ? "bus name " : "no bus", by_bus ? options->dbus_name : "");
         notify("READY=1");
 }
 
+static const char *bus_text(const Daemon *daemon) {
+        return daemon->options->session ? "session" : "system";
+}
+
 static void on_bus_ready(void *userdata) {
-        daemon_ready(userdata);
-}
-
-/* Whoever waits for a TPM need not fail for want of a bus: unless it is the only door, the sockets serve without. */
-static bool daemon_spares_bus(const Daemon *daemon) {
-        return daemon->state == DAEMON_OPENING && daemon->options->broker.wait && sockets_any(&daemon->sockets);
-}
-
-static void on_bus_lost(void *userdata, const char *reason) {
         Daemon *daemon = userdata;
 
-        if (daemon_spares_bus(daemon)) {
-                log_warning("no %s bus, only the socket: %s", daemon->options->session ? "session" : "system", reason);
-                daemon->frontend_dbus = frontend_dbus_free(daemon->frontend_dbus);
+        if (daemon->state == DAEMON_OPENING)
                 daemon_ready(daemon);
+        else
+                log_notice("%s bus: it is there; bus name %s", bus_text(daemon), daemon->options->dbus_name);
+        daemon->bus_was_lost = false;
+}
+
+/*
+ * Doors do not depend on each other, and clients who came by the bus keep their sockets. At the start, though, a bus
+ * that is the only door has to be there, and a name that another daemon has is a mistake, unless we are to wait.
+ */
+static void on_bus_lost(void *userdata, BusLoss loss, const char *reason) {
+        Daemon *daemon = userdata;
+        bool name_matters = loss == BUS_NAME && !daemon->options->broker.wait;
+
+        manager_unexport(daemon->manager);
+        if (daemon->state == DAEMON_OPENING && (name_matters || !sockets_any(&daemon->sockets))) {
+                log_error("%s bus: %s", bus_text(daemon), reason);
+                daemon_stop(daemon, EX_UNAVAILABLE);
                 return;
         }
-        log_error("%s bus: %s", daemon->options->session ? "session" : "system", reason);
-        daemon_stop(daemon, EX_UNAVAILABLE);
+        if (!daemon->bus_was_lost)
+                log_warning("%s bus: %s", bus_text(daemon), reason);
+        daemon->bus_was_lost = true;
+        if (daemon->state == DAEMON_OPENING)
+                daemon_ready(daemon);
 }
 
-static void on_bus_connected(void *userdata, GDBusConnection *bus) {
+static void on_bus_connected(void *userdata, GDBusConnection *bus, Guard *guard) {
         Daemon *daemon = userdata;
 
-        manager_export(daemon->manager, bus);
+        manager_export(daemon->manager, bus, guard);
 }
 
 static void open_bus(Daemon *daemon) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "daemon/daemon.h"
+#include "util/fd.h"
 #include "util/platform.h"
 
 #include <locale.h>
@@ -32,6 +33,8 @@ int main(int argc, char **argv) {
         g_auto(Options) options = { 0 };
         g_autoptr(GError) error = NULL;
 
+        if (!fd_fill_standard())
+                return EX_OSERR;
         g_log_set_always_fatal(G_LOG_LEVEL_ERROR);
         g_log_set_default_handler(on_glib_log, NULL);
         setlocale(LC_ALL, "");

@@ -2,6 +2,7 @@
 #include "door/listener.h"
 
 #include "util/fd.h"
+#include "util/foreign.h"
 #include "util/list.h"
 #include "util/log.h"
 #include "util/platform.h"
@@ -57,6 +58,10 @@ static int listener_accept(Listener *listener) {
         return accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 }
 
+void listener_refuse(Listener *listener, int fd) {
+        foreign_close(loop_closer(listener->loop), fd);
+}
+
 static int reserve_open(void) {
         return open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
@@ -71,7 +76,8 @@ static bool listener_turn_away(Listener *listener) {
         listener->reserve = fd_close(listener->reserve);
         fd = listener_accept(listener);
         saved = errno;
-        fd_close(fd);
+        if (fd >= 0)
+                listener_refuse(listener, fd);
         listener->reserve = reserve_open();
         errno = saved;
         if (fd < 0)
@@ -88,8 +94,16 @@ static void listener_event(LoopFd *self, uint32_t events) {
                 listener->reserve = reserve_open();
 
         for (unsigned i = 0; i < ACCEPTS_MAX; i++) {
-                int fd = listener_accept(listener);
+                int fd;
 
+                if (closer_n_pending(loop_closer(listener->loop)) >= CLOSER_PENDING_MAX) {
+                        log_limited(LOG_WARNING,
+                                    "clients wait: %d descriptors that others have sent are still to be closed",
+                                    CLOSER_PENDING_MAX);
+                        listener_pause(listener);
+                        return;
+                }
+                fd = listener_accept(listener);
                 if (fd >= 0) {
                         listener->accepted(listener->userdata, fd);
                         continue;
@@ -119,7 +133,7 @@ static bool listener_fail(GError **error, const char *path, const char *what) {
 }
 
 /* For what the system has no good word. */
-static bool listener_refuse(GError **error, const char *path, const char *what) {
+static bool listener_fail_plainly(GError **error, const char *path, const char *what) {
         g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED, "%s: %s", path, what);
         return false;
 }
@@ -220,7 +234,7 @@ static bool group_give(const ListenerConfig *config, int file, GError **error) {
         if (!group_find(config->group ? config->group : SOCKET_GROUP, &gid)) {
                 g_autofree char *none = g_strdup_printf("there is no group %s to give it to", config->group);
 
-                return !config->group || listener_refuse(error, config->path, none);
+                return !config->group || listener_fail_plainly(error, config->path, none);
         }
         if (fchownat(file, "", (uid_t)-1, gid, AT_EMPTY_PATH) == 0)
                 return true;
@@ -266,7 +280,7 @@ static int path_take(const ListenerConfig *config, struct stat *ret_file, int *r
         int fd;
 
         if (g_strlcpy(address.sun_path, config->path, sizeof(address.sun_path)) >= sizeof(address.sun_path)) {
-                listener_refuse(error, config->path, "the path of a socket has at most 107 bytes");
+                listener_fail_plainly(error, config->path, "the path of a socket has at most 107 bytes");
                 return -1;
         }
         if (!folder_make(config->path, error))
@@ -301,6 +315,7 @@ Listener *listener_new(Loop *loop, const ListenerConfig *config, void (*accepted
                 .accepted = accepted,
                 .userdata = userdata,
         };
+        (void)foreign_refuse(fd);
         r = fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ? -errno : loop_add(loop, &listener->watch, fd, EPOLLIN, listener_event);
         if (r < 0) {
                 errno = -r;

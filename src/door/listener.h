@@ -25,12 +25,14 @@ typedef struct ListenerConfig {
 } ListenerConfig;
 
 /*
- * @accepted is called for each that connects: the descriptor does not block, and is its to close.
+ * @accepted is called for each that connects: the descriptor does not block, and is its to close (util/foreign.h).
  * Return: NULL with @error, whose message names the file; config->fd is closed then.
  */
 Listener *listener_new(Loop *loop, const ListenerConfig *config, void (*accepted)(void *userdata, int fd),
                        void *userdata, GError **error);
 Listener *listener_free(Listener *listener); /* takes NULL, returns NULL; removes the file that it made */
+
+void listener_refuse(Listener *listener, int fd); /* closes what was accepted */
 
 const char *listener_path(const Listener *listener);
 

@@ -2,6 +2,8 @@
 #ifndef FRONTEND_BUS_NAME_H
 #define FRONTEND_BUS_NAME_H
 
+#include "door/guard.h"
+
 #include <gio/gio.h>
 #include <stdbool.h>
 
@@ -9,20 +11,27 @@
  * A connection to a bus, and a name that is owned there
  *
  * The connection is one of our own: the one that GIO shares among all its users ends the process when the bus goes.
- * No callback comes before bus_name_new() returns.
+ * When it goes, or cannot be had, it is tried again, less and less often, until bus_name_free(). No callback comes
+ * before bus_name_new() returns.
  */
 typedef struct BusName BusName;
+
+typedef enum BusLoss {
+        BUS_AWAY, /* there is no bus, or it has ended */
+        BUS_NAME, /* the name is somebody else's, or not for us */
+} BusLoss;
 
 typedef struct BusNameConfig {
         GBusType bus;
         const char *name;
+        Closer *closer;
         /* There is a bus, and the name is asked for next: whoever sees the name may call at once, so objects are put
          * there now. Return: false with @error: they cannot be, and lost() is called. */
-        bool (*connected)(void *userdata, GDBusConnection *bus, GError **error);
+        bool (*connected)(void *userdata, GDBusConnection *bus, Guard *guard, GError **error);
         void (*ready)(void *userdata); /* the name is owned */
-        /* The name could not be owned, or the bus is gone; @reason is one line. Called at most once, and may free the
-         * BusName. */
-        void (*lost)(void *userdata, const char *reason);
+        /* The name could not be owned, or the bus is gone: both arguments of connected(), if that was called, are still
+         * there. @reason is one line. May free the BusName. */
+        void (*lost)(void *userdata, BusLoss loss, const char *reason);
         void *userdata;
 } BusNameConfig;
 

@@ -4,10 +4,9 @@
 #include "broker/policy.h"
 #include "door/callers.h"
 #include "door/peer.h"
-#include "frontend/bus-name.h"
 #include "frontend/stream.h"
 #include "tpm/header.h"
-#include "util/fd.h"
+#include "util/foreign.h"
 #include "util/log.h"
 #include "util/names.h"
 
@@ -33,14 +32,14 @@ struct FrontendDbus {
         GDBusConnection *bus; /* of the name; NULL: not connected */
         guint object;
         GHashTable *clients; /* &client->id -> DbusClient */
-        Callers *callers;    /* of CreateConnection */
+        Callers *callers;    /* of CreateConnection; NULL: not connected */
 };
 
 /* A connection that was created here and whose stream still lives. */
 typedef struct DbusClient {
         FrontendDbus *frontend;
         guint64 id;
-        char *sender;
+        char *sender;   /* NULL: the bus that knew it is gone */
         Stream *stream; /* NULL: it has ended */
 } DbusClient;
 
@@ -136,12 +135,13 @@ static void create_connection(void *userdata, GDBusMethodInvocation *invocation,
                 return_error(invocation, ERROR_GENERAL, reason);
                 return;
         }
+        (void)foreign_refuse(pair[0]);
         /* Takes the descriptor as it is: a list that duplicates it could fail. */
         fds = g_unix_fd_list_new_from_array(&pair[1], 1);
 
         client = client_new(frontend, g_dbus_method_invocation_get_sender(invocation), pair[0], &peer, &error);
         if (!client) {
-                fd_close(pair[0]);
+                foreign_close(loop_closer(frontend->config.loop), pair[0]);
                 log_limited(LOG_WARNING, PEER_FORMAT " is refused on the bus: %s", PEER_ARGUMENTS(&peer),
                             error->message);
                 return_error(invocation, ERROR_GENERAL, error->message);
@@ -164,7 +164,7 @@ static void method_create_connection(FrontendDbus *frontend, GDBusMethodInvocati
 static Connection *find_connection(FrontendDbus *frontend, const char *sender, guint64 id) {
         DbusClient *client = g_hash_table_lookup(frontend->clients, &id);
 
-        if (!client || !g_str_equal(client->sender, sender))
+        if (!client || g_strcmp0(client->sender, sender) != 0)
                 return NULL;
         stream_poll(client->stream);
 
@@ -253,35 +253,58 @@ static void on_ready(void *userdata) {
         frontend->config.ready(frontend->config.userdata);
 }
 
-static void on_lost(void *userdata, const char *reason) {
-        FrontendDbus *frontend = userdata;
+/* Other processes will have the same names on the next bus. */
+static void clients_lose_bus(FrontendDbus *frontend) {
+        GHashTableIter clients;
+        gpointer client;
 
-        frontend->config.lost(frontend->config.userdata, reason);
+        g_hash_table_iter_init(&clients, frontend->clients);
+        while (g_hash_table_iter_next(&clients, NULL, &client))
+                g_clear_pointer(&((DbusClient *)client)->sender, g_free);
 }
 
-static bool on_connected(void *userdata, GDBusConnection *bus, GError **error) {
-        FrontendDbus *frontend = userdata;
-
-        frontend->bus = bus;
-        if (!export_object(frontend, error))
-                return false;
-        if (frontend->config.connected)
-                frontend->config.connected(frontend->config.userdata, bus);
-        return true;
+static void frontend_leave_bus(FrontendDbus *frontend) {
+        frontend->callers = callers_free(frontend->callers);
+        if (frontend->object)
+                g_dbus_connection_unregister_object(frontend->bus, frontend->object);
+        frontend->object = 0;
+        frontend->bus = NULL;
 }
 
-FrontendDbus *frontend_dbus_new(const FrontendDbusConfig *config) {
-        FrontendDbus *frontend = g_new0(FrontendDbus, 1);
+static void on_lost(void *userdata, BusLoss loss, const char *reason) {
+        FrontendDbus *frontend = userdata;
+
+        frontend_leave_bus(frontend);
+        clients_lose_bus(frontend);
+        frontend->config.lost(frontend->config.userdata, loss, reason);
+}
+
+static bool on_connected(void *userdata, GDBusConnection *bus, Guard *guard, GError **error) {
+        FrontendDbus *frontend = userdata;
         const CallersConfig callers = {
+                .guard = guard,
                 .max = REQUESTS_MAX,
                 .max_per_sender = REQUESTS_PER_SENDER_MAX,
                 .error = ERROR_GENERAL,
                 .known = create_connection,
                 .userdata = frontend,
         };
+
+        frontend->bus = bus;
+        frontend->callers = callers_new(&callers);
+        if (!export_object(frontend, error))
+                return false;
+        if (frontend->config.connected)
+                frontend->config.connected(frontend->config.userdata, bus, guard);
+        return true;
+}
+
+FrontendDbus *frontend_dbus_new(const FrontendDbusConfig *config) {
+        FrontendDbus *frontend = g_new0(FrontendDbus, 1);
         const BusNameConfig name = {
                 .bus = config->bus,
                 .name = config->name,
+                .closer = loop_closer(config->loop),
                 .connected = on_connected,
                 .ready = on_ready,
                 .lost = on_lost,
@@ -290,7 +313,6 @@ FrontendDbus *frontend_dbus_new(const FrontendDbusConfig *config) {
 
         frontend->config = *config;
         frontend->clients = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, client_free);
-        frontend->callers = callers_new(&callers);
         frontend->name = bus_name_new(&name);
         return frontend;
 }
@@ -299,9 +321,7 @@ FrontendDbus *frontend_dbus_free(FrontendDbus *frontend) {
         if (!frontend)
                 return NULL;
 
-        frontend->callers = callers_free(frontend->callers);
-        if (frontend->object)
-                g_dbus_connection_unregister_object(frontend->bus, frontend->object);
+        frontend_leave_bus(frontend);
         frontend->name = bus_name_free(frontend->name);
         g_clear_pointer(&frontend->clients, g_hash_table_destroy);
         g_free(frontend);

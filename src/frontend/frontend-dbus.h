@@ -3,6 +3,7 @@
 #define FRONTEND_FRONTEND_DBUS_H
 
 #include "broker/broker.h"
+#include "frontend/bus-name.h"
 #include "util/loop.h"
 
 #include <gio/gio.h>
@@ -11,7 +12,8 @@
  * The D-Bus door: CreateConnection, Cancel and SetLocality, as tpm2-abrmd 3.0 has them.
  *
  * Who a caller is comes from GetConnectionCredentials of the sender, asked asynchronously before the connection is
- * made. Cancel and SetLocality count only from the bus connection that created the id.
+ * made. Cancel and SetLocality count only from the bus connection that created the id. Clients keep their streams, and
+ * what they have, when the bus goes.
  */
 typedef struct FrontendDbus FrontendDbus;
 
@@ -21,11 +23,10 @@ typedef struct FrontendDbusConfig {
         GBusType bus;
         const char *name;
         bool allow_locality; /* localities 1..4 for everyone, not only for uid 0 */
-        /* The name could not be owned, was lost, or the bus is gone; @reason is one line. Called at most once. */
-        void (*lost)(void *userdata, const char *reason);
-        /* There is a bus, and the name is asked for next: what else is to be found there is put there now. May be NULL.
-         */
-        void (*connected)(void *userdata, GDBusConnection *bus);
+        /* See frontend/bus-name.h: what else is to be found on the bus is put there by connected(), and taken away by
+         * lost(). */
+        void (*connected)(void *userdata, GDBusConnection *bus, Guard *guard); /* may be NULL */
+        void (*lost)(void *userdata, BusLoss loss, const char *reason);
         void (*ready)(void *userdata); /* the name is owned */
         void *userdata;
 } FrontendDbusConfig;

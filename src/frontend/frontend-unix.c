@@ -101,6 +101,10 @@ static void client_closed(Stream *stream, void *userdata) {
                 return;
         }
         client->connection = stream_keep(stream, client_given_up, client);
+        if (!client->connection) {
+                client_free(client);
+                return;
+        }
         client_watch(client);
         /* Afterwards, so that the end of the process is seen here, or by the descriptor. */
         if (!client_is_alive(client))
@@ -177,14 +181,13 @@ static Client *find_twin(FrontendUnix *frontend, const Client *like) {
         return client;
 }
 
-static void on_accepted(void *userdata, int fd_taken) {
-        FrontendUnix *frontend = userdata;
+/* Return: whether the descriptor was taken. */
+static bool client_admit(FrontendUnix *frontend, int fd) {
         Client like = { .frontend = frontend, .end = { .fd = -1 } }, *client;
-        fd_auto fd = fd_taken;
 
         if (!platform_peer(fd, &like.uid, &like.pid)) {
                 log_limited(LOG_WARNING, "a client is refused: who it is cannot be told: %s", g_strerror(errno));
-                return;
+                return false;
         }
         like.lingers = frontend->linger > 0 && like.pid > 0 && platform_process_start(like.pid, &like.start);
         if (frontend->linger > 0 && !like.lingers)
@@ -192,8 +195,14 @@ static void on_accepted(void *userdata, int fd_taken) {
                             (unsigned)like.uid, (int)like.pid);
         client = like.lingers ? find_twin(frontend, &like) : NULL;
         like.lingers = like.lingers && !client;
-        if (client && !client->stream ? client_resume(client, fd) : client_begin(frontend, &like, fd))
-                fd_steal(&fd);
+        return client && !client->stream ? client_resume(client, fd) : client_begin(frontend, &like, fd);
+}
+
+static void on_accepted(void *userdata, int fd) {
+        FrontendUnix *frontend = userdata;
+
+        if (!client_admit(frontend, fd))
+                listener_refuse(frontend->listener, fd);
 }
 
 FrontendUnix *frontend_unix_new(Loop *loop, Broker *broker, const FrontendUnixConfig *config, GError **error) {

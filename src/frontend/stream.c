@@ -2,10 +2,12 @@
 #include "frontend/stream.h"
 
 #include "door/greeting.h"
+#include "frontend/stream-message.h"
 #include "frontend/stream-state.h"
 #include "tpm/header.h"
 #include "tpm/writer.h"
 #include "util/fd.h"
+#include "util/foreign.h"
 #include "util/list.h"
 #include "util/log.h"
 #include "util/protocol.h"
@@ -46,6 +48,7 @@ struct Stream {
         bool greets;    /* hello is still to be answered */
         bool hung_up;   /* the client sends no more; its end of input is still to be read */
         bool reading;   /* a call of stream_read() is on the stack */
+        bool passed;    /* the client has passed descriptors along */
         unsigned depth; /* of calls on the stack that use this stream */
         guint reaper;
 
@@ -65,12 +68,32 @@ static void stream_drop_message(Stream *stream) {
         stream->at = 0;
 }
 
+/* What a socket that is still to be closed takes away from its user. */
+typedef struct Fine {
+        Charge *charge;
+} Fine;
+
+static void fine_end(void *userdata) {
+        charge_return(((Fine *)userdata)->charge);
+}
+
+static void stream_close_socket(Stream *stream) {
+        Fine *fine;
+
+        if (!stream->passed) {
+                foreign_close_plain(stream->io.fd);
+                return;
+        }
+        fine = g_new(Fine, 1);
+        fine->charge = stream->connection ? connection_take_charge(stream->connection) : NULL;
+        closer_close(loop_closer(stream->config.loop), stream->io.fd, fine_end, fine);
+}
+
 static void stream_destroy(Stream *stream) {
         g_clear_handle_id(&stream->reaper, g_source_remove);
-        loop_remove(&stream->io);
+        stream_close_socket(stream);
         stream->connection = connection_close(stream->connection);
         stream_drop_message(stream);
-        fd_close(stream->io.fd);
         g_free(stream);
 }
 
@@ -92,6 +115,8 @@ static void stream_enter(Stream *stream) {
 static void stream_leave(Stream *stream) {
         if (--stream->depth > 0 || !stream_is_dead(stream))
                 return;
+        loop_remove(&stream->io);
+        stream->passed |= foreign_holds_rights(stream->io.fd);
         if (stream->closed)
                 stream->closed(stream, stream->userdata);
         stream_destroy(stream);
@@ -109,7 +134,7 @@ static void stream_write(Stream *stream, const uint8_t *bytes, size_t n_bytes) {
                 n = send(stream->io.fd, bytes, n_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
         while (n < 0 && errno == EINTR);
 
-        if (n < 0 && errno != EAGAIN) {
+        if (n < 0 && !fd_may_try_again(errno)) {
                 stream_end(stream);
                 return;
         }
@@ -123,48 +148,26 @@ static void stream_write(Stream *stream, const uint8_t *bytes, size_t n_bytes) {
                 stream->at += (size_t)n;
         } else {
                 stream_drop_message(stream);
+                stream->message = g_try_malloc(n_bytes - (size_t)n);
+                if (!stream->message) {
+                        stream_end(stream);
+                        return;
+                }
                 stream->n_message = n_bytes - (size_t)n;
-                stream->message = g_memdup2(bytes + n, stream->n_message);
+                memcpy(stream->message, bytes + n, stream->n_message);
                 stream_state_set(&stream->state, stream_state_is_last(stream->state) ? STREAM_CLOSING : STREAM_WRITING);
                 stream_listen(stream, EVENTS_IN | EPOLLOUT);
         }
 }
 
-/* Programs that are no TSS know of a TPM's own codes. */
-static TSS2_RC stream_code(const Stream *stream, TSS2_RC rc) {
-        if (stream->layers || (rc & TSS2_RC_LAYER_MASK) != RM_RC_LAYER)
-                return rc;
-        return rc == RM_RC_NOT_IMPLEMENTED ? TPM2_RC_COMMAND_CODE : rc & ~TSS2_RC_LAYER_MASK;
-}
-
 /* Hello is answered first. */
 static void stream_answer(Stream *stream, const uint8_t *bytes, size_t n_bytes) {
-        uint8_t answer[TPM_STREAM_HELLO_SIZE + TPM_MESSAGE_MAX];
-        TpmWriter writer = TPM_WRITER(answer, sizeof(answer));
-        TpmReader reader = TPM_READER(bytes, n_bytes);
-        TpmHeader header = tpm_read_header(&reader);
-        size_t n_hello = 0;
+        uint8_t answer[STREAM_ANSWER_MAX];
+        size_t n = stream_message_answer(answer, bytes, n_bytes, stream->layers, stream->greets);
 
-        if (stream->greets) {
-                tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, TSS2_RC_SUCCESS);
-                tpm_write_u32(&writer, TPM_STREAM_LAYERS);
-                n_hello = tpm_write_end(&writer);
-        }
-        if (n_bytes == TPM_HEADER_SIZE) {
-                writer = TPM_WRITER(answer + n_hello, TPM_HEADER_SIZE);
-                tpm_write_begin(&writer, header.tag, stream_code(stream, header.code));
-                tpm_write_end(&writer);
-        } else if (stream->greets) {
-                writer = TPM_WRITER(answer + n_hello, TPM_MESSAGE_MAX);
-                tpm_write_bytes(&writer, bytes, n_bytes);
-        }
         stream->greets = false;
-        if (n_hello == 0 && n_bytes != TPM_HEADER_SIZE) {
-                stream_write(stream, bytes, n_bytes);
-                return;
-        }
-        stream_write(stream, answer, n_hello + n_bytes);
-        explicit_bzero(answer, n_hello + n_bytes);
+        stream_write(stream, n > 0 ? answer : bytes, n > 0 ? n : n_bytes);
+        explicit_bzero(answer, n);
 }
 
 static void stream_answer_rc(Stream *stream, TSS2_RC rc) {
@@ -224,39 +227,48 @@ static void stream_submit(Stream *stream) {
         }
 }
 
-#define SIZE_AT 2 /* where a header has its size */
-#define SIZE_END 6
-
-/*
- * Whether the header, as far as it has come, can be that of a command. Text has a size that no command has, which its
- * third byte shows: so a client of another protocol is answered, and does not wait for an answer to its first line.
- */
+/* Whether the header, as far as it has come, can be that of a command. */
 static bool stream_may_begin(const Stream *stream) {
-        uint32_t size = 0;
+        uint32_t max_command = MIN(broker_max_command(stream->config.broker), TPM_MESSAGE_MAX);
 
-        for (size_t i = SIZE_AT; i < SIZE_END; i++)
-                size = size << 8 | (i < stream->n_header ? stream->header[i] : 0);
-        return (size >= TPM_HEADER_SIZE || stream->n_header < SIZE_END) &&
-               size <= MIN(broker_max_command(stream->config.broker), TPM_MESSAGE_MAX);
+        return stream_message_may_begin(stream->header, stream->n_header, max_command);
 }
 
-/* Where the next command begins is unknown once a size makes no sense. */
-static void stream_refuse(Stream *stream) {
-        const Peer *peer = connection_peer(stream->connection);
-        const char *protocol = greeting_protocol(stream->header, stream->n_header);
+/* Bytes, as recvmsg(); descriptors have no business here. */
+static ssize_t stream_receive(Stream *stream, struct iovec *iov, size_t n_iov) {
+        bool passed;
+        ssize_t n = foreign_receive(loop_closer(stream->config.loop), stream->io.fd, iov, n_iov, &passed);
+
+        stream->passed |= passed;
+        return n;
+}
+
+/* Where the next command begins is unknown once a size makes no sense, or whose the bytes are that came last. */
+static void stream_refuse(Stream *stream, const char *what, const char *hint, TSS2_RC rc) {
         uint8_t bytes[DRAIN_BYTES];
+        struct iovec iov = { .iov_base = bytes, .iov_len = sizeof(bytes) };
 
         log_limited(LOG_NOTICE, PEER_FORMAT " sent %s on the socket of clients: its connection is closed%s",
-                    PEER_ARGUMENTS(peer),
-                    g_str_equal(protocol, GREETING_TPM) ? "a command whose size cannot be right" : protocol,
-                    g_str_equal(protocol, "D-Bus") ? "; the manager has a socket of its own (--manager)" : "");
+                    PEER_ARGUMENTS(connection_peer(stream->connection)), what, hint);
 
-        for (unsigned i = 0; i < DRAIN_TURNS; i++) {
-                if (recv(stream->io.fd, bytes, sizeof(bytes), MSG_DONTWAIT) <= 0)
+        for (unsigned i = 0; i < DRAIN_TURNS && !stream->passed; i++) {
+                if (stream_receive(stream, &iov, 1) <= 0)
                         break;
         }
-        stream_state_set(&stream->state, STREAM_LAST);
-        stream_answer_rc(stream, RM_RC(TPM2_RC_COMMAND_SIZE));
+        if (stream->state == STREAM_READING) {
+                stream_state_set(&stream->state, STREAM_LAST);
+                stream_answer_rc(stream, rc);
+        } else {
+                stream_state_set(&stream->state, STREAM_LAST);
+        }
+}
+
+static void stream_refuse_protocol(Stream *stream) {
+        const char *protocol = greeting_protocol(stream->header, stream->n_header);
+        bool is_tpm = g_str_equal(protocol, GREETING_TPM), is_dbus = g_str_equal(protocol, "D-Bus");
+
+        stream_refuse(stream, is_tpm ? "a command whose size cannot be right" : protocol,
+                      is_dbus ? "; the manager has a socket of its own (--manager)" : "", RM_RC(TPM2_RC_COMMAND_SIZE));
 }
 
 /* Nothing came. Return: whether to go on reading. */
@@ -265,6 +277,10 @@ static bool stream_read_nothing(Stream *stream, ssize_t n) {
                 return true;
         if (n < 0 && errno == EAGAIN)
                 return false;
+        if (n < 0 && fd_may_try_again(errno)) {
+                stream_listen(stream, stream->io.events); /* asks for what is there once more */
+                return false;
+        }
         stream_greet(stream);
         if (n == 0 && stream->state == STREAM_RUNNING)
                 stream_state_set(&stream->state, STREAM_LAST);
@@ -273,10 +289,20 @@ static bool stream_read_nothing(Stream *stream, ssize_t n) {
         return false;
 }
 
-static bool stream_read_header(Stream *stream) {
-        ssize_t n = recv(stream->io.fd, stream->header + stream->n_header, sizeof(stream->header) - stream->n_header,
-                         MSG_DONTWAIT);
+static bool stream_read_rights(Stream *stream) {
+        stream_refuse(stream, "file descriptors", "", RM_RC(TPM2_RC_COMMAND_SIZE));
+        return false;
+}
 
+static bool stream_read_header(Stream *stream) {
+        struct iovec iov = {
+                .iov_base = stream->header + stream->n_header,
+                .iov_len = sizeof(stream->header) - stream->n_header,
+        };
+        ssize_t n = stream_receive(stream, &iov, 1);
+
+        if (stream->passed)
+                return stream_read_rights(stream);
         if (n <= 0)
                 return stream_read_nothing(stream, n);
         stream->n_header += (size_t)n;
@@ -293,9 +319,10 @@ static bool stream_read_body(Stream *stream) {
                 { .iov_base = stream->message + stream->at, .iov_len = n_left },
                 { .iov_base = stream->header, .iov_len = sizeof(stream->header) },
         };
-        struct msghdr message = { .msg_iov = iov, .msg_iovlen = G_N_ELEMENTS(iov) };
-        ssize_t n = n_left > 0 ? recvmsg(stream->io.fd, &message, MSG_DONTWAIT) : 0;
+        ssize_t n = n_left > 0 ? stream_receive(stream, iov, G_N_ELEMENTS(iov)) : 0;
 
+        if (stream->passed)
+                return stream_read_rights(stream);
         if (n_left > 0 && n <= 0)
                 return stream_read_nothing(stream, n);
         if ((size_t)n < n_left) {
@@ -304,8 +331,7 @@ static bool stream_read_body(Stream *stream) {
         }
         stream->n_header = (size_t)n - n_left;
         stream_submit(stream);
-        /* A read also ends behind descriptors that somebody sent along; there may be more. */
-        return n_left == 0 || stream->n_header > 0 || stream->hung_up || message.msg_flags & MSG_CTRUNC;
+        return n_left == 0 || stream->n_header > 0 || stream->hung_up;
 }
 
 /* Return: whether to go on reading. */
@@ -316,7 +342,7 @@ static bool stream_read_some(Stream *stream) {
         if (stream->message && stream->state == STREAM_READING)
                 return stream_read_body(stream);
         if (stream->state == STREAM_READING && !stream_may_begin(stream)) {
-                stream_refuse(stream);
+                stream_refuse_protocol(stream);
                 return false;
         }
         if (stream->n_header < sizeof(stream->header))
@@ -332,7 +358,11 @@ static bool stream_read_some(Stream *stream) {
         if (stream->state == STREAM_RUNNING)
                 return false;
 
-        stream->message = g_malloc(header.size);
+        stream->message = g_try_malloc(header.size);
+        if (!stream->message) {
+                stream_refuse(stream, "a command for which there is no memory", "", RM_RC(TPM2_RC_MEMORY));
+                return false;
+        }
         stream->n_message = header.size;
         memcpy(stream->message, stream->header, sizeof(stream->header));
         stream->at = sizeof(stream->header);
@@ -442,6 +472,9 @@ Stream *stream_resume(const StreamConfig *config, int fd, Connection *connection
 Connection *stream_keep(Stream *stream, void (*given_up)(void *userdata), void *userdata) {
         Connection *connection = stream->connection;
 
+        /* It pays for the socket, which is still to be closed. */
+        if (stream->passed)
+                return NULL;
         stream->connection = NULL;
         connection_leave(connection, given_up, userdata);
         return connection;

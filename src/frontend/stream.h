@@ -37,7 +37,8 @@ Stream *stream_resume(const StreamConfig *config, int fd, Connection *connection
 
 /*
  * In closed(), which is before the stream closes its connection: that stays, and is the caller's, who calls
- * stream_resume() or connection_close(), unless @given_up is called, after which it is gone.
+ * stream_resume() or connection_close(), unless @given_up is called, after which it is gone. Return: NULL for a client
+ * that has passed descriptors along: nothing of it stays.
  */
 Connection *stream_keep(Stream *stream, void (*given_up)(void *userdata), void *userdata);
 

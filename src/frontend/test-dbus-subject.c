@@ -56,6 +56,13 @@ Connection *connection_close(Connection *connection) {
         return NULL;
 }
 
+Charge *connection_take_charge(Connection *connection) {
+        return NULL;
+}
+
+void charge_return(Charge *charge) {
+}
+
 void connection_leave(Connection *connection, void (*given_up)(void *userdata), void *userdata) {
         fail(); /* by the bus, nobody lingers */
 }
@@ -96,7 +103,7 @@ static void on_ready(void *userdata) {
         fixture->n_ready++;
 }
 
-static void on_lost(void *userdata, const char *reason) {
+static void on_lost(void *userdata, BusLoss loss, const char *reason) {
         Fixture *fixture = userdata;
 
         fixture->n_lost++;

@@ -167,8 +167,9 @@ Manager *manager_new(const ManagerConfig *config) {
         return manager;
 }
 
-void manager_export(Manager *manager, GDBusConnection *bus) {
+void manager_export(Manager *manager, GDBusConnection *bus, Guard *guard) {
         const CallersConfig callers = {
+                .guard = guard,
                 .max = REQUESTS_MAX,
                 .max_per_sender = REQUESTS_PER_SENDER_MAX,
                 .error = "org.freedesktop.DBus.Error.LimitsExceeded",
@@ -182,6 +183,14 @@ void manager_export(Manager *manager, GDBusConnection *bus) {
         manager->object = manager_register(manager, bus, NULL, &error);
         if (manager->object == 0)
                 log_warning("the manager is not on the bus: %s", error->message);
+}
+
+void manager_unexport(Manager *manager) {
+        if (manager->object)
+                g_dbus_connection_unregister_object(manager->bus, manager->object);
+        manager->object = 0;
+        manager->callers = callers_free(manager->callers);
+        g_clear_object(&manager->bus);
 }
 
 bool manager_listen(Manager *manager, const ListenerConfig *config, GError **error) {
@@ -204,10 +213,7 @@ Manager *manager_free(Manager *manager) {
         }
         manager_drop_flushes(manager);
         manager->socket = manager_socket_free(manager->socket);
-        if (manager->object)
-                g_dbus_connection_unregister_object(manager->bus, manager->object);
-        manager->callers = callers_free(manager->callers);
-        g_clear_object(&manager->bus);
+        manager_unexport(manager);
         manager->traces = traces_free(manager->traces);
         g_variant_unref(manager->signalled);
         g_free(manager->tcti);

@@ -3,6 +3,7 @@
 #define MANAGER_MANAGER_H
 
 #include "broker/broker.h"
+#include "door/guard.h"
 #include "door/listener.h"
 
 #include <gio/gio.h>
@@ -27,8 +28,9 @@ typedef struct ManagerConfig {
 Manager *manager_new(const ManagerConfig *config);
 Manager *manager_free(Manager *manager); /* takes NULL, returns NULL */
 
-/* To be called when the bus is connected, and before the name is asked for. */
-void manager_export(Manager *manager, GDBusConnection *bus);
+/* To be called when the bus is connected, and before the name is asked for; and when it is gone. */
+void manager_export(Manager *manager, GDBusConnection *bus, Guard *guard);
+void manager_unexport(Manager *manager); /* harmless where it was not exported */
 
 /* Return: false with @error. config->mode is to be 0600. */
 bool manager_listen(Manager *manager, const ListenerConfig *config, GError **error);

@@ -4,7 +4,6 @@
 #include "broker/policy.h"
 #include "door/greeting.h"
 #include "door/peer.h"
-#include "util/fd.h"
 #include "util/log.h"
 #include "util/names.h"
 #include "util/platform.h"
@@ -49,7 +48,8 @@ static void visitor_free(Visitor *visitor) {
         list_unlink(&visitor->link);
         g_clear_handle_id(&visitor->timer, g_source_remove);
         loop_remove(&visitor->first);
-        visitor->first.fd = fd_close(visitor->first.fd);
+        if (visitor->first.fd >= 0)
+                listener_refuse(visitor->socket->listener, visitor->first.fd);
         if (visitor->connection) {
                 g_signal_handler_disconnect(visitor->connection, visitor->closed);
                 g_dbus_connection_unregister_object(visitor->connection, visitor->object);
@@ -254,7 +254,7 @@ static void on_accepted(void *userdata, int fd) {
 
         if (!platform_peer(fd, &uid, &pid)) {
                 log_limited(LOG_WARNING, "a visitor of the manager is refused: %s", g_strerror(errno));
-                fd_close(fd);
+                listener_refuse(socket->listener, fd);
                 return;
         }
         peer = peer_make(uid, pid);
@@ -264,7 +264,7 @@ static void on_accepted(void *userdata, int fd) {
                 return;
         }
         log_limited(LOG_NOTICE, PEER_FORMAT " is refused by the manager: %s", PEER_ARGUMENTS(&peer), refusal);
-        fd_close(fd);
+        listener_refuse(socket->listener, fd);
 }
 
 /* Not DBUS_COOKIE_SHA1, which has files in the home of uid 0. */
@@ -290,7 +290,6 @@ ManagerSocket *manager_socket_free(ManagerSocket *socket) {
         if (!socket)
                 return NULL;
 
-        socket->listener = listener_free(socket->listener);
         while ((link = list_first(&socket->visitors))) {
                 Visitor *visitor = list_entry(link, Visitor, link);
 
@@ -303,6 +302,7 @@ ManagerSocket *manager_socket_free(ManagerSocket *socket) {
                         visitor->socket = NULL;
                 }
         }
+        socket->listener = listener_free(socket->listener);
         g_object_unref(socket->observer);
         g_free(socket->guid);
         g_free(socket);

@@ -6,6 +6,7 @@
 #include "resmgr/report.h"
 #include "tpm/header.h"
 #include "util/fd.h"
+#include "util/foreign.h"
 
 #include <errno.h>
 #include <gio/gio.h>
@@ -48,7 +49,7 @@ static void traces_watch(Traces *traces) {
 
 static void subscriber_close(Subscriber *subscriber) {
         loop_remove(&subscriber->io);
-        subscriber->fd = fd_close(subscriber->fd);
+        foreign_close(loop_closer(subscriber->traces->loop), fd_steal(&subscriber->fd));
         traces_watch(subscriber->traces);
 }
 
@@ -182,6 +183,7 @@ int traces_open(Traces *traces, const TraceOptions *options, GError **error) {
                 return -1;
         }
         own = fds[0];
+        (void)foreign_refuse(own);
         (void)setsockopt(own, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
         code = loop_add(traces->loop, &subscriber->io, own, EPOLLRDHUP, subscriber_event);
         if (code < 0) {

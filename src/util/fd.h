@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <unistd.h>
 
 /* Closes a descriptor unless it is negative, and leaves errno alone. Return: -1, to be stored in its place. */
@@ -39,6 +40,25 @@ static inline int fd_above_stdio(int fd) {
         moved = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
         fd_close(fd);
         return moved;
+}
+
+/*
+ * Whatever is opened must not become standard input, output or error, where whoever prints would write into it: those
+ * that are closed become /dev/null. To be called first of all. Return: false: see errno.
+ */
+static inline bool fd_fill_standard(void) {
+        int fd;
+
+        do
+                fd = open("/dev/null", O_RDWR);
+        while (fd >= 0 && fd <= STDERR_FILENO);
+        fd_close(fd);
+        return fd >= 0;
+}
+
+/* A call failed for the moment only: with nothing to do, by a signal, or for want of the kernel's memory. */
+static inline bool fd_may_try_again(int error) {
+        return error == EAGAIN || error == EINTR || error == ENOMEM || error == ENOBUFS;
 }
 
 /* A descriptor that is closed when it goes out of scope. */

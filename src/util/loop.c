@@ -2,6 +2,7 @@
 #include "util/loop.h"
 
 #include "util/fd.h"
+#include "util/foreign.h"
 
 #include <errno.h>
 #include <sys/epoll.h>
@@ -12,6 +13,7 @@
 struct Loop {
         GSource source; /* first: GLib allocates it */
         int epoll;
+        Closer *closer;
         bool busy;
         int at;       /* event being dispatched */
         int n_events; /* events fetched */
@@ -81,6 +83,7 @@ Loop *loop_new(GMainContext *context) {
         g_source_set_static_name(source, "clients and TPM");
         loop = (Loop *)source;
         loop->epoll = fd_steal(&epoll);
+        loop->closer = closer_new(context);
         g_source_add_unix_fd(source, loop->epoll, G_IO_IN);
         g_source_attach(source, context);
         return loop;
@@ -89,6 +92,7 @@ Loop *loop_new(GMainContext *context) {
 Loop *loop_free(Loop *loop) {
         if (!loop)
                 return NULL;
+        loop->closer = closer_free(loop->closer);
         g_source_destroy(&loop->source);
         g_source_unref(&loop->source);
         return NULL;
@@ -131,4 +135,8 @@ void loop_remove(LoopFd *source) {
 
 void loop_set_busy(Loop *loop, bool busy) {
         loop->busy = busy;
+}
+
+Closer *loop_closer(Loop *loop) {
+        return loop->closer;
 }

@@ -38,4 +38,6 @@ void loop_remove(LoopFd *source); /* no callback of it runs any more, not even f
 
 void loop_set_busy(Loop *loop, bool busy);
 
+struct Closer *loop_closer(Loop *loop); /* borrowed; see util/foreign.h */
+
 #endif

@@ -13,11 +13,22 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
+
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83 /* Linux 6.16; younger than the headers of the C library */
+#endif
+#ifndef sigev_notify_thread_id
+#define sigev_notify_thread_id _sigev_un._tid
+#endif
+
+#define CLOSE_TICK_NS 1000000
 
 bool platform_peer(int fd, uid_t *ret_uid, pid_t *ret_pid) {
         struct ucred credentials = { 0 };
@@ -80,6 +91,43 @@ bool platform_boot(char boot[static PLATFORM_BOOT_SIZE]) {
         return read_line("/proc/sys/kernel/random/boot_id", boot, PLATFORM_BOOT_SIZE);
 }
 
+bool platform_set_rights(int fd, bool allowed) {
+        int value = allowed;
+
+        return setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &value, sizeof(value)) == 0;
+}
+
+bool platform_refuses_rights(int fd) {
+        socklen_t n = sizeof(int);
+        int value = 1;
+
+        return getsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &value, &n) == 0 && value == 0;
+}
+
+static void on_tick(int signal) {
+}
+
+/* Without a timer it waits for as long as the descriptor likes, as it would have done. */
+void platform_close_soon(int fd) {
+        const struct itimerspec tick = { .it_interval.tv_nsec = CLOSE_TICK_NS, .it_value.tv_nsec = CLOSE_TICK_NS };
+        const struct sigaction action = { .sa_handler = on_tick };
+        struct sigevent event = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGALRM };
+        sigset_t signals;
+        timer_t timer;
+        bool ticks;
+
+        event.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
+        sigemptyset(&signals);
+        sigaddset(&signals, SIGALRM);
+        ticks = sigaction(SIGALRM, &action, NULL) == 0 && pthread_sigmask(SIG_UNBLOCK, &signals, NULL) == 0 &&
+                timer_create(CLOCK_MONOTONIC, &event, &timer) == 0;
+        if (ticks)
+                (void)timer_settime(timer, 0, &tick, NULL);
+        fd_close(fd);
+        if (ticks)
+                (void)timer_delete(timer);
+}
+
 void platform_hide_process(void) {
         (void)prctl(PR_SET_DUMPABLE, 0);
 }
@@ -100,6 +148,7 @@ bool platform_wipe_on_fork(void *pages, size_t size) {
 #include <sys/ucred.h>
 #include <sys/un.h>
 #include <sys/user.h>
+#include <unistd.h>
 
 bool platform_peer(int fd, uid_t *ret_uid, pid_t *ret_pid) {
         struct xucred credentials = { 0 };
@@ -154,6 +203,19 @@ bool platform_boot(char boot[static PLATFORM_BOOT_SIZE]) {
         size_t n = PLATFORM_BOOT_SIZE;
 
         return sysctlbyname("kern.boot_id", boot, &n, NULL, 0) == 0 && memchr(boot, '\0', n);
+}
+
+/* A message with descriptors cannot be refused. */
+bool platform_set_rights(int fd, bool allowed) {
+        return false;
+}
+
+bool platform_refuses_rights(int fd) {
+        return false;
+}
+
+void platform_close_soon(int fd) {
+        (void)close(fd);
 }
 
 void platform_hide_process(void) {

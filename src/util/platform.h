@@ -31,6 +31,15 @@ int platform_process_end(pid_t pid);
  */
 int platform_bind(int fd, const struct sockaddr *address, socklen_t n_address, mode_t mode);
 
+/*
+ * Whether a Unix socket, or what it accepts, can be sent descriptors. Return: false: this system cannot refuse them.
+ */
+bool platform_set_rights(int fd, bool allowed);
+bool platform_refuses_rights(int fd);
+
+/* close() on a thread that may wait: it is interrupted again and again, which ends the lingering of a socket. */
+void platform_close_soon(int fd);
+
 /* A text that is another one after each boot of the machine. Return: false: nobody knows. */
 #define PLATFORM_BOOT_SIZE 64
 bool platform_boot(char boot[static PLATFORM_BOOT_SIZE]);

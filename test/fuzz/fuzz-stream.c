@@ -349,7 +349,7 @@ static void settle(void) {
                 run_ready();
                 for (unsigned i = 0; i < CLIENTS; i++)
                         busy |= client_read(&clients[i], SIZE_MAX) > 0;
-                busy |= clock_run_next(1000000);
+                busy |= clock_run_next(6000000); /* a command may wait 5 s for room */
                 quiet = busy ? 0 : quiet + 1;
         }
 }

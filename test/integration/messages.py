@@ -76,7 +76,7 @@ class Starts(TestCase):
                                 ("--tcti=pcap:swtpm:hots=h", r"cannot open pcap:swtpm:hots=h: .*\(0x000a000b\)"),
                                 ("--tcti=mssim:host=h, port=1", r"\(0x000a000b\); a setting of it is unknown"),
                                 ("--max-connections=0", "--max-connections.* from 1 to .* 0"),
-                                ("--socket=/x,mode=9", "/x,mode=9.*mode=0660, group=NAME, locality="),
+                                ("--socket=/x,mode=9", "/x,mode=9.*none of mode=0660, group=NAME, locality="),
                                 ("--no-socket", "--no-socket")):
             with self.subTest(option):
                 self.assertRefuses(EX_USAGE, pattern, option, "--wait")
@@ -113,8 +113,6 @@ class Starts(TestCase):
         pattern = r"session bus: the name %s is taken by uid %d pid %d \(tpm2-abrmd\); .*--dbus-name" % (
             harness.BUS_NAME, os.geteuid(), self.daemon.process.pid)
         self.assertEnds(EX_UNAVAILABLE, pattern, self.second(bus=bus))
-        bus.stop()
-        self.assertEnds(EX_UNAVAILABLE, "session bus: it is gone", self.daemon)
 
     def test_bus_that_is_not_there(self):
         argv = [harness.Ours.binary, *harness.Ours.root_option(), "--tcti=libtpms", "--session", "--no-socket"]

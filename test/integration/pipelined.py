@@ -63,16 +63,6 @@ class Pipelined(harness.TestCase):
                 # Half a command at the end is no reason to withhold the answer to the whole one before it.
                 self.assertEqual(len(answers), 17 * whole, "%d bytes, %d of them too many" % (n, rest))
 
-    def test_descriptors_sent_along(self):
-        command = tpm.get_random(4)
-        with self.daemon.stream() as sock, open("/dev/null", "rb") as null:
-            sock.settimeout(harness.HANG)
-            sock.sendall(command + command[:10])
-            socket.send_fds(sock, [command[10:]], [null.fileno()])
-            sock.sendall(command)
-            for _ in range(3):
-                self.assertEqual(len(tpm.read_message(sock)), 16)
-
     def test_answers_without_the_tpm_do_not_hold_others_up(self):
         stop = threading.Event()
 

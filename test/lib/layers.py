@@ -44,6 +44,11 @@ PLATFORM = "util/platform.c"
 OF_PLATFORM = re.compile(r"\s*#\s*(el)?if.*__(linux|FreeBSD)(__)?\b|"
                          r"\s*#\s*include\s*<sys/(prctl|procctl|sysctl|ucred)\.h>")
 
+# A client's socket is closed by util/foreign.h, since closing it may take long; here stands what is no client's.
+FOREIGN_FOLDERS = {"door", "frontend", "manager"}
+CLOSES = re.compile(r"(?<![\w>])(?:fd_)?close\(([^()]*)\)")
+NOT_FOREIGN = {"client->end.fd", "fds[1]", "listener->fd", "listener->lock", "listener->reserve"}
+
 # headers of one layer that another may use besides, for tests
 TESTS_TOO = {"test/lib"}
 # tests may start the layers below their own to have something to test against
@@ -64,6 +69,9 @@ def check(path, root):
     for number, line in enumerate(path.read_text().splitlines(), 1):
         if OF_PLATFORM.match(line) and not is_test and path != root / "src" / PLATFORM:
             yield "%s:%d: what depends on the system is in %s" % (path.relative_to(root), number, PLATFORM)
+        for closed in CLOSES.findall(line) if folder in FOREIGN_FOLDERS and not is_test else []:
+            if closed not in NOT_FOREIGN:
+                yield "%s:%d: %s may be a client's socket: util/foreign.h closes it" % (path.relative_to(root), number, closed)
         match = re.match(r'\s*#\s*include\s*([<"])([^>"]+)[>"]', line)
         if not match:
             continue

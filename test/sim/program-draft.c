@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "program-draft.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 void draft_begin(Draft *draft, Program *program, const char *what, TPM2_CC code) {
-        *draft = (Draft){ .program = program, .step = &program->step };
+        memset(draft, 0, offsetof(Draft, bytes));
+        draft->program = program;
+        draft->step = &program->step;
         draft->parameters = TPM_WRITER(draft->bytes, sizeof(draft->bytes));
         memset(draft->step, 0, sizeof(*draft->step));
         draft->step->code = code;
@@ -160,6 +163,8 @@ Message draft_end(Draft *draft) {
         size_t at;
 
         step->sent = draft->handles[0];
+        if (draft->parameters.bad)
+                abort(); /* it would be another command than it is said to be */
         tpm_write_begin(&writer, step->n_auths ? TPM2_ST_SESSIONS : TPM2_ST_NO_SESSIONS, step->code);
         for (unsigned i = 0; i < step->n_handles; i++)
                 tpm_write_u32(&writer, draft->handles[i]);

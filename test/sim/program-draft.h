@@ -16,8 +16,8 @@ typedef struct Draft {
         TPM2_HANDLE handles[3];
         uint8_t names[3 * NAME_SIZE];
         size_t n_names;
-        bool wrong[3];       /* the secret of authorization i */
-        uint8_t bytes[1024]; /* of the parameters */
+        bool wrong[3];                      /* the secret of authorization i */
+        uint8_t bytes[PROGRAM_CONTEXT_MAX]; /* of the parameters, of which a context is the largest */
         TpmWriter parameters;
 } Draft;
 

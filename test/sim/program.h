@@ -66,6 +66,8 @@ typedef struct ProgramSession {
         bool uncertain;
 } ProgramSession;
 
+#define PROGRAM_CONTEXT_MAX 8192 /* what the largest chip's takes (test/lib/fake-chips.c), and more */
+
 /* What ContextSave gave out, and what it was the context of. */
 typedef struct ProgramContext {
         bool used;
@@ -73,7 +75,7 @@ typedef struct ProgramContext {
         bool spent; /* a session context that was loaded, or whose session was flushed */
         ProgramObject of_object;
         ProgramSession of_session;
-        uint8_t bytes[3072];
+        uint8_t bytes[PROGRAM_CONTEXT_MAX];
         size_t n_bytes;
 } ProgramContext;
 
