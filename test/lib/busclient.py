@@ -49,7 +49,8 @@ class BusClient:
     def ask_bus(self):
         """The bus itself answers."""
         bus = "org.freedesktop.DBus"
-        return self._bus.call_sync(bus, "/org/freedesktop/DBus", bus, "GetId", None, None, Gio.DBusCallFlags.NONE, 60000)
+        return self._bus.call_sync(bus, "/org/freedesktop/DBus", bus, "GetId", None, None, Gio.DBusCallFlags.NONE,
+                                   60000)
 
     def flush(self):
         self._bus.flush_sync(None)

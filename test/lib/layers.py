@@ -71,7 +71,8 @@ def check(path, root):
             yield "%s:%d: what depends on the system is in %s" % (path.relative_to(root), number, PLATFORM)
         for closed in CLOSES.findall(line) if folder in FOREIGN_FOLDERS and not is_test else []:
             if closed not in NOT_FOREIGN:
-                yield "%s:%d: %s may be a client's socket: util/foreign.h closes it" % (path.relative_to(root), number, closed)
+                yield "%s:%d: util/foreign.h closes a client's socket, which %s may be" % (
+                    path.relative_to(root), number, closed)
         match = re.match(r'\s*#\s*include\s*([<"])([^>"]+)[>"]', line)
         if not match:
             continue
