@@ -89,14 +89,18 @@ unsigned closer_n_pending(Closer *closer) {
         return (unsigned)g_atomic_int_get(&closer->n_pending);
 }
 
-void closer_close(Closer *closer, int fd, void (*done)(void *userdata), void *userdata) {
+static Closing *closing_new(Closer *closer, int fd, void (*done)(void *userdata), void *userdata) {
         Closing *closing = g_new(Closing, 1);
 
         *closing = (Closing){ .closer = closer, .fd = fd, .done = done, .userdata = userdata };
         g_atomic_ref_count_inc(&closer->n_references);
+        return closing;
+}
+
+void closer_close(Closer *closer, int fd, void (*done)(void *userdata), void *userdata) {
         g_atomic_int_inc(&closer->n_pending);
         /* Without a thread it waits in the queue for the next one that can be had. */
-        (void)g_thread_pool_push(closer->pool, closing, NULL);
+        (void)g_thread_pool_push(closer->pool, closing_new(closer, fd, done, userdata), NULL);
 }
 
 bool foreign_refuse(int fd) {

@@ -2,6 +2,7 @@
 #include "fuzz.h"
 
 #include "backend/backend-internal.h"
+#include "frontend/stream-message.h"
 #include "frontend/stream.h"
 #include "test/lib/fake-tpm.h"
 #include "test/lib/tpm-commands.h"
@@ -156,12 +157,12 @@ static void follow(Client *client, uint8_t byte) {
         if (client->n_written < TPM_HEADER_SIZE)
                 client->written[client->n_written] = byte;
         client->n_written++;
-        if (client->n_written < TPM_HEADER_SIZE)
+        client->framed = stream_message_may_begin(client->written, MIN(client->n_written, TPM_HEADER_SIZE),
+                                                  broker_max_command(broker));
+        if (!client->framed || client->n_written < TPM_HEADER_SIZE)
                 return;
         header = tpm_read_header(&reader);
-        if (header.size < TPM_HEADER_SIZE || header.size > broker_max_command(broker)) {
-                client->framed = false;
-        } else if (client->n_written == header.size) {
+        if (client->n_written == header.size) {
                 client->n_commands += !is_cancel(client, header.code);
                 /* A cancel of another size than a cancel's is a fault of the frame. */
                 client->framed = !is_cancel(client, header.code) || header.size == TPM_STREAM_CANCEL_SIZE;
