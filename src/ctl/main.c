@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "ctl/ctl.h"
 #include "ctl/suggest.h"
+#include "util/fd.h"
 
 #include <locale.h>
 #include <stdlib.h>
@@ -117,6 +118,8 @@ int main(int argc, char **argv) {
         Ctl ctl = { .timeout_ms = TIMEOUT_MS };
         int code;
 
+        if (!fd_fill_standard())
+                return EX_OSERR;
         setlocale(LC_ALL, "");
         code = ctl_run(&ctl, argc, argv);
         g_clear_object(&ctl.connection);

@@ -2,6 +2,7 @@
 #include "helper/helper.h"
 #include "tpm/header.h"
 #include "tpm/writer.h"
+#include "util/fd.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -241,6 +242,8 @@ int main(int argc, char **argv) {
         HelperReason reason = { .text = "" };
         int type, r;
 
+        if (!fd_fill_standard())
+                return EX_OSERR;
         if (argc != 2 || getsockopt(HELPER_FD, SOL_SOCKET, SO_TYPE, &type, &(socklen_t){ sizeof(type) }) < 0) {
                 (void)fprintf(stderr, "This program is started by tpm2-abrmd, with a socket as descriptor %d.\n",
                               HELPER_FD);
