@@ -35,6 +35,7 @@ Connection *connection_new(Broker *self, const Peer *peer, uint32_t localities, 
                 return NULL;
         }
         self->n_connections++;
+        self->n_made++;
         newest = g_new0(Connection, 1);
         *newest = (Connection){
                 .broker = self, .peer = *peer, .localities = localities, .ops = ops, .userdata = userdata

@@ -24,6 +24,7 @@
 
 struct Broker {
         unsigned n_connections;
+        unsigned n_made;
         unsigned max_connections;
         bool no_tpm; /* there was none yet */
 };

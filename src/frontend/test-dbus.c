@@ -226,6 +226,24 @@ static void test_many_pending(void **state) {
         assert_received(fixture, fd, answer);
 }
 
+/* Of calls that want no answer, only a few get through, whoever sends them; signals never do. */
+static void test_silent_calls(void **state) {
+        Fixture *fixture = *state;
+        fd_auto fd = -1;
+        guint64 id;
+
+        for (unsigned i = 0; i < 1000; i++) {
+                g_autoptr(GDBusMessage) message = g_dbus_message_new_method_call(
+                        NAME, TABRMD_DBUS_PATH, TABRMD_DBUS_INTERFACE, "CreateConnection");
+
+                g_dbus_message_set_flags(message, G_DBUS_MESSAGE_FLAGS_NO_REPLY_EXPECTED);
+                g_dbus_connection_send_message(fixture->client, message, G_DBUS_SEND_MESSAGE_FLAGS_NONE, NULL, NULL);
+        }
+        fd = create_connection(fixture, fixture->client, &id);
+        assert_in_range(broker.n_made, 2, 100);
+        RUN_WHILE(fixture, broker.n_connections > 1);
+}
+
 static int fd_lowest(void) {
         int fd = dup(STDERR_FILENO);
 
@@ -354,6 +372,7 @@ int main(void) {
                 TEST(test_no_tpm_yet),
                 TEST(test_connection_limit),
                 TEST(test_many_pending),
+                TEST(test_silent_calls),
                 TEST(test_no_descriptors),
                 TEST(test_bad_calls),
                 TEST(test_free_while_pending),

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include "broker/report.h"
 #include "broker/test-fake.h"
 #include "frontend/stream.h"
 #include "tpm/header.h"
 #include "tpm/writer.h"
 #include "util/fd.h"
 #include "util/protocol.h"
+#include "util/test-rights.h"
 
 #include <errno.h>
 #include <sys/socket.h>
@@ -363,6 +365,32 @@ static void test_other_protocol_behind_a_command(void **state) {
         expect_end(0);
 }
 
+static uint32_t count_charges(void) {
+        BrokerReport report;
+
+        broker_report(bench.broker, &report);
+        return report.n_connections;
+}
+
+/* The offender is told, and pays until its socket is closed. */
+static void test_descriptors(void **state) {
+        uint8_t byte;
+        TSS2_RC rc;
+
+        assert_int_equal(count_charges(), CLIENTS);
+        assert_int_equal(rights_send(clients[0].fd, STDERR_FILENO), 1);
+        while (clients[0].n_closed == 0)
+                g_main_context_iteration(NULL, TRUE);
+        assert_int_equal(count_charges(), CLIENTS);
+        bench_until(count_charges() == CLIENTS - 1);
+        assert_true(get(0, &rc, &byte));
+        assert_int_equal(rc, RM_RC(TPM2_RC_COMMAND_SIZE));
+        expect_end(0);
+
+        put_header(1, TPM_HEADER_SIZE - 1, TPM2_CC_GetRandom); /* the others are served */
+        expect(1, RM_RC(TPM2_RC_COMMAND_SIZE));
+}
+
 /* The last reply finds the socket full: it still comes whole, and the stream ends after it. */
 static void test_full_at_the_end(void **state) {
         const uint8_t JUNK[TPM_HEADER_SIZE] = { 0 };
@@ -647,6 +675,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_garbage, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_other_protocols, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_other_protocol_behind_a_command, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_descriptors, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_full_at_the_end, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_cancel, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_bytes_behind, setup, teardown),

@@ -2,6 +2,7 @@
 #include "util/foreign.h"
 
 #include "util/fd.h"
+#include "util/test-rights.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -32,24 +33,6 @@ static int teardown(void **state) {
 
 static void pair_make(int pair[2]) {
         assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
-}
-
-static ssize_t rights_send(int to, int passed) {
-        union {
-                char bytes[CMSG_SPACE(sizeof(int))];
-                struct cmsghdr header;
-        } control = { 0 };
-        char byte = 0;
-        struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
-        struct msghdr message = {
-                .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)
-        };
-
-        control.header = (struct cmsghdr){ .cmsg_level = SOL_SOCKET,
-                                           .cmsg_type = SCM_RIGHTS,
-                                           .cmsg_len = CMSG_LEN(sizeof(int)) };
-        memcpy(CMSG_DATA(&control.header), &passed, sizeof(passed));
-        return sendmsg(to, &message, MSG_NOSIGNAL);
 }
 
 /* A TCP connection with more in it than its other end takes, which lingers for an hour. Return: it; its other end. */

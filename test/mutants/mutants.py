@@ -18,9 +18,9 @@ SEEDS = "1000"
 UNIT = ["resmgr-objects", "resmgr-sessions", "resmgr-capability", "resmgr-faults", "resmgr-power", "resmgr-regressions",
         "resmgr-edges", "resmgr-edges-repair", "resmgr-edges-fake", "resmgr-report", "resmgr-room", "resmgr-doubt",
         "resmgr-hostile", "broker", "broker-account", "broker-scheduler", "broker-room", "broker-sampler",
-        "broker-outage", "broker-edges", "broker-report", "broker-states", "frontend-stream", "manager-redact",
-        "manager", "manager-socket", "manager-trace", "backend", "helper", "util-log", "util-platform",
-        "daemon-notify", "tcti", "tcti-conf", "tcti-parts", "tcti-process", "tcti-restart"]
+        "broker-outage", "broker-edges", "broker-report", "broker-states", "frontend-dbus", "frontend-stream",
+        "manager-redact", "manager", "manager-socket", "manager-trace", "backend", "helper", "util-foreign", "util-log",
+        "util-platform", "daemon-notify", "tcti", "tcti-conf", "tcti-parts", "tcti-process", "tcti-restart"]
 
 # name: what is forgotten; file; the text that is replaced; by what
 MUTANTS = [
@@ -213,8 +213,8 @@ MUTANTS = [
      "return rm->tick + rm->n_samples;", "return rm->tick;"),
     ("hello-half", "that a command is half read when hello is answered", "frontend/stream.c",
      "stream->state != STREAM_READING || stream->message)", "stream->state != STREAM_READING)"),
-    ("hello-layers", "that a client which said nothing knows no layers", "frontend/stream.c",
-     "if (stream->layers || ", "if (true || "),
+    ("hello-layers", "that a client which said nothing knows no layers", "frontend/stream-message.c",
+     "if (layers || ", "if (true || "),
     ("hello-end", "to answer hello when nothing follows it", "frontend/stream.c",
      "        stream_greet(stream);\n        stream->reading = false;", "        stream->reading = false;"),
     ("leave-stale", "that the client has left whose command is answered", "broker/connection.c",
@@ -252,6 +252,17 @@ MUTANTS = [
      "if (link->fd >= 0 && dup3(fd, link->fd, O_CLOEXEC) >= 0) {", "if (0) {"),
     ("closed-stdout", "that a program may have closed its standard output", "tcti/io.c",
      "fd_above_stdio(socket(", "(socket("),
+    ("rights-by-close", "that descriptors may lie in a socket that is closed", "util/foreign.c",
+     "        if (foreign_is_refusing(fd))\n                return false;", "        return false;"),
+    ("rights-charge", "that a socket which is still to be closed takes a place", "frontend/stream.c",
+     "fine->charge = stream->connection ? connection_take_charge(stream->connection) : NULL;", "fine->charge = NULL;"),
+    ("rights-linger", "to interrupt a close that lingers", "util/platform.c",
+     "(void)timer_settime(timer, 0, &tick, NULL);", ";"),
+    ("guard-silent", "that calls without a reply are floods, too", "door/guard.c",
+     "may = silent ? sender_may_call_silently(sender, now) : sender->n_open < GUARD_SENDER_MAX;",
+     "may = silent || sender->n_open < GUARD_SENDER_MAX;"),
+    ("guard-answered", "that a call which was answered is not open any more", "door/guard.c",
+     "sender->open[i] = sender->open[--sender->n_open];", ";"),
 ]
 
 
