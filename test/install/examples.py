@@ -287,7 +287,7 @@ class Examples(ctl.TestCase):
             with self.subTest(name):
                 folder = pathlib.Path(tempfile.mkdtemp(dir=self.folder))
                 service = (harness.BUILD / "data/tpm2-abrmd.service").read_text()
-                for file in ("tpm2-abrmd.socket", "tpm2-abrmd-manager.socket", "tpm2-abrmd-sockets.target"):
+                for file in ("tpm2-abrmd.socket", "tpm2-abrmd-manager.socket"):
                     shutil.copy(ROOT / "data" / file, folder)
                 program = str(self.folder / "bin/tpm2-abrmd")
                 service, block = (re.sub(r"(?m)^(ExecStart=)/\S+/tpm2-abrmd", r"\g<1>" + program, text)

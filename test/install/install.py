@@ -38,8 +38,6 @@ FILES = (
     r"lib(64)?/(\S+/)?pkgconfig/tss2-tcti-tabrmd\.pc",
     r"lib/systemd/system/tpm2-abrmd-manager\.socket",
     r"lib/systemd/system/tpm2-abrmd-manager@\.socket",
-    r"lib/systemd/system/tpm2-abrmd-sockets\.target",
-    r"lib/systemd/system/tpm2-abrmd-sockets@\.target",
     r"lib/systemd/system/tpm2-abrmd\.service",
     r"lib/systemd/system/tpm2-abrmd\.socket",
     r"lib/systemd/system/tpm2-abrmd@\.service",

@@ -26,7 +26,7 @@ HERE = {  # how it begins: the test
     "[Socket]\nListenStream=/run/tpm2-abrmd-web/": "test_socket_of_a_container",
     "apt-get install ./build-deb/": "test_installing",
     "rm /etc/systemd/system/tpm2-abrmd.service": "test_copy_of_a_unit",
-    "systemctl stop tpm2-abrmd\napt-get": "test_going_back",
+    "systemctl stop tpm2-abrmd.socket": "test_going_back",
     "journalctl -u tpm2-abrmd": "test_first_look",
 }
 EXAMPLES = "test/install/examples.py runs it: it needs no systemd"

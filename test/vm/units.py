@@ -263,7 +263,7 @@ class Systemd(Units):
             self.assertEqual(os.stat(folder).st_uid, 0, folder)
         units = [str(path) for path in pathlib.Path(shown(SERVICE, "FragmentPath")).parent.glob("tpm2-abrmd*")]
         verified = run("systemd-analyze", "verify", "--man=no", *[unit.replace("@", "@tpm1") for unit in units])
-        self.assertEqual((len(units), verified.stdout, verified.stderr), (8, "", ""))
+        self.assertEqual((len(units), verified.stdout, verified.stderr), (6, "", ""))
 
     def test_tells_two_users_apart(self):
         self.drop_in(SERVICE, self.command_line("--max-connections=8"))
@@ -287,8 +287,7 @@ class Systemd(Units):
 
     def test_started_by_a_client_of_the_socket(self):
         systemctl("stop", SERVICE)
-        systemctl("start", SOCKET)
-        self.assertEqual(state(SERVICE), "inactive")
+        self.assertEqual(state(SOCKET), "active")
         get_random(BY_SOCKET)
         until_state(SERVICE, "active")  # systemd may hear of it after the client
 
