@@ -25,7 +25,6 @@ void sockets_init(Sockets *sockets);
 /* Return: false with @error when a socket that was asked for, or the only door, cannot be opened. */
 bool sockets_open(Sockets *sockets, Loop *loop, Broker *broker, const Options *options, GError **error);
 void sockets_close(Sockets *sockets);
-bool sockets_any(const Sockets *sockets); /* there is at least one */
 
 /* The descriptor of the manager's door, for the caller to close; -1: the service manager has handed none over. */
 int sockets_take_manager(Sockets *sockets);
