@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <time.h>
 
@@ -139,6 +140,12 @@ int io_connect(const struct sockaddr_un *address, socklen_t n_address, const IoD
                 return -1;
         }
         return fd;
+}
+
+uint64_t io_mark(int fd) {
+        struct stat st;
+
+        return fd >= 0 && fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode) ? st.st_ino : 0;
 }
 
 int io_ended(void) {

@@ -250,6 +250,10 @@ MUTANTS = [
      "if (link->locality == 0 ||", "if (true ||"),
     ("restart-handle", "that the poll handle keeps its number", "tcti/link.c",
      "if (link->fd >= 0 && dup3(fd, link->fd, O_CLOEXEC) >= 0) {", "if (0) {"),
+    ("closed-number", "that a program may have closed the connection, and opened its own by the number",
+     "tcti/link.c", "return link->fd < 0 || io_mark(link->fd) == link->mark;", "return true;"),
+    ("closed-bus", "the same of the connection to the bus", "tcti/dbus.c",
+     "if (io_mark(dbus->fd) == dbus->mark)\n                fd_close(dbus->fd);", "fd_close(dbus->fd);"),
     ("closed-stdout", "that a program may have closed its standard output", "tcti/io.c",
      "fd_above_stdio(socket(", "(socket("),
 ]
