@@ -332,9 +332,14 @@ static TSS2_RC set_locality(Link *link, uint8_t locality) {
 
         if (link->by_bus) {
                 DbusCall call = call_of(link, "SetLocality", "ty");
+                TSS2_RC rc;
 
                 call.y = locality;
-                return call_for_rc(link, &call);
+                rc = call_for_rc(link, &call);
+                /* It may have been set; and without that connection to the bus, the daemon lets us set none again. */
+                if (rc == TSS2_TCTI_RC_NO_CONNECTION)
+                        link_lose(link);
+                return rc;
         }
         tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, TPM_STREAM_CC_SET_LOCALITY);
         tpm_write_u8(&writer, locality);
