@@ -5,11 +5,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
 #define LINE_MAX_BYTES 1024
 #define MODULE "tcti"
@@ -56,11 +58,42 @@ static void write_line(const char *line) {
         fd_auto fd = -1;
 
         if (path && *path && !by_stdout && strcmp(path, "stderr") != 0)
-                fd = fd_above_stdio(open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0666));
+                fd = fd_above_stdio(
+                        open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666));
         if (fd < 0)
                 (void)fputs(line, by_stdout ? stdout : stderr);
         else
                 (void)!write(fd, line, strlen(line));
+}
+
+/* A program may live on without somebody who reads what it says, and not know that the library says something. */
+static void write_without_signal(const char *line) {
+        const struct timespec now = { 0 };
+        sigset_t signals, before, pending;
+
+        sigemptyset(&signals);
+        sigaddset(&signals, SIGPIPE);
+        sigpending(&pending);
+        if (sigismember(&pending, SIGPIPE) || pthread_sigmask(SIG_BLOCK, &signals, &before) != 0) {
+                write_line(line);
+                return;
+        }
+        write_line(line);
+        while (sigtimedwait(&signals, NULL, &now) < 0 && errno == EINTR)
+                ;
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+/* What a terminal obeys: control characters of one byte, and U+0080 to U+009F, which have two in UTF-8. */
+static void replace_commands(char *text, size_t n) {
+        for (size_t i = 0; i < n; i++) {
+                unsigned char c = (unsigned char)text[i], last = i > 0 ? (unsigned char)text[i - 1] : 0;
+
+                if (c >= 0x80 && c < 0xA0 && last == 0xC2)
+                        text[i - 1] = text[i] = '?';
+                else if (c < ' ' || c == 0x7F || (c >= 0x80 && c < 0xA0 && last < 0x80))
+                        text[i] = '?';
+        }
 }
 
 static const char *file_name(const char *path) {
@@ -84,11 +117,9 @@ void log_write(LogLevel level, const char *file, int line, const char *function,
         va_end(arguments);
         n = n_text < 0 ? n : n + n_text;
         n = n < (int)sizeof(text) - 2 ? n : (int)sizeof(text) - 2;
-        for (int i = 0; i < n; i++)
-                if ((unsigned char)text[i] < ' ' || text[i] == 0x7F)
-                        text[i] = '?';
+        replace_commands(text, (size_t)n);
         memcpy(text + n, "\n", 2);
-        write_line(text);
+        write_without_signal(text);
         errno = saved;
 }
 

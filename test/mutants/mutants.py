@@ -20,7 +20,7 @@ UNIT = ["resmgr-objects", "resmgr-sessions", "resmgr-capability", "resmgr-faults
         "resmgr-hostile", "broker", "broker-account", "broker-scheduler", "broker-room", "broker-sampler",
         "broker-outage", "broker-edges", "broker-report", "broker-states", "frontend-stream", "manager-redact",
         "manager", "manager-socket", "manager-trace", "backend", "helper", "util-log", "util-platform",
-        "daemon-notify", "tcti", "tcti-conf", "tcti-parts", "tcti-process", "tcti-restart"]
+        "daemon-notify", "tcti", "tcti-conf", "tcti-io", "tcti-log", "tcti-parts", "tcti-process", "tcti-restart"]
 
 # name: what is forgotten; file; the text that is replaced; by what
 MUTANTS = [
@@ -254,6 +254,12 @@ MUTANTS = [
      "tcti/link.c", "return link->fd < 0 || io_mark(link->fd) == link->mark;", "return true;"),
     ("closed-bus", "the same of the connection to the bus", "tcti/dbus.c",
      "if (io_mark(dbus->fd) == dbus->mark)\n                fd_close(dbus->fd);", "fd_close(dbus->fd);"),
+    ("log-pipe", "that nobody may read what a program says", "tcti/log.c", "SIG_BLOCK, &signals, &before",
+     "SIG_UNBLOCK, &signals, &before"),
+    ("log-terminal", "that a terminal obeys more than the control characters of ASCII", "tcti/log.c",
+     "if (c >= 0x80 && c < 0xA0 && last == 0xC2)", "if (0)"),
+    ("locality-bus", "that a locality may have been set whose answer is lost", "tcti/link.c",
+     "                if (rc == TSS2_TCTI_RC_NO_CONNECTION)\n                        link_lose(link);\n", ""),
     ("closed-stdout", "that a program may have closed its standard output", "tcti/io.c",
      "fd_above_stdio(socket(", "(socket("),
 ]
