@@ -185,5 +185,5 @@ static int clients_run(Ctl *ctl, int argc, char **argv) {
         return code;
 }
 
-const Verb verb_clients = { "clients", "[--sort KEY] [--user USER]", "Show connections, what they hold and do", 0,
-                            clients_run };
+const Verb verb_clients = { "clients", "[--recent] [--sort KEY] [--user USER]",
+                            "Show connections, what they hold and do", 0, clients_run };
