@@ -336,6 +336,11 @@ class Alone(ctl.TestCase):
         self.assertEqual(self.ctl("help", where=[]), self.ctl("--help", where=[]))
         self.assertEqual(self.ctl("help", "trace", where=[]), self.ctl("trace", "--help", where=[]))
         self.assertIn("--pcapng", self.ctl("help", "trace", where=[]))
+        # what can be sorted by, of either list
+        text = self.ctl("clients", "--help", where=[])
+        for option, word in (("--sort=KEY", "id"), ("--recent", "last")):
+            keys = re.search(option + r" .*?(\w+) \(default\)", text)
+            self.assertEqual(keys and keys.group(1), word, option)
 
     def test_options_behind_the_verb(self):
         self.start()
