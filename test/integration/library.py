@@ -256,6 +256,21 @@ class Restart(harness.TestCase):
         self.assertEqual(self.proxy.by_code()["0x17b"], before + 1)
         context.finalize()
 
+    def test_a_bus_that_is_restarted(self):
+        """Who came by it keeps the stream, and the daemon knows who sets a locality by the bus that is gone."""
+        bus = self.start_bus()
+        self.start_subject(bus=bus)
+        context = self.daemon.context(True)
+        self.assertEqual(context.set_locality(0), 0)
+        bus.stop()
+        self.assertEqual(self.ask(context, tpm.get_random()).rc, 0)
+        self.assertEqual(context.set_locality(0), 0xA0008)
+        bus = self.start_bus()
+        harness.wait_until(lambda: bus.has_owner(harness.BUS_NAME), "the name is owned again")
+        self.assertEqual(context.set_locality(0), 0)
+        self.assertEqual(self.ask(context, tpm.get_random()).rc, 0)
+        context.finalize()
+
     def test_esys(self):
         """ESYS gives up a context whose TCTI fails."""
         self.start_subject()
