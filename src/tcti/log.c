@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #define LINE_MAX_BYTES 1024
@@ -51,6 +53,22 @@ static LogLevel wanted_level(void) {
         return level;
 }
 
+/*
+ * A program that has closed standard error may have got its number for a file or a connection of its own. Nobody
+ * redirects messages to a file that is read, too, or to the network.
+ */
+static bool is_own_of_program(int fd) {
+        struct sockaddr_storage address = { 0 };
+        socklen_t n = sizeof(address);
+        struct stat st;
+
+        if (fstat(fd, &st) < 0)
+                return true;
+        if (S_ISSOCK(st.st_mode))
+                return getsockname(fd, (struct sockaddr *)&address, &n) < 0 || address.ss_family != AF_UNIX;
+        return (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)) && (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDWR;
+}
+
 /* What cannot be written is lost. */
 static void write_line(const char *line) {
         const char *path = secure_getenv("TSS2_LOGFILE");
@@ -60,10 +78,10 @@ static void write_line(const char *line) {
         if (path && *path && !by_stdout && strcmp(path, "stderr") != 0)
                 fd = fd_above_stdio(
                         open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666));
-        if (fd < 0)
-                (void)fputs(line, by_stdout ? stdout : stderr);
-        else
+        if (fd >= 0)
                 (void)!write(fd, line, strlen(line));
+        else if (!is_own_of_program(by_stdout ? STDOUT_FILENO : STDERR_FILENO))
+                (void)fputs(line, by_stdout ? stdout : stderr);
 }
 
 /* A program may live on without somebody who reads what it says, and not know that the library says something. */

@@ -3,7 +3,9 @@
 /* A line of the log that nobody takes, or that means no good, does nothing to the program. */
 #include "tcti/log.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -11,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -56,6 +59,37 @@ static void test_nobody_reads(void **state) {
         status = status_of_teller(fds[1], true);
         assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGPIPE);
         close(fds[1]);
+}
+
+/* A program without standard error: what it opens may get that number. Return: how many bytes it has, then. */
+static off_t size_of_own(int flags) {
+        int own = open(path, flags | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        struct stat st;
+
+        assert_int_equal(status_of_teller(own, false), 0);
+        assert_int_equal(fstat(own, &st), 0);
+        close(own);
+        unlink(path);
+        return st.st_size;
+}
+
+static void test_number_of_another(void **state) {
+        struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+        int receiver = socket(AF_INET, SOCK_DGRAM, 0), sender = socket(AF_INET, SOCK_DGRAM, 0);
+        socklen_t n = sizeof(address);
+        char c;
+
+        unsetenv("TSS2_LOGFILE");
+        assert_true(size_of_own(O_WRONLY) > 0);
+        assert_int_equal(size_of_own(O_RDWR), 0);
+
+        assert_int_equal(bind(receiver, (struct sockaddr *)&address, sizeof(address)), 0);
+        assert_int_equal(getsockname(receiver, (struct sockaddr *)&address, &n), 0);
+        assert_int_equal(connect(sender, (struct sockaddr *)&address, sizeof(address)), 0);
+        assert_int_equal(status_of_teller(sender, false), 0);
+        assert_int_equal(recv(receiver, &c, 1, MSG_DONTWAIT), -1);
+        close(sender);
+        close(receiver);
 }
 
 static void test_fifo_that_nobody_opens(void **state) {
@@ -118,6 +152,7 @@ static int teardown(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_nobody_reads),
+                cmocka_unit_test(test_number_of_another),
                 cmocka_unit_test(test_fifo_that_nobody_opens),
                 cmocka_unit_test(test_commands_to_a_terminal),
         };

@@ -254,6 +254,8 @@ MUTANTS = [
      "tcti/link.c", "return link->fd < 0 || io_mark(link->fd) == link->mark;", "return true;"),
     ("closed-bus", "the same of the connection to the bus", "tcti/dbus.c",
      "if (io_mark(dbus->fd) == dbus->mark)\n                fd_close(dbus->fd);", "fd_close(dbus->fd);"),
+    ("log-number", "that standard error may be closed, and its number another's", "tcti/log.c",
+     "return (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)) && ", "return false && "),
     ("log-pipe", "that nobody may read what a program says", "tcti/log.c", "SIG_BLOCK, &signals, &before",
      "SIG_UNBLOCK, &signals, &before"),
     ("log-terminal", "that a terminal obeys more than the control characters of ASCII", "tcti/log.c",
