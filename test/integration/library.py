@@ -34,6 +34,18 @@ int main(int argc, char **argv) {
 }
 """
 
+# Fails to connect, and says so.
+NO_DAEMON = r"""
+#include <stdlib.h>
+#include <tss2/tss2_tcti.h>
+TSS2_RC Tss2_Tcti_Tabrmd_Init(TSS2_TCTI_CONTEXT *context, size_t *size, const char *conf);
+int main(void) {
+    size_t size;
+    Tss2_Tcti_Tabrmd_Init(NULL, &size, NULL);
+    return Tss2_Tcti_Tabrmd_Init(calloc(1, size), &size, "socket=/nonexistent") == 0;
+}
+"""
+
 PATH = harness.LIBRARY / "libtss2-tcti-tabrmd.so.0"
 
 
@@ -205,6 +217,23 @@ class Reasons(harness.TestCase):
         for n in (1, 2):
             self.assertEqual(self.lines_of(conf, TSS2_LOGFILE=str(log)), [])
             self.assertEqual(log.read_text().count(":src/tcti/"), n)
+
+    @needs(*OTHER_USER)
+    def test_set_uid(self):
+        """Who starts a program of another user's names no file for it to write to, and does not silence it."""
+        if os.statvfs(self.folder).f_flag & os.ST_NOSUID:
+            self.skipTest("programs here do not get the rights of their owner")
+        self.folder.chmod(0o777)
+        program, log = self.folder / "program", self.folder / "log"
+        shutil.copy(PATH, self.folder)
+        run("cc", "-w", "-x", "c", "-", "-x", "none", "-o", program, "-Wl,-rpath," + str(self.folder),
+            self.folder / PATH.name, input=NO_DAEMON)
+        for mode, n_lines, written in ((0o4755, 1, False), (0o755, 0, True)):
+            program.chmod(mode)
+            done = subprocess.run([*OTHER_USER[:-1], program], capture_output=True, text=True, timeout=harness.HANG,
+                                  env=harness.clean_env(TSS2_LOGFILE=str(log)), check=True)
+            self.assertEqual(len(done.stderr.splitlines()), n_lines, done.stderr)
+            self.assertEqual(log.exists(), written)
 
 
 @harness.by_socket_only
