@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "ctl/ctl.h"
 
+#include "ctl/format.h"
 #include "ctl/probe.h"
 #include "util/names.h"
 
@@ -102,12 +103,15 @@ static bool ctl_connect(Ctl *ctl, GError **error) {
 static GVariant *ctl_call_interface(Ctl *ctl, const char *interface, const char *method, GVariant *parameters,
                                     const char *reply_type, GUnixFDList **ret_fds, GError **error) {
         g_autoptr(GVariant) taken = parameters ? g_variant_ref_sink(parameters) : NULL;
+        g_autoptr(GVariant) reply = NULL;
 
         if (!ctl_connect(ctl, error))
                 return NULL;
-        return g_dbus_connection_call_with_unix_fd_list_sync(
+        reply = g_dbus_connection_call_with_unix_fd_list_sync(
                 ctl->connection, ctl->name, MANAGER_PATH, interface, method, taken, G_VARIANT_TYPE(reply_type),
                 G_DBUS_CALL_FLAGS_NO_AUTO_START, (gint)ctl->timeout_ms, NULL, ret_fds, NULL, error);
+        /* Whoever has answered may have written anything; JSON has a way to say it. */
+        return reply && !ctl->json ? format_texts(reply) : g_steal_pointer(&reply);
 }
 
 GVariant *ctl_call(Ctl *ctl, const char *method, GVariant *parameters, const char *reply_type, GUnixFDList **ret_fds,

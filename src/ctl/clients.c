@@ -168,12 +168,13 @@ static int clients_list(Ctl *ctl, const Listing *listing, const ClientsArguments
 
 static int clients_run(Ctl *ctl, int argc, char **argv) {
         g_autofree char *keys = fields_sort_keys(CLIENT_FIELDS, N_CLIENT_FIELDS);
+        g_autofree char *program_keys = fields_sort_keys(PROGRAM_FIELDS, N_PROGRAM_FIELDS);
+        g_autofree char *recent = g_strdup_printf("Programs, those too that have left; KEY: %s", program_keys);
         ClientsArguments arguments = { 0 };
         const GOptionEntry entries[] = {
                 { "sort", 'k', 0, G_OPTION_ARG_STRING, &arguments.key, keys, "KEY" },
                 { "user", 'u', 0, G_OPTION_ARG_STRING, &arguments.user, "Those of this user alone", "USER" },
-                { "recent", 'r', 0, G_OPTION_ARG_NONE, &arguments.recent,
-                  "Programs that have used the TPM, the last one first, and those too that have left", NULL },
+                { "recent", 'r', 0, G_OPTION_ARG_NONE, &arguments.recent, recent, NULL },
                 { 0 },
         };
         int code;
@@ -185,5 +186,5 @@ static int clients_run(Ctl *ctl, int argc, char **argv) {
         return code;
 }
 
-const Verb verb_clients = { "clients", "[--sort KEY] [--user USER]", "Show connections, what they hold and do", 0,
-                            clients_run };
+const Verb verb_clients = { "clients", "[--recent] [--sort KEY] [--user USER]",
+                            "Show connections, what they hold and do", 0, clients_run };

@@ -45,9 +45,31 @@ char *format_text(const char *text) {
         for (const char *c = valid; *c; c = g_utf8_next_char(c)) {
                 gunichar character = g_utf8_get_char(c);
 
-                g_string_append_unichar(safe, g_unichar_isprint(character) ? character : '?');
+                bool shown = g_unichar_isprint(character) && !g_unichar_iswide(character) &&
+                             !g_unichar_iszerowidth(character);
+
+                g_string_append_unichar(safe, shown ? character : '?');
         }
         return g_string_free(safe, FALSE);
+}
+
+GVariant *format_texts(GVariant *value) {
+        GVariantBuilder builder;
+        GVariantIter iter;
+        GVariant *part;
+
+        if (g_variant_is_of_type(value, G_VARIANT_TYPE_STRING))
+                return g_variant_ref_sink(g_variant_new_take_string(format_text(g_variant_get_string(value, NULL))));
+        if (!g_variant_is_container(value))
+                return g_variant_ref(value);
+        g_variant_builder_init(&builder, g_variant_get_type(value));
+        g_variant_iter_init(&iter, value);
+        while ((part = g_variant_iter_next_value(&iter))) {
+                g_autoptr(GVariant) taken = g_steal_pointer(&part), safe = format_texts(taken);
+
+                g_variant_builder_add_value(&builder, safe);
+        }
+        return g_variant_ref_sink(g_variant_builder_end(&builder));
 }
 
 char *format_user(uint32_t uid) {

@@ -21,11 +21,14 @@ typedef enum Colour {
 /* The text in that colour, where standard output is a terminal that has colours, and NO_COLOR is not set. */
 char *format_colour(Colour colour, const char *text);
 
-char *format_us(uint64_t us);                    /* "12 us", "1.5 ms", "3.2 s", "5 min 12 s", "2 h 5 min", "3 d 4 h" */
-char *format_text(const char *text);             /* nothing in it that a terminal would do more with than show it */
-char *format_user(uint32_t uid);                 /* its name, else the number */
-char *format_command(uint32_t code);             /* its name, else the number */
+char *format_us(uint64_t us);        /* "12 us", "1.5 ms", "3.2 s", "5 min 12 s", "2 h 5 min", "3 d 4 h" */
+char *format_text(const char *text); /* nothing in it that a terminal would do more with than show it, in one column */
+char *format_user(uint32_t uid);     /* its name, else the number */
+char *format_command(uint32_t code); /* its name, else the number */
 char *format_share(uint64_t part, uint64_t all); /* "98.2 %"; "-" of nothing */
+
+/* The same of all texts in @value; not floating. */
+GVariant *format_texts(GVariant *value);
 
 /* Of all properties: what the TPM is at. */
 typedef struct Running {

@@ -6,11 +6,27 @@
 
 #include <json-glib/json-glib.h>
 
+/* json-glib leaves some characters as they are that a terminal obeys, or that JSON does not have in a string. */
+static char *json_escape(const char *text) {
+        GString *escaped = g_string_new(NULL);
+
+        for (const char *c = text; *c; c = g_utf8_next_char(c)) {
+                gunichar character = g_utf8_get_char(c);
+
+                if (g_unichar_iscntrl(character) && character != '\n')
+                        g_string_append_printf(escaped, "\\u%04x", character);
+                else
+                        g_string_append_unichar(escaped, character);
+        }
+        return g_string_free(escaped, FALSE);
+}
+
 char *json_text(GVariant *value, bool pretty) {
         g_autoptr(GVariant) taken = g_variant_ref_sink(value);
         g_autoptr(JsonNode) node = json_gvariant_serialize(taken);
+        g_autofree char *text = json_to_string(node, pretty);
 
-        return json_to_string(node, pretty);
+        return json_escape(text);
 }
 
 void json_print(GVariant *value, bool pretty) {

@@ -27,13 +27,14 @@ static char *label_escape(const char *text) {
 }
 
 static void print_info(GVariant *all) {
+        g_autofree char *version = label_escape(dict_text(all, "Version"));
         g_autofree char *tcti = label_escape(dict_text(all, "Tcti"));
         g_autofree char *manufacturer = label_escape(dict_text(all, "Manufacturer"));
         g_autofree char *firmware = label_escape(dict_text(all, "Firmware"));
 
         metric_head("info", "gauge", "The daemon and its TPM; always 1.");
-        g_print("tabrmd_info{version=\"%s\",tcti=\"%s\",manufacturer=\"%s\",firmware=\"%s\"} 1\n",
-                dict_text(all, "Version"), tcti, manufacturer, firmware);
+        g_print("tabrmd_info{version=\"%s\",tcti=\"%s\",manufacturer=\"%s\",firmware=\"%s\"} 1\n", version, tcti,
+                manufacturer, firmware);
         metric_head("tpm_ready", "gauge", "Whether there is a TPM.");
         g_print("tabrmd_tpm_ready %d\n", g_str_equal(dict_text(all, "State"), "ready"));
         metric_head("start_time_seconds", "gauge", "When the daemon was started, since 1970.");
@@ -70,8 +71,11 @@ static void print_gauges(GVariant *all) {
         g_print("tabrmd_longest_wait_seconds %.6f\n", (double)dict_number(all, "LongestWait") / 1e6);
         metric_head("sessions", "gauge", "Sessions by state.");
         g_variant_iter_init(&iter, sessions);
-        while (g_variant_iter_next(&iter, "{&su}", &state, &n))
-                g_print("tabrmd_sessions{state=\"%s\"} %u\n", state, n);
+        while (g_variant_iter_next(&iter, "{&su}", &state, &n)) {
+                g_autofree char *label = label_escape(state);
+
+                g_print("tabrmd_sessions{state=\"%s\"} %u\n", label, n);
+        }
 }
 
 static void print_running(GVariant *all) {
@@ -202,7 +206,9 @@ static int metrics_run(Ctl *ctl, int argc, char **argv) {
                 programs = metrics_list(ctl, "ListPrograms", &error);
         if (programs)
                 all = ctl_get_all(ctl, &error);
-        if (!all)
+        if (all && !dict_is_whole(all))
+                g_set_error_literal(&error, CTL_ERROR, CTL_ERROR_VERSION, "");
+        if (error)
                 return ctl_fail(ctl, error);
         if (ctl->json) {
                 json_print(metrics_json(all, commands, programs), true);

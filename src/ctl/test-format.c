@@ -37,6 +37,9 @@ static void test_text(void **state) {
                     "?2J");
         assert_text(format_text("\xff\xc3"), "\xef\xbf\xbd\xef\xbf\xbd");
         assert_text(format_text("\xe2\x80\xae"), "?"); /* from right to left */
+        /* as many columns as characters, for whoever counts these: two columns, and none */
+        assert_text(format_text("\xe6\x97\xa5x"), "?x");
+        assert_text(format_text("e\xcc\x81x"), "e?x");
         assert_text(format_text(""), "");
 }
 

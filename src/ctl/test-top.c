@@ -109,6 +109,19 @@ static void test_folding(void **state) {
         assert_int_equal(model.rows->len, 4);
 }
 
+/* A process calls itself what it likes, such as another name that has the same hash. */
+static void test_folding_what_looks_alike(void **state) {
+        model.fold = TOP_FOLD_PROGRAMS;
+        model.sort = TOP_NAME;
+        look_at_programs(10 * S, "@aa{sv} []",
+                         "[{'uid': <uint32 0>, 'name': <'tpm2Aa'>, 'connections': <uint64 1>}, {'uid': <uint32 0>, "
+                         "'name': <'tpm2B@'>, 'connections': <uint64 70>}]");
+        assert_int_equal(model.rows->len, 2);
+        assert_string_equal(row(0)->state, "0 here, 1 gone");
+        assert_string_equal(row(1)->name, "tpm2B@");
+        assert_true(row(0)->key != row(1)->key);
+}
+
 static void test_rates(void **state) {
         look(10 * S, NULL,
              "[{'id': <uint64 1>, 'since': <uint64 5000000>, 'commands': <uint64 100>, 'busy': <uint64 1000000>}]");
@@ -222,6 +235,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_rates, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_those_that_have_left, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_folding, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_folding_what_looks_alike, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_sorting, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_layout, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_header, setup, teardown),

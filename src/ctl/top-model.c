@@ -6,6 +6,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#define KEY_DIGITS 15 /* as many as fit: nobody makes another program's key by choosing a name */
+
 static void top_look_clear(TopLook *look) {
         g_clear_pointer(&look->status, g_variant_unref);
         g_clear_pointer(&look->clients, g_variant_unref);
@@ -175,7 +177,7 @@ static char *program_name(GVariant *program) {
 static TopRow *row_new(GVariant *program, char *name) {
         g_autoptr(GVariant) uid = g_variant_lookup_value(program, "uid", G_VARIANT_TYPE_UINT32);
         TopRow *row = g_new0(TopRow, 1);
-        g_autofree char *hashed = NULL;
+        g_autofree char *hashed = NULL, *sum = NULL;
 
         *row = (TopRow){
                 .uid = (uint32_t)dict_number(program, "uid"),
@@ -185,7 +187,9 @@ static TopRow *row_new(GVariant *program, char *name) {
                 .door = "-",
         };
         hashed = g_strdup_printf("%s/%s", row->user, name);
-        row->key = TOP_KEY_OF_PROGRAM | g_str_hash(hashed);
+        sum = g_compute_checksum_for_string(G_CHECKSUM_SHA256, hashed, -1);
+        sum[KEY_DIGITS] = '\0';
+        row->key = TOP_KEY_OF_PROGRAM | g_ascii_strtoull(sum, NULL, 16);
         return row;
 }
 

@@ -9,7 +9,7 @@ Peer peer_make(uid_t uid, pid_t pid) {
         Peer peer = { .uid = uid, .pid = pid, .name = "?" };
         char name[sizeof(peer.name)];
 
-        if (pid <= 0 || !platform_process_name(pid, name, sizeof(name)))
+        if (pid <= 0 || !platform_process_name(pid, name, sizeof(name)) || !*name)
                 return peer;
         /* A process calls itself what it likes. */
         for (char *c = name; *c; c++)

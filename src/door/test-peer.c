@@ -12,25 +12,33 @@
 
 #include <cmocka.h>
 
+/* A child that calls itself that, while it is there. */
+static Peer peer_of_child(const char *name, pid_t *ret_pid) {
+        pid_t pid = fork();
+        Peer peer;
+
+        if (pid == 0) {
+                prctl(PR_SET_NAME, name);
+                raise(SIGSTOP);
+                _exit(0);
+        }
+        assert_int_equal(waitpid(pid, NULL, WUNTRACED), pid);
+        peer = peer_make(0, pid);
+        kill(pid, SIGKILL);
+        assert_int_equal(waitpid(pid, NULL, 0), pid);
+        *ret_pid = pid;
+        return peer;
+}
+
 static void test_processes(void **state) {
         Peer self = peer_make(4711, getpid());
-        Peer child;
         pid_t pid;
 
         assert_int_equal(self.uid, 4711);
         assert_int_equal(self.pid, getpid());
         assert_string_equal(self.name, "test-peer");
-        pid = fork();
-        if (pid == 0) {
-                prctl(PR_SET_NAME, "a\n\x1b[\xff)");
-                raise(SIGSTOP);
-                _exit(0);
-        }
-        assert_int_equal(waitpid(pid, NULL, WUNTRACED), pid);
-        child = peer_make(0, pid);
-        kill(pid, SIGKILL);
-        assert_int_equal(waitpid(pid, NULL, 0), pid);
-        assert_string_equal(child.name, "a??[?)");
+        assert_string_equal(peer_of_child("a\n\x1b[\xff)", &pid).name, "a??[?)");
+        assert_string_equal(peer_of_child("", &pid).name, "?"); /* no name is that of all who have no account */
         assert_string_equal(peer_make(0, pid).name, "?");
         assert_string_equal(peer_make(0, 0).name, "?");
         assert_string_equal(peer_make(0, -1).name, "?");

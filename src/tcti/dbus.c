@@ -255,7 +255,7 @@ bool dbus_call(Dbus *dbus, const DbusCall *call, DbusReply *ret_reply) {
         uint8_t bytes[DBUS_CALL_MAX];
         size_t n;
 
-        if (dbus->fd < 0)
+        if (dbus->fd < 0 || io_mark(dbus->fd) != dbus->mark)
                 return false;
         n = dbus_call_write(call, ++dbus->serial, bytes, sizeof(bytes));
         if (n > 0 && io_write(dbus->fd, bytes, n, &deadline) == IO_DONE && read_reply(dbus, ret_reply, &deadline))
@@ -292,6 +292,7 @@ bool dbus_open(Dbus *dbus, bool session, Why *ret_why) {
                 size_t n = strcspn(address, ";");
 
                 *dbus = (Dbus){ .fd = connect_address(address, n, &deadline) };
+                dbus->mark = io_mark(dbus->fd);
                 *ret_why = (Why){ .absent = dbus->fd < 0 };
                 if (dbus->fd < 0)
                         why_add(ret_why, "%.*s: %s", (int)n, address,
@@ -307,5 +308,7 @@ bool dbus_open(Dbus *dbus, bool session, Why *ret_why) {
 }
 
 void dbus_close(Dbus *dbus) {
-        dbus->fd = fd_close(dbus->fd);
+        if (io_mark(dbus->fd) == dbus->mark)
+                fd_close(dbus->fd);
+        dbus->fd = -1;
 }

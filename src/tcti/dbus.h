@@ -16,7 +16,8 @@
  * Unix sockets, blocking, with bounds on everything that a bus may send, and a limit of time for every call.
  */
 typedef struct Dbus {
-        int fd; /* -1: not connected */
+        int fd;        /* -1: not connected */
+        uint64_t mark; /* io_mark() of it */
         uint32_t serial;
 } Dbus;
 

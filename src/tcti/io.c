@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <time.h>
 
@@ -130,15 +131,18 @@ int io_connect(const struct sockaddr_un *address, socklen_t n_address, const IoD
                 limit = (struct timeval){ .tv_sec = left / 1000, .tv_usec = left % 1000 * 1000 };
                 (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
                 r = connect(fd, (const struct sockaddr *)address, n_address);
-        } while (r < 0 && errno == EINTR);
-        if (r < 0) {
-                int saved = errno;
+        } while (r < 0 && errno == EINTR && (deadline->at_ms < 0 || now_ms() < deadline->at_ms));
+        if (r == 0)
+                return fd;
+        if (errno == EINTR) /* a program that is interrupted more often than the shortest limit does not wait longer */
+                errno = EAGAIN;
+        return fd_close(fd);
+}
 
-                fd_close(fd);
-                errno = saved;
-                return -1;
-        }
-        return fd;
+uint64_t io_mark(int fd) {
+        struct stat st;
+
+        return fd >= 0 && fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode) ? st.st_ino : 0;
 }
 
 int io_ended(void) {

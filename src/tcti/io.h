@@ -39,6 +39,12 @@ IoResult io_read_on(int fd, uint8_t *bytes, size_t n, size_t *at, const IoDeadli
 /* Return: a socket at which nothing is to come, so that whoever polls it need not wait; above 2, or -1 and errno. */
 int io_ended(void);
 
+/*
+ * What tells a socket from whatever a program has opened by its number since: a daemon closes all descriptors, those of
+ * its libraries too. Return: 0: it is no socket.
+ */
+uint64_t io_mark(int fd);
+
 /* Return: a connected stream socket above 2, close-on-exec, or -1 and errno; EAGAIN: the listener's queue stayed full.
  */
 int io_connect(const struct sockaddr_un *address, socklen_t n_address, const IoDeadline *deadline);

@@ -136,8 +136,13 @@ void link_init(Link *link) {
         *link = (Link){ .fd = -1, .dbus = { .fd = -1 }, .owner = owner_new() };
 }
 
+static bool is_ours(const Link *link) {
+        return link->fd < 0 || io_mark(link->fd) == link->mark;
+}
+
 /* From now on the link's descriptor is this one, by its old number where that can be. */
 static void take_stream(Link *link, int fd) {
+        link->mark = io_mark(fd);
         if (link->fd >= 0 && dup3(fd, link->fd, O_CLOEXEC) >= 0) {
                 fd_close(fd);
                 return;
@@ -217,6 +222,8 @@ void link_lose(Link *link) {
 }
 
 void link_close(Link *link) {
+        if (!is_ours(link))
+                link->fd = -1;
         if (owner_is_us(&link->owner))
                 link_lose(link);
         link->fd = fd_close(link->fd);
@@ -224,9 +231,13 @@ void link_close(Link *link) {
         owner_free(&link->owner);
 }
 
-bool link_leave_to_parent(Link *link) {
-        if (owner_is_us(&link->owner))
+bool link_leave_to_others(Link *link) {
+        bool ours = is_ours(link);
+
+        if (ours && owner_is_us(&link->owner))
                 return false;
+        if (!ours)
+                link->fd = -1;
         take_stream(link, io_ended());
         dbus_close(&link->dbus);
         link->up = false;
@@ -321,9 +332,14 @@ static TSS2_RC set_locality(Link *link, uint8_t locality) {
 
         if (link->by_bus) {
                 DbusCall call = call_of(link, "SetLocality", "ty");
+                TSS2_RC rc;
 
                 call.y = locality;
-                return call_for_rc(link, &call);
+                rc = call_for_rc(link, &call);
+                /* It may have been set; and without that connection to the bus, the daemon lets us set none again. */
+                if (rc == TSS2_TCTI_RC_NO_CONNECTION)
+                        link_lose(link);
+                return rc;
         }
         tpm_write_begin(&writer, TPM2_ST_NO_SESSIONS, TPM_STREAM_CC_SET_LOCALITY);
         tpm_write_u8(&writer, locality);

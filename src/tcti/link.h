@@ -27,12 +27,13 @@ typedef enum LinkHello {
  * is no connection, the descriptor is readable at once: what there is to receive is an answer of the library's own.
  */
 typedef struct Link {
-        int fd;      /* the stream; -1: none yet */
-        bool up;     /* connected, as far as is known */
-        Owner owner; /* a forked child must not use it */
-        bool by_bus; /* cancel and set locality are D-Bus calls, else they go over the stream */
-        Dbus dbus;   /* kept, since the daemon knows the caller by it */
-        uint64_t id; /* by_bus: what the daemon calls the connection */
+        int fd;        /* the stream; -1: none yet */
+        uint64_t mark; /* io_mark() of it */
+        bool up;       /* connected, as far as is known */
+        Owner owner;   /* a forked child must not use it */
+        bool by_bus;   /* cancel and set locality are D-Bus calls, else they go over the stream */
+        Dbus dbus;     /* kept, since the daemon knows the caller by it */
+        uint64_t id;   /* by_bus: what the daemon calls the connection */
         char bus_name[CONF_BUS_NAME_MAX + 1];
         uint8_t locality; /* what was set, and the next connection has to have, too */
         LinkHello hello;
@@ -51,8 +52,11 @@ void link_lose(Link *link);
 /* Frees all. Nobody else's connection ends by it, not even when it came by fork(). */
 void link_close(Link *link);
 
-/* In a child that was forked: let the parent's connection alone. Return: whether that was so. */
-bool link_leave_to_parent(Link *link);
+/*
+ * What is not ours is let alone: the parent's connection in a child that was forked, and what the program has opened by
+ * the number of a descriptor of ours that it has closed. Return: whether that was so; there is no connection then.
+ */
+bool link_leave_to_others(Link *link);
 
 /* Sends a whole command. Waits while the stream is full. When it fails, the daemon has not had the whole command. */
 IoResult link_send(Link *link, const uint8_t *command, size_t size);

@@ -5,11 +5,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
 
 #define LINE_MAX_BYTES 1024
 #define MODULE "tcti"
@@ -49,6 +53,22 @@ static LogLevel wanted_level(void) {
         return level;
 }
 
+/*
+ * A program that has closed standard error may have got its number for a file or a connection of its own. Nobody
+ * redirects messages to a file that is read, too, or to the network.
+ */
+static bool is_own_of_program(int fd) {
+        struct sockaddr_storage address = { 0 };
+        socklen_t n = sizeof(address);
+        struct stat st;
+
+        if (fstat(fd, &st) < 0)
+                return true;
+        if (S_ISSOCK(st.st_mode))
+                return getsockname(fd, (struct sockaddr *)&address, &n) < 0 || address.ss_family != AF_UNIX;
+        return (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)) && (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDWR;
+}
+
 /* What cannot be written is lost. */
 static void write_line(const char *line) {
         const char *path = secure_getenv("TSS2_LOGFILE");
@@ -56,11 +76,42 @@ static void write_line(const char *line) {
         fd_auto fd = -1;
 
         if (path && *path && !by_stdout && strcmp(path, "stderr") != 0)
-                fd = fd_above_stdio(open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0666));
-        if (fd < 0)
-                (void)fputs(line, by_stdout ? stdout : stderr);
-        else
+                fd = fd_above_stdio(
+                        open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666));
+        if (fd >= 0)
                 (void)!write(fd, line, strlen(line));
+        else if (!is_own_of_program(by_stdout ? STDOUT_FILENO : STDERR_FILENO))
+                (void)fputs(line, by_stdout ? stdout : stderr);
+}
+
+/* A program may live on without somebody who reads what it says, and not know that the library says something. */
+static void write_without_signal(const char *line) {
+        const struct timespec now = { 0 };
+        sigset_t signals, before, pending;
+
+        sigemptyset(&signals);
+        sigaddset(&signals, SIGPIPE);
+        sigpending(&pending);
+        if (sigismember(&pending, SIGPIPE) || pthread_sigmask(SIG_BLOCK, &signals, &before) != 0) {
+                write_line(line);
+                return;
+        }
+        write_line(line);
+        while (sigtimedwait(&signals, NULL, &now) < 0 && errno == EINTR)
+                ;
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+/* What a terminal obeys: control characters of one byte, and U+0080 to U+009F, which have two in UTF-8. */
+static void replace_commands(char *text, size_t n) {
+        for (size_t i = 0; i < n; i++) {
+                unsigned char c = (unsigned char)text[i], last = i > 0 ? (unsigned char)text[i - 1] : 0;
+
+                if (c >= 0x80 && c < 0xA0 && last == 0xC2)
+                        text[i - 1] = text[i] = '?';
+                else if (c < ' ' || c == 0x7F || (c >= 0x80 && c < 0xA0 && last < 0x80))
+                        text[i] = '?';
+        }
 }
 
 static const char *file_name(const char *path) {
@@ -84,11 +135,9 @@ void log_write(LogLevel level, const char *file, int line, const char *function,
         va_end(arguments);
         n = n_text < 0 ? n : n + n_text;
         n = n < (int)sizeof(text) - 2 ? n : (int)sizeof(text) - 2;
-        for (int i = 0; i < n; i++)
-                if ((unsigned char)text[i] < ' ' || text[i] == 0x7F)
-                        text[i] = '?';
+        replace_commands(text, (size_t)n);
         memcpy(text + n, "\n", 2);
-        write_line(text);
+        write_without_signal(text);
         errno = saved;
 }
 

@@ -76,13 +76,20 @@ static void answer_ourselves(Context *context, TPM2_RC code) {
         context->n_response = tpm_write_end(&writer);
 }
 
-/* A forked child has no part in its parent's connection, and hears nothing of a command that is under way there. */
+/*
+ * A forked child has no part in its parent's connection, and hears nothing of a command that is under way there. Nor
+ * does a program that has closed the connection's descriptor.
+ */
 static void make_ours(Context *context) {
-        bool was_up = context->link.up;
+        bool was_up = context->link.up, forked = !owner_is_us(&context->link.owner);
 
-        if (!link_leave_to_parent(&context->link))
+        if (!link_leave_to_others(&context->link))
                 return;
-        context->told = false;
+        if (forked)
+                context->told = false;
+        else if (was_up)
+                TELL(context, "%s: the program has closed the library's descriptor; what it had in the TPM is lost",
+                     where(context));
         if (context->state == STATE_RECEIVE && was_up)
                 answer_ourselves(context, TPM2_RC_FAILURE);
 }

@@ -376,6 +376,7 @@ static bool with_bus(Mood m, void (*then)(Link *link)) {
 }
 
 static void use_link(Link *link) {
+        int own = link->dbus.fd;
         char c = 0;
 
         assert_true(link->id == 0xABCD);
@@ -385,7 +386,11 @@ static void use_link(Link *link) {
         assert_int_equal(link_cancel(link), TSS2_RC_SUCCESS);
         assert_int_equal(link_cancel(link), 0xB0002);
         assert_int_equal(link_set_locality(link, 1), 0xB000C);
+        if (mood == MANY_FDS) /* the program has closed it, and opened another by its number */
+                assert_int_equal(dup2(STDERR_FILENO, own), own);
         assert_int_equal(link_set_locality(link, 1), TSS2_TCTI_RC_NO_CONNECTION);
+        assert_false(link->up); /* it may have been done, and the daemon knows us by the bus alone */
+        assert_int_equal(close(own), mood == MANY_FDS ? 0 : -1);
 }
 
 static int next_fd(void) {

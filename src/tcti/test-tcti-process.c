@@ -287,6 +287,80 @@ static void test_load_and_unload(void **state) {
         assert_int_equal(count_fds(), before);
 }
 
+/*
+ * A daemon closes all descriptors, those of its libraries too, and what it opens then gets their numbers. Return: its
+ * own one, which is not the library's.
+ */
+static int take_number(int *ret_peer) {
+        TSS2_TCTI_POLL_HANDLE handle = { .fd = -1 };
+        size_t n = 1;
+        int pair[2];
+
+        if (Tss2_Tcti_GetPollHandles(tcti, &handle, &n) != TSS2_RC_SUCCESS || socketpair(AF_UNIX, SOCK_STREAM, 0, pair))
+                return -1;
+        (void)dup2(pair[0], handle.fd);
+        close(pair[0]);
+        *ret_peer = pair[1];
+        return handle.fd;
+}
+
+/* It is open, and nothing came by it but what the program writes. */
+static bool is_untouched(int own, int peer) {
+        uint8_t got[2];
+
+        return write(own, "x", 1) == 1 && recv(peer, got, sizeof(got), MSG_DONTWAIT) == 1 && got[0] == 'x';
+}
+
+static void test_number_of_another(void **state) {
+        int own, peer;
+
+        transmit();
+        expect_from_client(COMMAND, sizeof(COMMAND));
+        own = take_number(&peer);
+        assert_int_equal(receive_code(TSS2_TCTI_TIMEOUT_NONE), NOBODY_KNOWS);
+        assert_true(is_untouched(own, peer));
+        close(daemon_fd);
+        transmit();
+        take_client();
+        answer_first();
+        assert_whole_receive();
+        assert_true(is_untouched(own, peer));
+        close(own);
+        close(peer);
+
+        own = take_number(&peer);
+        Tss2_Tcti_Finalize(tcti);
+        assert_true(is_untouched(own, peer));
+        close(own);
+        close(peer);
+}
+
+static int child_with_its_own(bool asks) {
+        int peer, own = take_number(&peer);
+
+        alarm(20);
+        if (asks && Tss2_Tcti_Transmit(tcti, sizeof(COMMAND), COMMAND) != TSS2_RC_SUCCESS)
+                return 1;
+        if (!is_untouched(own, peer))
+                return 2;
+        Tss2_Tcti_Finalize(tcti);
+        return is_untouched(own, peer) ? 0 : 3;
+}
+
+static void test_number_of_another_in_a_child(void **state) {
+        for (unsigned i = 0; i < 2; i++) {
+                pid_t pid = fork();
+
+                if (pid == 0)
+                        _exit(child_with_its_own(i == 1));
+                assert_ends_well(pid);
+        }
+        transmit();
+        expect_from_client(COMMAND, sizeof(COMMAND));
+        say(RESPONSE, sizeof(RESPONSE));
+        assert_whole_receive();
+}
+
 #define BOTH(f)                                                                                                        \
         cmocka_unit_test_setup_teardown(f, setup_by_page, teardown),                                                   \
                 cmocka_unit_test_setup_teardown(f, setup_by_number, teardown)
@@ -300,6 +374,8 @@ int main(void) {
                 BOTH(test_fork_and_poll),
                 TEST(test_without_stdio),
                 TEST(test_descriptors_close_on_exec),
+                TEST(test_number_of_another),
+                BOTH(test_number_of_another_in_a_child),
                 cmocka_unit_test_setup_teardown(test_load_and_unload, listen_up, teardown),
         };
 

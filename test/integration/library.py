@@ -34,6 +34,18 @@ int main(int argc, char **argv) {
 }
 """
 
+# Fails to connect, and says so.
+NO_DAEMON = r"""
+#include <stdlib.h>
+#include <tss2/tss2_tcti.h>
+TSS2_RC Tss2_Tcti_Tabrmd_Init(TSS2_TCTI_CONTEXT *context, size_t *size, const char *conf);
+int main(void) {
+    size_t size;
+    Tss2_Tcti_Tabrmd_Init(NULL, &size, NULL);
+    return Tss2_Tcti_Tabrmd_Init(calloc(1, size), &size, "socket=/nonexistent") == 0;
+}
+"""
+
 PATH = harness.LIBRARY / "libtss2-tcti-tabrmd.so.0"
 
 
@@ -206,6 +218,23 @@ class Reasons(harness.TestCase):
             self.assertEqual(self.lines_of(conf, TSS2_LOGFILE=str(log)), [])
             self.assertEqual(log.read_text().count(":src/tcti/"), n)
 
+    @needs(*OTHER_USER)
+    def test_set_uid(self):
+        """Who starts a program of another user's names no file for it to write to, and does not silence it."""
+        if os.statvfs(self.folder).f_flag & os.ST_NOSUID:
+            self.skipTest("programs here do not get the rights of their owner")
+        self.folder.chmod(0o777)
+        program, log = self.folder / "program", self.folder / "log"
+        shutil.copy(PATH, self.folder)
+        run("cc", "-w", "-x", "c", "-", "-x", "none", "-o", program, "-Wl,-rpath," + str(self.folder),
+            self.folder / PATH.name, input=NO_DAEMON)
+        for mode, n_lines, written in ((0o4755, 1, False), (0o755, 0, True)):
+            program.chmod(mode)
+            done = subprocess.run([*OTHER_USER[:-1], program], capture_output=True, text=True, timeout=harness.HANG,
+                                  env=harness.clean_env(TSS2_LOGFILE=str(log)), check=True)
+            self.assertEqual(len(done.stderr.splitlines()), n_lines, done.stderr)
+            self.assertEqual(log.exists(), written)
+
 
 @harness.by_socket_only
 class Restart(harness.TestCase):
@@ -254,6 +283,21 @@ class Restart(harness.TestCase):
         before = self.proxy.by_code()["0x17b"]
         self.assertEqual(self.ask(context, tpm.get_random()).rc, 0)
         self.assertEqual(self.proxy.by_code()["0x17b"], before + 1)
+        context.finalize()
+
+    def test_a_bus_that_is_restarted(self):
+        """Who came by it keeps the stream, and the daemon knows who sets a locality by the bus that is gone."""
+        bus = self.start_bus()
+        self.start_subject(bus=bus)
+        context = self.daemon.context(True)
+        self.assertEqual(context.set_locality(0), 0)
+        bus.stop()
+        self.assertEqual(self.ask(context, tpm.get_random()).rc, 0)
+        self.assertEqual(context.set_locality(0), 0xA0008)
+        bus = self.start_bus()
+        harness.wait_until(lambda: bus.has_owner(harness.BUS_NAME), "the name is owned again")
+        self.assertEqual(context.set_locality(0), 0)
+        self.assertEqual(self.ask(context, tpm.get_random()).rc, 0)
         context.finalize()
 
     def test_esys(self):

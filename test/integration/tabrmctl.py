@@ -16,6 +16,7 @@ import termios
 import threading
 import time
 
+import bus
 import ctl
 import harness
 import tpm
@@ -335,6 +336,11 @@ class Alone(ctl.TestCase):
         self.assertEqual(self.ctl("help", where=[]), self.ctl("--help", where=[]))
         self.assertEqual(self.ctl("help", "trace", where=[]), self.ctl("trace", "--help", where=[]))
         self.assertIn("--pcapng", self.ctl("help", "trace", where=[]))
+        # what can be sorted by, of either list
+        text = self.ctl("clients", "--help", where=[])
+        for option, word in (("--sort=KEY", "id"), ("--recent", "last")):
+            keys = re.search(option + r" .*?(\w+) \(default\)", text)
+            self.assertEqual(keys and keys.group(1), word, option)
 
     def test_options_behind_the_verb(self):
         self.start()
@@ -506,6 +512,74 @@ class Alone(ctl.TestCase):
                 self.assertEqual(len(texts["table"].splitlines()), 2)
                 self.assertEqual(len(texts["trace"].splitlines()), 2)
                 self.assertIn("(%s) disconnected" % shown, texts["log"])
+
+
+class Impostor(ctl.TestCase):
+    """Who says that it is the daemon may say anything; a terminal and a reader of metrics get none of it."""
+
+    by_bus = False
+    SAID = "\033[31m\x9b2J\x1f\n\"} 1"
+    OBEYED = "[\0-\x09\x0b-\x1f\x7f-\x9f]"
+
+    @staticmethod
+    def dictionary(**texts):
+        out = b""
+        for key, value in texts.items():
+            out = bus.align(bus.align(out, 8) + bus.string(key) + b"\1s\0", 4) + bus.string(value)
+        return out
+
+    def answer(self, stream):
+        """Everything by texts alone."""
+        status = self.dictionary(**{key: self.SAID for key in ("State", "Version", "Revision", "Vendor", "Reason")})
+        row = self.dictionary(name=self.SAID, state=self.SAID, door=self.SAID)
+        for said in (b"OK 0123456789abcdef0123456789abcdef", b"AGREE_UNIX_FD", None):
+            line = stream.readline()
+            while b"AUTH" in line and b"EXTERNAL" not in line:
+                stream.write(b"REJECTED EXTERNAL\r\n")
+                line = stream.readline()
+            stream.write(said + b"\r\n" if said else b"")
+        while head := stream.read(bus.HEADER):
+            _, _, _, _, n_body, serial, n_fields = struct.unpack("<cBBBIII", head)
+            fields = bus.read_fields(head + stream.read(n_fields + -n_fields % 8), bus.HEADER + n_fields)
+            stream.read(n_body)
+            signature, body = "aa{sv}", struct.pack("<II", 4 + len(row), len(row)) + row
+            if fields[bus.MEMBER] == "GetAll":
+                signature, body = "a{sv}", struct.pack("<II", len(status), 0) + status
+            stream.write(bus.message(bus.METHOD_RETURN, serial, {bus.REPLY_SERIAL: serial, bus.SIGNATURE: signature},
+                                     body))
+
+    def start_impostor(self):
+        self.env["LC_ALL"] = "C.UTF-8"
+        listener = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listener.close)
+        listener.bind(self.manager)
+        listener.listen()
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    stream, _ = listener.accept()
+                    with stream, stream.makefile("rwb", buffering=0) as file, contextlib.suppress(OSError):
+                        self.answer(file)
+        threading.Thread(target=serve, daemon=True).start()
+
+    def test_texts(self):
+        self.start_impostor()
+        for verb, status in (("status", ctl.NO_TPM), ("clients", 0), ("clients --recent", 0), ("sessions", 0),
+                             ("top --batch --count=1", 0), ("metrics", ctl.FAILED)):
+            with self.subTest(verb):
+                text = self.ctl(*verb.split(), status=status)
+                self.assertNotRegex(text, self.OBEYED)
+                self.assertNotRegex(text, '(?m)^"} 1')
+
+    def test_json_has_them_as_they_are(self):
+        self.start_impostor()
+        for verb, status in (("status", ctl.NO_TPM), ("clients", 0)):
+            text = self.ctl("--json", verb, status=status)
+            self.assertNotRegex(text, self.OBEYED)
+            said = json.loads(text)
+            self.assertEqual((said if verb == "status" else said[0])["state"], self.SAID)
+
 
 class ShortLived(ctl.TestCase):
     """Tools that are gone before anybody asks."""

@@ -21,7 +21,8 @@ def align(data, to):
 
 
 def string(text):
-    return struct.pack("<I", len(text)) + text.encode() + b"\0"
+    text = text.encode()
+    return struct.pack("<I", len(text)) + text + b"\0"
 
 
 def message(kind, serial, fields, body=b"", flags=0):

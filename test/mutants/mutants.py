@@ -19,8 +19,9 @@ UNIT = ["resmgr-objects", "resmgr-sessions", "resmgr-capability", "resmgr-faults
         "resmgr-edges", "resmgr-edges-repair", "resmgr-edges-fake", "resmgr-report", "resmgr-room", "resmgr-doubt",
         "resmgr-hostile", "broker", "broker-account", "broker-scheduler", "broker-room", "broker-sampler",
         "broker-outage", "broker-edges", "broker-report", "broker-states", "frontend-dbus", "frontend-stream",
-        "manager-redact", "manager", "manager-socket", "manager-trace", "backend", "helper", "util-foreign", "util-log",
-        "util-platform", "daemon-notify", "tcti", "tcti-conf", "tcti-parts", "tcti-process", "tcti-restart"]
+        "manager-redact", "manager", "manager-socket", "manager-trace", "backend", "helper", "util-foreign",
+        "util-log", "util-platform", "daemon-notify", "tcti", "tcti-conf", "tcti-parts", "tcti-process",
+        "tcti-restart", "tcti-io", "tcti-log"]
 
 # name: what is forgotten; file; the text that is replaced; by what
 MUTANTS = [
@@ -250,6 +251,18 @@ MUTANTS = [
      "if (link->locality == 0 ||", "if (true ||"),
     ("restart-handle", "that the poll handle keeps its number", "tcti/link.c",
      "if (link->fd >= 0 && dup3(fd, link->fd, O_CLOEXEC) >= 0) {", "if (0) {"),
+    ("closed-number", "that a program may have closed the connection, and opened its own by the number",
+     "tcti/link.c", "return link->fd < 0 || io_mark(link->fd) == link->mark;", "return true;"),
+    ("closed-bus", "the same of the connection to the bus", "tcti/dbus.c",
+     "if (io_mark(dbus->fd) == dbus->mark)\n                fd_close(dbus->fd);", "fd_close(dbus->fd);"),
+    ("log-number", "that standard error may be closed, and its number another's", "tcti/log.c",
+     "return (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)) && ", "return false && "),
+    ("log-pipe", "that nobody may read what a program says", "tcti/log.c", "SIG_BLOCK, &signals, &before",
+     "SIG_UNBLOCK, &signals, &before"),
+    ("log-terminal", "that a terminal obeys more than the control characters of ASCII", "tcti/log.c",
+     "if (c >= 0x80 && c < 0xA0 && last == 0xC2)", "if (0)"),
+    ("locality-bus", "that a locality may have been set whose answer is lost", "tcti/link.c",
+     "                if (rc == TSS2_TCTI_RC_NO_CONNECTION)\n                        link_lose(link);\n", ""),
     ("closed-stdout", "that a program may have closed its standard output", "tcti/io.c",
      "fd_above_stdio(socket(", "(socket("),
     ("rights-by-close", "that descriptors may lie in a socket that is closed", "util/foreign.c",
