@@ -58,14 +58,6 @@ class Ends(harness.TestCase):
         self.assertEqual(self.daemon.stop(), 0)
         self.proxy.release()
 
-    def test_bus_goes_away(self):
-        bus = self.start_bus()
-        self.start_subject(bus=bus)
-        self.connect().create_primary(tpm.public_hmac_key(b"x"))
-        bus.stop()
-        self.assertEqual(self.daemon.wait(), EX_UNAVAILABLE)
-        self.assertEqual(self.proxy.holdings(), ([], [], []))
-
     def test_tpm_goes_away(self):
         """Nobody is left without an answer, and the daemon ends well on a signal."""
         self.tpm = self.start_swtpm()
