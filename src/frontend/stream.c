@@ -146,6 +146,7 @@ static void stream_write(Stream *stream, const uint8_t *bytes, size_t n_bytes) {
                 stream_state_set(&stream->state, stream_state_is_last(stream->state) ? STREAM_DEAD : STREAM_READING);
         } else if (stream_state_writes(stream->state)) {
                 stream->at += (size_t)n;
+                stream_listen(stream, stream->io.events); /* asks for room once more, or for memory */
         } else {
                 stream_drop_message(stream);
                 stream->message = g_try_malloc(n_bytes - (size_t)n);
