@@ -20,6 +20,8 @@ ATTACKS = 20
 ASKED = 200
 LINGER_S = 3600
 DESCRIPTORS = 64
+PENDING_MAX = 1024  # as in util/foreign.h
+AT_ONCE = 16  # in one message of a bus
 SO_PASSRIGHTS = 83
 BUS = "org.freedesktop.DBus"
 
@@ -181,7 +183,8 @@ class Bus(harness.TestCase):
         self.lingering = Lingering()
         self.addCleanup(self.lingering.close)
         bus = self.start_bus()
-        self.start_subject(bus=bus)
+        self.preload = Preload(self.folder / "preload")
+        self.start_subject(bus=bus, env=self.preload.env)
         self.victims = [self.connect(), self.by_bus()]
         self.attacker = BusClient(bus.address)
         self.addCleanup(self.attacker.close)
@@ -203,6 +206,27 @@ class Bus(harness.TestCase):
 
     def test_signals(self):
         self.check(self.attacker.signal)
+
+    def test_one_takes_for_ever(self):
+        """Whatever waits behind it harms no other door."""
+        self.preload.fail("timer_create", 1)  # without that nothing cuts it short
+        with stopped(self.daemon):  # to be the last to close it
+            self.attacker.signal([self.lingering.take()])
+            self.attacker.flush()
+            self.attacker.ask_bus()
+        harness.wait_until(lambda: self.preload.n_failed("timer_create") == 1, "the thread waits")
+        for _ in range(PENDING_MAX // AT_ONCE + 1):
+            self.attacker.signal([os.dup(0) for _ in range(AT_ONCE)])
+            self.attacker.flush()
+            self.attacker.ask_bus()
+        self.assertIsNone(self.attacker.ask("CreateConnection").get_error_name())
+        self.assertServes()
+
+    def test_other_connection(self):
+        """The one by which the daemon asks the bus: it has no name, so that a policy for the name is not for it."""
+        name, = self.attacker.names_of(self.daemon.process.pid) - {self.attacker.owner()}
+        self.check(lambda descriptors: self.attacker.signal(descriptors, to=name))
+        self.assertIsNone(self.attacker.ask("CreateConnection").get_error_name())
 
     def test_calls(self):
         self.check(lambda descriptors: self.attacker.call("CreateConnection", descriptors, wants_reply=False))

@@ -20,6 +20,7 @@ UNIT = ["resmgr-objects", "resmgr-sessions", "resmgr-capability", "resmgr-faults
         "resmgr-hostile", "broker", "broker-account", "broker-scheduler", "broker-room", "broker-sampler",
         "broker-outage", "broker-edges", "broker-report", "broker-states", "frontend-stream", "manager-redact",
         "manager", "manager-socket", "manager-trace", "backend", "helper", "util-log", "util-platform",
+        "util-foreign",
         "daemon-notify", "tcti", "tcti-conf", "tcti-parts", "tcti-process", "tcti-restart"]
 
 # name: what is forgotten; file; the text that is replaced; by what
@@ -234,6 +235,11 @@ MUTANTS = [
     ("conf-outage", "that a TCTI which cannot read its configuration will never be there", "helper/helper-tcti.c",
      "reason->is_conf = rc == TSS2_TCTI_RC_BAD_VALUE;", "reason->is_conf = false;"),
     ("bind-umask", "the umask that the process had", "util/platform.c", "(void)umask(before);", "(void)before;"),
+    ("foreign-unread", "that descriptors are never received", "util/foreign.c",
+     "if (n <= 0 || *passed)", "if (n <= 0)"),
+    ("foreign-ahead", "to look at all that one call would read", "util/foreign.c",
+     "foreign_peek(fd, iov, n_iov, passed)",
+     "foreign_peek(fd, &(struct iovec){ iov->iov_base, 1 }, 1, passed)"),
     ("watchdog-half", "to feed the watchdog before its interval is over", "daemon/notify.c", "interval / 2000",
      "interval / 1000"),
     ("syslog-lost", "what a stuck syslog daemon did not take", "util/log.c",
