@@ -28,9 +28,10 @@ typedef struct Sender {
 struct Guard {
         gatomicrefcount n_references;
         GMutex lock;
-        Closer *closer; /* NULL: the guard is freed */
-        GDBusConnection *bus, *inquiries;
-        guint filter;
+        Closer *closer; /* its own, so that who fills it harms no other door; NULL: freed */
+        GDBusConnection *bus;
+        GDBusConnection *inquiries; /* NULL: not yet */
+        guint filter, inquiries_filter;
         GHashTable *senders; /* name -> Sender */
         GQueue recent;       /* Sender, the latest first */
 };
@@ -119,7 +120,7 @@ static bool descriptors_take(Guard *guard, GDBusMessage *message) {
                 if (guard->closer && closer_n_pending(guard->closer) < CLOSER_PENDING_MAX)
                         closer_close(guard->closer, fds[i], NULL, NULL);
                 else
-                        foreign_close_plain(fds[i]);
+                        foreign_close_soon(fds[i]);
         }
         g_mutex_unlock(&guard->lock);
         g_free(fds);
@@ -173,6 +174,20 @@ static GDBusMessage *on_message(GDBusConnection *bus, GDBusMessage *message, gbo
         return message;
 }
 
+/* It has no name, but anybody may send to it. Nobody but the bus has an answer for it. */
+static GDBusMessage *on_inquiries_message(GDBusConnection *bus, GDBusMessage *message, gboolean incoming,
+                                          gpointer userdata) {
+        const char *sender = g_dbus_message_get_sender(message);
+
+        if (!incoming)
+                return message;
+        if (!descriptors_take(userdata, message) && (!sender || g_str_equal(sender, BUS)))
+                return message;
+        if (g_dbus_message_get_message_type(message) == G_DBUS_MESSAGE_TYPE_METHOD_CALL)
+                refuse(bus, message, "nothing is to be had here");
+        return drop(message);
+}
+
 static void guard_unref(gpointer data) {
         Guard *guard = data;
 
@@ -183,28 +198,42 @@ static void guard_unref(gpointer data) {
         g_free(guard);
 }
 
-Guard *guard_new(GDBusConnection *bus, GDBusConnection *inquiries, Closer *closer) {
+/* A filter may still run when it is removed. */
+static guint guard_filter(Guard *guard, GDBusConnection *bus, GDBusMessageFilterFunction filter) {
+        g_atomic_ref_count_inc(&guard->n_references);
+        return g_dbus_connection_add_filter(bus, filter, guard, guard_unref);
+}
+
+Guard *guard_new(GDBusConnection *bus) {
         Guard *guard = g_new0(Guard, 1);
 
-        guard->closer = closer;
+        guard->closer = closer_new(NULL);
         guard->bus = bus;
-        guard->inquiries = inquiries;
         guard->senders = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, sender_free);
         g_queue_init(&guard->recent);
         g_mutex_init(&guard->lock);
         g_atomic_ref_count_init(&guard->n_references);
-        g_atomic_ref_count_inc(&guard->n_references); /* the filter's, which may still run when it is removed */
-        guard->filter = g_dbus_connection_add_filter(bus, on_message, guard, guard_unref);
+        guard->filter = guard_filter(guard, bus, on_message);
         return guard;
 }
 
+void guard_inquire_by(Guard *guard, GDBusConnection *inquiries) {
+        guard->inquiries = inquiries;
+        guard->inquiries_filter = guard_filter(guard, inquiries, on_inquiries_message);
+}
+
 Guard *guard_free(Guard *guard) {
+        Closer *closer;
+
         if (!guard)
                 return NULL;
         g_dbus_connection_remove_filter(guard->bus, guard->filter);
+        if (guard->inquiries)
+                g_dbus_connection_remove_filter(guard->inquiries, guard->inquiries_filter);
         g_mutex_lock(&guard->lock);
-        guard->closer = NULL;
+        closer = g_steal_pointer(&guard->closer);
         g_mutex_unlock(&guard->lock);
+        closer_free(closer);
         guard_unref(guard);
         return NULL;
 }

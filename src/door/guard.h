@@ -20,16 +20,17 @@
  *      calls beyond GUARD_SENDER_MAX unanswered  of one sender are refused
  *
  * Who a sender is never changes, so it is asked for once, over a connection of its own: the answer must not wait behind
- * the flood.
+ * the flood. Of that one nothing passes but what the bus itself says.
  */
 typedef struct Guard Guard;
 
 #define GUARD_SENDER_MAX 8
 
-/* @inquiries: another connection to the same bus. Both are borrowed until guard_free(). */
-Guard *guard_new(GDBusConnection *bus, GDBusConnection *inquiries, Closer *closer);
-Guard *guard_free(Guard *guard); /* takes NULL, returns NULL */
+Guard *guard_new(GDBusConnection *bus); /* borrowed until guard_free() */
+Guard *guard_free(Guard *guard);        /* takes NULL, returns NULL */
 
+/* By another connection to the same bus, borrowed until guard_free(). Before that nobody is asked. */
+void guard_inquire_by(Guard *guard, GDBusConnection *inquiries);
 GDBusConnection *guard_inquiries(Guard *guard); /* borrowed */
 
 /* Return: false: nobody has told yet. */

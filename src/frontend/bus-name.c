@@ -27,7 +27,7 @@ struct BusName {
         GCancellable *cancellable;  /* cancelled: this try is over, or all of it freed; callbacks must not touch it */
         guint timer;                /* of this try, or until the next; 0: the name is owned */
         unsigned retry_ms;
-        gulong closed;
+        gulong closed, inquiries_closed;
 };
 
 static void bus_name_try(BusName *name);
@@ -47,27 +47,29 @@ static gboolean on_retry(gpointer userdata) {
         return G_SOURCE_REMOVE;
 }
 
+static void connection_drop(GDBusConnection **connection, gulong *closed) {
+        if (!*connection)
+                return;
+        g_signal_handler_disconnect(*connection, *closed);
+        g_dbus_connection_close(*connection, NULL, NULL, NULL);
+        g_clear_object(connection);
+}
+
 /* From here on no callback of this try touches it: they see that they were cancelled. */
 static void bus_name_close(BusName *name) {
         g_cancellable_cancel(name->cancellable);
         g_clear_object(&name->cancellable);
         g_clear_handle_id(&name->timer, g_source_remove);
         name->guard = guard_free(name->guard);
-        if (name->closed)
-                g_signal_handler_disconnect(name->bus, name->closed);
-        name->closed = 0;
-        if (name->bus)
-                g_dbus_connection_close(name->bus, NULL, NULL, NULL);
-        if (name->inquiries)
-                g_dbus_connection_close(name->inquiries, NULL, NULL, NULL);
-        g_clear_object(&name->bus);
-        g_clear_object(&name->inquiries);
+        connection_drop(&name->bus, &name->closed);
+        connection_drop(&name->inquiries, &name->inquiries_closed);
 }
 
 /* The callback may free it: nothing of it is used afterwards. */
 static void bus_name_lose(BusName *name, BusLoss loss, const char *reason) {
         const BusNameConfig config = name->config;
         GDBusConnection *bus = name->bus ? g_object_ref(name->bus) : NULL;
+        GDBusConnection *inquiries = name->inquiries ? g_object_ref(name->inquiries) : NULL;
         Guard *guard = name->guard;
 
         name->guard = NULL; /* until it was told */
@@ -77,6 +79,7 @@ static void bus_name_lose(BusName *name, BusLoss loss, const char *reason) {
         config.lost(config.userdata, loss, reason);
         guard_free(guard);
         g_clear_object(&bus);
+        g_clear_object(&inquiries);
 }
 
 /* Who has the name that was to be ours. */
@@ -166,7 +169,12 @@ static void on_inquiries(GObject *source, GAsyncResult *result, gpointer userdat
         if (!inquiries)
                 return;
         name->inquiries = g_steal_pointer(&inquiries);
-        name->guard = guard_new(name->bus, name->inquiries, name->config.closer);
+        guard_inquire_by(name->guard, name->inquiries);
+        name->inquiries_closed = g_signal_connect(name->inquiries, "closed", G_CALLBACK(on_closed), name);
+        if (g_dbus_connection_is_closed(name->inquiries)) {
+                on_closed(name->inquiries, TRUE, NULL, name);
+                return;
+        }
         if (!name->config.connected(name->config.userdata, name->bus, name->guard, &error)) {
                 bus_name_lose(name, BUS_AWAY, error->message);
                 return;
@@ -183,6 +191,7 @@ static void on_bus(GObject *source, GAsyncResult *result, gpointer userdata) {
         if (!bus)
                 return;
         name->bus = g_steal_pointer(&bus);
+        name->guard = guard_new(name->bus);
         name->closed = g_signal_connect(name->bus, "closed", G_CALLBACK(on_closed), name);
         bus_connect(name, on_inquiries);
 }

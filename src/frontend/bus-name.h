@@ -24,7 +24,6 @@ typedef enum BusLoss {
 typedef struct BusNameConfig {
         GBusType bus;
         const char *name;
-        Closer *closer;
         /* There is a bus, and the name is asked for next: whoever sees the name may call at once, so objects are put
          * there now. Return: false with @error: they cannot be, and lost() is called. */
         bool (*connected)(void *userdata, GDBusConnection *bus, Guard *guard, GError **error);

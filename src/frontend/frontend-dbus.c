@@ -304,7 +304,6 @@ FrontendDbus *frontend_dbus_new(const FrontendDbusConfig *config) {
         const BusNameConfig name = {
                 .bus = config->bus,
                 .name = config->name,
-                .closer = loop_closer(config->loop),
                 .connected = on_connected,
                 .ready = on_ready,
                 .lost = on_lost,

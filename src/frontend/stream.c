@@ -48,7 +48,8 @@ struct Stream {
         bool greets;    /* hello is still to be answered */
         bool hung_up;   /* the client sends no more; its end of input is still to be read */
         bool reading;   /* a call of stream_read() is on the stack */
-        bool passed;    /* the client has passed descriptors along */
+        bool passed;    /* the client has passed descriptors along ... */
+        bool refuses;   /* ... which it cannot */
         unsigned depth; /* of calls on the stack that use this stream */
         guint reaper;
 
@@ -146,6 +147,7 @@ static void stream_write(Stream *stream, const uint8_t *bytes, size_t n_bytes) {
                 stream_state_set(&stream->state, stream_state_is_last(stream->state) ? STREAM_DEAD : STREAM_READING);
         } else if (stream_state_writes(stream->state)) {
                 stream->at += (size_t)n;
+                stream_listen(stream, stream->io.events); /* asks for room once more, or for memory */
         } else {
                 stream_drop_message(stream);
                 stream->message = g_try_malloc(n_bytes - (size_t)n);
@@ -236,22 +238,19 @@ static bool stream_may_begin(const Stream *stream) {
 
 /* Bytes, as recvmsg(); descriptors have no business here. */
 static ssize_t stream_receive(Stream *stream, struct iovec *iov, size_t n_iov) {
-        bool passed;
-        ssize_t n = foreign_receive(loop_closer(stream->config.loop), stream->io.fd, iov, n_iov, &passed);
-
-        stream->passed |= passed;
-        return n;
+        return foreign_receive(stream->io.fd, iov, n_iov, stream->refuses ? NULL : &stream->passed);
 }
 
 /* Where the next command begins is unknown once a size makes no sense, or whose the bytes are that came last. */
 static void stream_refuse(Stream *stream, const char *what, const char *hint, TSS2_RC rc) {
         uint8_t bytes[DRAIN_BYTES];
-        struct iovec iov = { .iov_base = bytes, .iov_len = sizeof(bytes) };
 
         log_limited(LOG_NOTICE, PEER_FORMAT " sent %s on the socket of clients: its connection is closed%s",
                     PEER_ARGUMENTS(connection_peer(stream->connection)), what, hint);
 
         for (unsigned i = 0; i < DRAIN_TURNS && !stream->passed; i++) {
+                struct iovec iov = { .iov_base = bytes, .iov_len = sizeof(bytes) };
+
                 if (stream_receive(stream, &iov, 1) <= 0)
                         break;
         }
@@ -432,6 +431,7 @@ static Stream *stream_make(const StreamConfig *config, int fd, void (*closed)(St
         *stream = (Stream){
                 .config = *config,
                 .layers = !config->reserved_codes,
+                .refuses = foreign_is_refusing(fd),
                 .closed = closed,
                 .userdata = userdata,
         };

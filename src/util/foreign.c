@@ -5,10 +5,8 @@
 #include "util/platform.h"
 
 #include <errno.h>
-#include <string.h>
 #include <sys/socket.h>
 
-#define RIGHTS_MAX 253 /* SCM_MAX_FD: descriptors in one message */
 #define DRAIN_BYTES 4096
 #define DRAIN_TURNS 64
 
@@ -111,61 +109,34 @@ bool foreign_is_refusing(int fd) {
         return platform_refuses_rights(fd);
 }
 
-/* Return: how many descriptors a message has brought, all of which are closed by the thread. */
-static unsigned rights_close(Closer *closer, struct msghdr *message) {
-        unsigned n_closed = 0;
-
-        for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header; header = CMSG_NXTHDR(message, header)) {
-                size_t n = header->cmsg_len > CMSG_LEN(0) ? (header->cmsg_len - CMSG_LEN(0)) / sizeof(int) : 0;
-
-                if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
-                        continue;
-                for (size_t i = 0; i < n; i++) {
-                        int fd;
-
-                        memcpy(&fd, CMSG_DATA(header) + i * sizeof(fd), sizeof(fd));
-                        closer_close(closer, fd, NULL, NULL);
-                        n_closed++;
-                }
-        }
-        return n_closed;
-}
-
 /* What lies in the socket first. @ret_passed: whether descriptors came with it, which stay there. */
-static ssize_t foreign_peek(int fd, uint8_t *bytes, size_t n_bytes, bool *ret_passed) {
-        struct iovec iov = { .iov_base = bytes, .iov_len = n_bytes };
-        struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
+static ssize_t foreign_peek(int fd, struct iovec *iov, size_t n_iov, bool *ret_passed) {
+        struct msghdr message = { .msg_iov = iov, .msg_iovlen = n_iov };
         ssize_t n = recvmsg(fd, &message, MSG_PEEK | MSG_DONTWAIT);
 
         *ret_passed = n >= 0 && message.msg_flags & MSG_CTRUNC;
         return n;
 }
 
-ssize_t foreign_receive(Closer *closer, int fd, struct iovec *iov, size_t n_iov, bool *ret_passed) {
-        union {
-                char bytes[CMSG_SPACE(RIGHTS_MAX * sizeof(int))];
-                struct cmsghdr header; /* for its alignment */
-        } control;
-        struct msghdr message = {
-                .msg_iov = iov,
-                .msg_iovlen = n_iov,
-                .msg_control = control.bytes,
-                .msg_controllen = sizeof(control.bytes),
-        };
-        uint8_t byte;
-        ssize_t n;
-
-        *ret_passed = false;
-        /* There must always be descriptors left for those that come: what finds no place is closed by the kernel. */
-        if (closer_n_pending(closer) > 0) {
-                n = foreign_peek(fd, &byte, sizeof(byte), ret_passed);
-                if (n <= 0 || *ret_passed)
-                        return n;
+/* Behind what was looked at there may be descriptors by now. */
+static void iov_trim(struct iovec *iov, size_t n_iov, size_t n_bytes) {
+        for (size_t i = 0; i < n_iov; i++) {
+                iov[i].iov_len = MIN(iov[i].iov_len, n_bytes);
+                n_bytes -= iov[i].iov_len;
         }
-        n = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-        if (n >= 0)
-                *ret_passed = rights_close(closer, &message) > 0 || message.msg_flags & MSG_CTRUNC;
-        return n;
+}
+
+ssize_t foreign_receive(int fd, struct iovec *iov, size_t n_iov, bool *passed) {
+        struct msghdr message = { .msg_iov = iov, .msg_iovlen = n_iov };
+
+        if (passed) {
+                ssize_t n = foreign_peek(fd, iov, n_iov, passed);
+
+                if (n <= 0 || *passed)
+                        return n;
+                iov_trim(iov, n_iov, (size_t)n);
+        }
+        return recvmsg(fd, &message, MSG_DONTWAIT);
 }
 
 bool foreign_holds_rights(int fd) {
@@ -177,7 +148,8 @@ bool foreign_holds_rights(int fd) {
         if (shutdown(fd, SHUT_RDWR) < 0 && errno != ENOTCONN)
                 return true;
         for (unsigned i = 0; i < DRAIN_TURNS; i++) {
-                ssize_t n = foreign_peek(fd, bytes, sizeof(bytes), &passed);
+                struct iovec iov = { .iov_base = bytes, .iov_len = sizeof(bytes) };
+                ssize_t n = foreign_peek(fd, &iov, 1, &passed);
 
                 if (n <= 0)
                         return passed;
@@ -189,6 +161,10 @@ bool foreign_holds_rights(int fd) {
 
 void foreign_close_plain(int fd) {
         fd_close(fd);
+}
+
+void foreign_close_soon(int fd) {
+        platform_close_soon(fd);
 }
 
 void foreign_close(Closer *closer, int fd) {

@@ -42,16 +42,22 @@ bool foreign_refuse(int fd);
 bool foreign_is_refusing(int fd);
 
 /*
- * recvmsg() without waiting. Descriptors that come along go to @closer.
- * @ret_passed: whether there were any, or the first ones unread are: then the socket is to be given up
+ * recvmsg() without waiting. Descriptors are never received: the kernel would close those for which there is no room in
+ * our table, here.
+ * @iov:    its lengths may be less afterwards
+ * @passed: set to whether there are some with what comes next, which is left unread, so that the socket is to be given
+ *          up; NULL: none can be in @fd
  */
-ssize_t foreign_receive(Closer *closer, int fd, struct iovec *iov, size_t n_iov, bool *ret_passed);
+ssize_t foreign_receive(int fd, struct iovec *iov, size_t n_iov, bool *passed);
 
 /* A socket has descriptors in it, so that closing it may take long. To be asked last of all: nothing passes any more.
  */
 bool foreign_holds_rights(int fd);
 
 void foreign_close_plain(int fd); /* closes a socket of which foreign_holds_rights() is false */
+
+/* Closes a descriptor that was passed, on a thread that may wait for a moment. */
+void foreign_close_soon(int fd);
 
 /* Closes a socket: by the thread if foreign_holds_rights(). */
 void foreign_close(Closer *closer, int fd);

@@ -33,6 +33,7 @@ NOT_COMMANDS = {
     "tpm2-tools   openssl   pkcs11   ...": "a picture",
     "waiting     1, the first for 2.5 s": "output of tabrmctl status",
     "network inet stream,": "rules for the profile of AppArmor",
+    "ERROR:tcti:": "a message of the client library",
     "[Exec]": "settings of systemd-nspawn, which test/install/local.py uses",
 }
 LOCAL = "test/install/local.py runs it, in a root of its own"

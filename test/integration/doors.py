@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The door of the bus: it goes and comes back, somebody floods it, and the other door notices nothing of that."""
 
+import contextlib
+import os
 import signal
+import socket
 import time
 
 import harness
+import process
 import tcti
 import tpm
 from busclient import BusClient
@@ -41,6 +45,30 @@ class Goes(Door):
             self.assertServes(self.connect())
         self.assertEqual(self.output().count("it is gone"), 2)
         self.assertEqual(self.output().count("it is there; bus name"), 2)
+
+    def bus_sockets(self):
+        """-> the daemon's connections to the bus, in the order in which it made them"""
+        sockets = []
+        pid = self.daemon.process.pid
+        for fd in sorted(int(fd) for fd in os.listdir("/proc/%d/fd" % pid)):
+            if os.readlink("/proc/%d/fd/%d" % (pid, fd)).startswith("socket:"):
+                with process.descriptor_of(pid, fd) as sock, contextlib.suppress(OSError):
+                    if sock.getpeername() == self.bus.address.partition("=")[2]:
+                        sockets.append(fd)
+        return sockets
+
+    @process.needs(*process.DESCRIPTOR)
+    def test_one_connection_ends(self):
+        """It has two to the bus, and is of no use there with one alone."""
+        self.start_bus()
+        self.start_subject(bus=self.bus)
+        for i in range(2):
+            before = self.bus_sockets()
+            self.assertEqual(len(before), 2)
+            with process.descriptor_of(self.daemon.process.pid, before[i]) as sock:
+                sock.shutdown(socket.SHUT_RDWR)
+            harness.wait_until(lambda n=i + 1: self.output().count("it is there; bus name") == n, "it comes back")
+            self.assertServes(self.connect_by_bus())
 
     def test_starts_without(self):
         """A bus that comes late is used once it is there."""

@@ -4,7 +4,9 @@ Memory and descriptors run out, one call at a time: each system call that the da
 The daemon lives, and at most one client is hurt; those who come next are served.
 """
 
+import functools
 import os
+import signal
 import socket
 
 import harness
@@ -17,6 +19,15 @@ RUNNING = ["malloc", "accept4", "epoll_ctl", "recv", "recvmsg", "send", "sendmsg
            "getsockopt"]
 STARTING = ["memfd_create", "mmap", "epoll_ctl", "recv", "send", "write", "read"]
 PATIENCE = 20  # seconds, for a client that is neither served nor sent away
+ANSWERS = 1000  # more than a socket has room for
+
+
+def read_some(sock):
+    """-> b"" when it is empty"""
+    try:
+        return sock.recv(1 << 16)
+    except BlockingIOError:
+        return b""
 
 
 class Exhaustion(harness.TestCase):
@@ -108,6 +119,34 @@ class Exhaustion(harness.TestCase):
             self.assertEqual(client.recv(1), b"")
             other.sendall(tpm.get_random())
             self.assertEqual(tpm.read_message(other)[6:10], tpm.u32(0))
+
+    def n_sent(self):
+        """-> how much is sent meanwhile"""
+        before = self.preload.n_calls("send")
+        self.use_old()
+        return self.preload.n_calls("send") - before
+
+    def test_answer_without_memory(self):
+        """A socket has room for an answer again, and says so once, but there is no memory to send it."""
+        self.start()
+        self.use_old()
+        alone = self.n_sent()
+        with self.daemon.stream(PATIENCE) as sock:
+            sock.sendall(tpm.get_random() * ANSWERS)
+            harness.wait_until(lambda: self.n_sent() == alone, "the socket is full of answers")
+            failed = self.preload.n_failed("send")
+            os.kill(self.daemon.process.pid, signal.SIGSTOP)
+            self.preload.fail("send", 1)
+            sock.setblocking(False)
+            n_bytes = sum(map(len, iter(functools.partial(read_some, sock), b"")))
+            os.kill(self.daemon.process.pid, signal.SIGCONT)
+            sock.settimeout(PATIENCE)
+            n_answer = tpm.HEADER_SIZE + 2 + 8
+            self.assertEqual(n_bytes % n_answer, 0)
+            self.assertLess(n_bytes, ANSWERS * n_answer)
+            for _ in range(n_bytes // n_answer, ANSWERS):
+                self.assertEqual(len(tpm.read_message(sock)), n_answer)
+            self.assertEqual(self.preload.n_failed("send"), failed + 1)
 
     def test_starting(self):
         """It starts, or ends with a code and a line, and never by a signal."""

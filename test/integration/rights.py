@@ -19,6 +19,9 @@ from preload import Preload
 ATTACKS = 20
 ASKED = 200
 LINGER_S = 3600
+DESCRIPTORS = 64
+PENDING_MAX = 1024  # as in util/foreign.h
+AT_ONCE = 16  # in one message of a bus
 SO_PASSRIGHTS = 83
 BUS = "org.freedesktop.DBus"
 
@@ -55,11 +58,11 @@ class Lingering:
             end.close()
 
 
-def give(sock, data, descriptor):
-    """Sends it along, so that it is the receiver's alone. -> whether it arrived"""
+def give(sock, data, descriptor, before=()):
+    """Sends it along, so that it is the receiver's alone, behind others. -> whether it arrived"""
     with socket.socket(fileno=descriptor) as given:
         try:
-            socket.send_fds(sock, [data], [descriptor])
+            socket.send_fds(sock, [data], [*before, descriptor])
         except (PermissionError, BrokenPipeError, ConnectionResetError):
             given.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # or it would linger here
             return False
@@ -99,7 +102,8 @@ class Rights(harness.TestCase):
         with self.daemon.stream() as sock:
             if self.give(sock):
                 self.assertEqual(tpm.read_message(sock)[6:10], tpm.u32(tpm.RM | tpm.RC_COMMAND_SIZE))
-                self.assertIsNone(tpm.read_message(sock))
+                with contextlib.suppress(ConnectionResetError):  # closed over what was passed
+                    self.assertIsNone(tpm.read_message(sock))
                 return True
         return False
 
@@ -149,6 +153,14 @@ class Rights(harness.TestCase):
             self.assertServes(self.victim)
         harness.wait_until(lambda: not self.foreign(), "what was passed is closed")
 
+    def test_no_descriptor_left(self):
+        """What found no place in the daemon would be closed by the kernel, in the main loop."""
+        self.start(wrap=["prlimit", "--nofile=%d:%d" % (DESCRIPTORS, DESCRIPTORS)])
+        with self.daemon.stream() as sock:
+            with stopped(self.daemon):
+                give(sock, tpm.get_random(), self.lingering.take(), [0] * DESCRIPTORS)
+            self.assertServes(self.victim)
+
     def test_many_at_once(self):
         self.start()
         with self.daemon.stream() as sock:
@@ -171,7 +183,8 @@ class Bus(harness.TestCase):
         self.lingering = Lingering()
         self.addCleanup(self.lingering.close)
         bus = self.start_bus()
-        self.start_subject(bus=bus)
+        self.preload = Preload(self.folder / "preload")
+        self.start_subject(bus=bus, env=self.preload.env)
         self.victims = [self.connect(), self.by_bus()]
         self.attacker = BusClient(bus.address)
         self.addCleanup(self.attacker.close)
@@ -193,6 +206,27 @@ class Bus(harness.TestCase):
 
     def test_signals(self):
         self.check(self.attacker.signal)
+
+    def test_one_takes_for_ever(self):
+        """Whatever waits behind it harms no other door."""
+        self.preload.fail("timer_create", 1)  # without that nothing cuts it short
+        with stopped(self.daemon):  # to be the last to close it
+            self.attacker.signal([self.lingering.take()])
+            self.attacker.flush()
+            self.attacker.ask_bus()
+        harness.wait_until(lambda: self.preload.n_failed("timer_create") == 1, "the thread waits")
+        for _ in range(PENDING_MAX // AT_ONCE + 1):
+            self.attacker.signal([os.dup(0) for _ in range(AT_ONCE)])
+            self.attacker.flush()
+            self.attacker.ask_bus()
+        self.assertIsNone(self.attacker.ask("CreateConnection").get_error_name())
+        self.assertServes()
+
+    def test_other_connection(self):
+        """The one by which the daemon asks the bus: it has no name, so that a policy for the name is not for it."""
+        name, = self.attacker.names_of(self.daemon.process.pid) - {self.attacker.owner()}
+        self.check(lambda descriptors: self.attacker.signal(descriptors, to=name))
+        self.assertIsNone(self.attacker.ask("CreateConnection").get_error_name())
 
     def test_calls(self):
         self.check(lambda descriptors: self.attacker.call("CreateConnection", descriptors, wants_reply=False))

@@ -46,11 +46,19 @@ class BusClient:
             message.set_body(GLib.Variant("(h)", (0,)))
         return self._bus.send_message_with_reply_sync(message, Gio.DBusSendMessageFlags.NONE, 60000, None)[0]
 
-    def ask_bus(self):
-        """The bus itself answers."""
+    def ask_bus(self, method="GetId", name=None):
+        """-> what the bus itself answers"""
         bus = "org.freedesktop.DBus"
-        return self._bus.call_sync(bus, "/org/freedesktop/DBus", bus, "GetId", None, None, Gio.DBusCallFlags.NONE,
-                                   60000)
+        return self._bus.call_sync(bus, "/org/freedesktop/DBus", bus, method, name and GLib.Variant("(s)", (name,)),
+                                   None, Gio.DBusCallFlags.NONE, 60000).unpack()[0]
+
+    def owner(self):
+        return self.ask_bus("GetNameOwner", NAME)
+
+    def names_of(self, pid):
+        """-> the names of a process that the bus has made up, one of each connection"""
+        names = {name for name in self.ask_bus("ListNames") if name.startswith(":")}
+        return {name for name in names if self.ask_bus("GetConnectionUnixProcessID", name) == pid}
 
     def flush(self):
         self._bus.flush_sync(None)

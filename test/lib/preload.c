@@ -9,6 +9,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -18,6 +19,7 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -38,6 +40,7 @@ enum {
         CALL_MMAP,
         CALL_SOCKETPAIR,
         CALL_GETSOCKOPT,
+        CALL_TIMER_CREATE,
         CALLS,
 };
 
@@ -105,6 +108,9 @@ WRAP(ssize_t, write, CALL_WRITE, (int fd, const void *bytes, size_t n), (fd, byt
 WRAP(int, memfd_create, CALL_MEMFD_CREATE, (const char *name, unsigned flags), (name, flags))
 WRAP(int, socketpair, CALL_SOCKETPAIR, (int domain, int type, int protocol, int pair[2]),
      (domain, type, protocol, pair))
+
+WRAP(int, timer_create, CALL_TIMER_CREATE, (clockid_t clock, struct sigevent *event, timer_t *timer),
+     (clock, event, timer))
 
 EXPORT void *mmap(void *address, size_t n, int protection, int flags, int fd, off_t offset) {
         static void *(*real)(void *, size_t, int, int, int, off_t);

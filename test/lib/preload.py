@@ -12,6 +12,7 @@ FUNCTIONS = {
     "malloc": errno.ENOMEM, "accept4": errno.EMFILE, "epoll_ctl": errno.ENOMEM, "recv": errno.ENOMEM,
     "recvmsg": errno.ENOMEM, "send": errno.ENOMEM, "sendmsg": errno.ENOMEM, "read": errno.EIO, "write": errno.ENOSPC,
     "memfd_create": errno.EMFILE, "mmap": errno.ENOMEM, "socketpair": errno.EMFILE, "getsockopt": errno.ENOBUFS,
+    "timer_create": errno.EAGAIN,
 }
 LIBRARY = BUILD / "test/lib/preload.so"
 

@@ -2,12 +2,15 @@
 """Processes that tests start, wait for and end, by process id; and the programs and privileges that they need."""
 
 import contextlib
+import ctypes
 import functools
 import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
+import sys
 import time
 import unittest
 
@@ -59,6 +62,23 @@ program='import ctypes; ctypes.CDLL(None).prctl(4, 0, 0, 0, 0); open("/dev/null"
 strace -e trace=openat /usr/bin/python3 -c "$program" 2>&1 | grep -q '"/dev/null"' && exit
 echo 'strace may not read the memory of the daemon' >&2
 exit 1"""]
+
+# Taking a descriptor from another process, with descriptor_of().
+DESCRIPTOR = [sys.executable, "-c", """import ctypes, os, sys
+libc = ctypes.CDLL(None)
+libc.prctl(4, 0, 0, 0, 0)
+if os.fork() == 0:
+    os._exit(libc.syscall(438, os.pidfd_open(os.getppid()), 0, 0) < 0)
+os.wait()[1] and sys.exit("descriptors of the daemon may not be taken")"""]
+
+
+def descriptor_of(pid, fd):
+    """-> the socket that another process has"""
+    pidfd = os.pidfd_open(pid)
+    try:
+        return socket.socket(fileno=ctypes.CDLL(None).syscall(438, pidfd, fd, 0))  # pidfd_getfd()
+    finally:
+        os.close(pidfd)
 
 
 def wait_until(condition, what, process=None, timeout=HANG):
