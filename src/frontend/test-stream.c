@@ -385,7 +385,7 @@ static void test_descriptors(void **state) {
         bench_until(count_charges() == CLIENTS - 1);
         assert_true(get(0, &rc, &byte));
         assert_int_equal(rc, RM_RC(TPM2_RC_COMMAND_SIZE));
-        expect_end(0);
+        assert_int_equal(clients[0].n_closed, 1); /* it may hear a reset: what it passed lies unread */
 
         put_header(1, TPM_HEADER_SIZE - 1, TPM2_CC_GetRandom); /* the others are served */
         expect(1, RM_RC(TPM2_RC_COMMAND_SIZE));
