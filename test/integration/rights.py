@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import struct
+import time
 
 import harness
 import tcti
@@ -113,12 +114,19 @@ class Rights(harness.TestCase):
             sock.sendall(tpm.create_primary(tpm.PUBLIC_RSA_SIGN) + tpm.get_random())
             return self.give(sock)
 
+    def took(self):
+        before = time.monotonic()
+        self.assertServes(self.victim)
+        return time.monotonic() - before
+
     def check(self, attack):
         passed = 0
+        before, during = [self.took() for _ in range(ASKED)], []
         for _ in range(ATTACKS):
             passed += attack()
-            for _ in range(ASKED // ATTACKS):
-                self.assertServes(self.victim)
+            during += [self.took() for _ in range(ASKED // ATTACKS)]
+        print("# slowest of %d answers: %.4f s before, %.4f s during %d attacks" % (ASKED, max(before), max(during),
+                                                                                   ATTACKS))
         self.assertEqual(passed, ATTACKS if self.old_kernel else 0)
         harness.wait_until(lambda: not self.foreign(), "what was passed is closed")
         self.assertServes()
