@@ -132,18 +132,24 @@ static GDBusMessage *drop(GDBusMessage *message) {
         return NULL;
 }
 
+/* The bus says itself whose a message is. Its own may have descriptors: of the process that is asked for (ProcessFD).
+ */
+static bool is_of_bus(const char *sender) {
+        return !sender || g_str_equal(sender, BUS);
+}
+
 static GDBusMessage *incoming_filter(Guard *guard, GDBusConnection *bus, GDBusMessage *message) {
         const char *sender = g_dbus_message_get_sender(message);
         GDBusMessageType type = g_dbus_message_get_message_type(message);
         bool silent = g_dbus_message_get_flags(message) & G_DBUS_MESSAGE_FLAGS_NO_REPLY_EXPECTED;
         bool may;
 
+        if (is_of_bus(sender))
+                return message;
         if (descriptors_take(guard, message)) {
                 refuse(bus, message, "this service takes no file descriptors");
                 return drop(message);
         }
-        if (!sender || g_str_equal(sender, BUS))
-                return message;
         if (type == G_DBUS_MESSAGE_TYPE_SIGNAL)
                 return drop(message);
         if (type != G_DBUS_MESSAGE_TYPE_METHOD_CALL)
@@ -181,8 +187,9 @@ static GDBusMessage *on_inquiries_message(GDBusConnection *bus, GDBusMessage *me
 
         if (!incoming)
                 return message;
-        if (!descriptors_take(userdata, message) && (!sender || g_str_equal(sender, BUS)))
+        if (is_of_bus(sender))
                 return message;
+        (void)descriptors_take(userdata, message);
         if (g_dbus_message_get_message_type(message) == G_DBUS_MESSAGE_TYPE_METHOD_CALL)
                 refuse(bus, message, "nothing is to be had here");
         return drop(message);
