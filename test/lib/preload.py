@@ -5,6 +5,7 @@ import errno
 import mmap
 import struct
 
+from process import clean_env
 from tpms import BUILD
 
 # In the order of preload.c: what fails, and how it does where memory or descriptors run out.
@@ -26,7 +27,9 @@ class Preload:
             file.write(bytes(4 * n * 8))
             file.flush()
             self._shared = mmap.mmap(file.fileno(), 4 * n * 8)
-        self.env = {"LD_PRELOAD": str(LIBRARY), "TABRMD_PRELOAD": str(path)}
+        # The run-time of a sanitizer would like to be the first library.
+        sanitizer = clean_env()["ASAN_OPTIONS"] + ":verify_asan_link_order=0"
+        self.env = {"LD_PRELOAD": str(LIBRARY), "TABRMD_PRELOAD": str(path), "ASAN_OPTIONS": sanitizer}
         if old_kernel:
             self.env["TABRMD_OLD_KERNEL"] = "1"
 
