@@ -12,8 +12,9 @@
  * All sockets of clients and the TPM sit in one epoll set, and that set is one GSource of a GLib main context: a
  * thousand idle clients cost nothing per turn. D-Bus, signals and timers stay ordinary GLib sources beside it.
  *
- * While an answer of the TPM is expected at any moment (loop_set_busy()), a dispatch stays in epoll_wait() for up to a
- * millisecond instead of going back to GLib for every event, which costs as much as the TPM itself does.
+ * While an answer of the TPM is expected at any moment (loop_set_busy()), and while events follow each other within a
+ * millisecond, a dispatch stays in epoll_wait() for up to a millisecond instead of going back to GLib for every event,
+ * which costs as much as the TPM itself does.
  */
 typedef struct Loop Loop;
 typedef struct LoopFd LoopFd;

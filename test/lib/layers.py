@@ -49,6 +49,11 @@ FOREIGN_FOLDERS = {"door", "frontend", "manager"}
 CLOSES = re.compile(r"(?<![\w>])(?:fd_)?close\(([^()]*)\)")
 NOT_FOREIGN = {"client->end.fd", "fds[1]", "listener->fd", "listener->lock", "listener->reserve"}
 
+# Within a callback of util/loop.c nothing may run a main loop, since its source recurses; these run none within one.
+RUNS_LOOP = re.compile(r"\bg_(main_loop_run|main_context_(iteration|dispatch)|application_run)\b")
+LOOPLESS = {"ctl"}
+RUNS = {"daemon/daemon.c", "backend/backend-helper.c"}  # the loop itself; the end of the helpers, after the loop
+
 # headers of one layer that another may use besides, for tests
 TESTS_TOO = {"test/lib"}
 # tests may start the layers below their own to have something to test against
@@ -57,6 +62,10 @@ TEST_LAYERS = {"helper": ["backend", "util"], "frontend": ["backend", "resmgr"],
 
 def allowed(include, rules):
     return any(include == rule or include.startswith(rule + "/") for rule in rules)
+
+
+def name_of(path, root):
+    return str(path.relative_to(root / "src"))
 
 
 def check(path, root):
@@ -69,6 +78,8 @@ def check(path, root):
     for number, line in enumerate(path.read_text().splitlines(), 1):
         if OF_PLATFORM.match(line) and not is_test and path != root / "src" / PLATFORM:
             yield "%s:%d: what depends on the system is in %s" % (path.relative_to(root), number, PLATFORM)
+        if RUNS_LOOP.search(line) and not is_test and folder not in LOOPLESS and name_of(path, root) not in RUNS:
+            yield "%s:%d: only daemon/daemon.c runs the main loop" % (path.relative_to(root), number)
         for closed in CLOSES.findall(line) if folder in FOREIGN_FOLDERS and not is_test else []:
             if closed not in NOT_FOREIGN:
                 yield "%s:%d: util/foreign.h closes a client's socket, which %s may be" % (
