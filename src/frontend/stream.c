@@ -2,6 +2,7 @@
 #include "frontend/stream.h"
 
 #include "door/greeting.h"
+#include "frontend/stream-input.h"
 #include "frontend/stream-message.h"
 #include "frontend/stream-state.h"
 #include "tpm/header.h"
@@ -38,15 +39,15 @@ struct Stream {
         Connection *connection;
         StreamState state;
 
-        uint8_t header[TPM_HEADER_SIZE]; /* of the next command; an idle client holds no more than this */
-        size_t n_header;
-        uint8_t *message; /* the command as far as it has come; what is not sent yet of a reply */
-        size_t n_message;
-        size_t at; /* read, or sent, up to here */
+        StreamInput input;
+        uint8_t *rest; /* of a reply, for which the socket had no room */
+        size_t n_rest;
+        size_t at; /* sent up to here */
 
         bool layers;    /* the client knows codes of layer 11 */
         bool greets;    /* hello is still to be answered */
         bool hung_up;   /* the client sends no more; its end of input is still to be read */
+        bool drained;   /* the socket was empty when it was read last */
         bool reading;   /* a call of stream_read() is on the stack */
         bool passed;    /* the client has passed descriptors along ... */
         bool refuses;   /* ... which it cannot */
@@ -61,11 +62,11 @@ static void stream_reply(void *userdata, const uint8_t *bytes, size_t n_bytes);
 
 static const ConnectionOps stream_connection_ops = { .reply = stream_reply };
 
-static void stream_drop_message(Stream *stream) {
-        if (stream->message)
-                explicit_bzero(stream->message, stream->n_message);
-        g_clear_pointer(&stream->message, g_free);
-        stream->n_message = 0;
+static void stream_drop_rest(Stream *stream) {
+        if (stream->rest)
+                explicit_bzero(stream->rest, stream->n_rest);
+        g_clear_pointer(&stream->rest, g_free);
+        stream->n_rest = 0;
         stream->at = 0;
 }
 
@@ -94,7 +95,8 @@ static void stream_destroy(Stream *stream) {
         g_clear_handle_id(&stream->reaper, g_source_remove);
         stream_close_socket(stream);
         stream->connection = connection_close(stream->connection);
-        stream_drop_message(stream);
+        stream_input_clear(&stream->input);
+        stream_drop_rest(stream);
         g_free(stream);
 }
 
@@ -143,20 +145,19 @@ static void stream_write(Stream *stream, const uint8_t *bytes, size_t n_bytes) {
                 n = 0;
 
         if ((size_t)n == n_bytes) {
-                stream_drop_message(stream);
+                stream_drop_rest(stream);
                 stream_state_set(&stream->state, stream_state_is_last(stream->state) ? STREAM_DEAD : STREAM_READING);
         } else if (stream_state_writes(stream->state)) {
                 stream->at += (size_t)n;
                 stream_listen(stream, stream->io.events); /* asks for room once more, or for memory */
         } else {
-                stream_drop_message(stream);
-                stream->message = g_try_malloc(n_bytes - (size_t)n);
-                if (!stream->message) {
+                stream->rest = g_try_malloc(n_bytes - (size_t)n);
+                if (!stream->rest) {
                         stream_end(stream);
                         return;
                 }
-                stream->n_message = n_bytes - (size_t)n;
-                memcpy(stream->message, bytes + n, stream->n_message);
+                stream->n_rest = n_bytes - (size_t)n;
+                memcpy(stream->rest, bytes + n, stream->n_rest);
                 stream_state_set(&stream->state, stream_state_is_last(stream->state) ? STREAM_CLOSING : STREAM_WRITING);
                 stream_listen(stream, EVENTS_IN | EPOLLOUT);
         }
@@ -168,6 +169,7 @@ static void stream_answer(Stream *stream, const uint8_t *bytes, size_t n_bytes) 
         size_t n = stream_message_answer(answer, bytes, n_bytes, stream->layers, stream->greets);
 
         stream->greets = false;
+        stream_input_end(&stream->input);
         stream_write(stream, n > 0 ? answer : bytes, n > 0 ? n : n_bytes);
         explicit_bzero(answer, n);
 }
@@ -182,7 +184,7 @@ static void stream_answer_rc(Stream *stream, TSS2_RC rc) {
 
 /* No command follows hello, not even the beginning of one: it is answered alone. */
 static void stream_greet(Stream *stream) {
-        if (!stream->greets || stream->state != STREAM_READING || stream->message)
+        if (!stream->greets || stream->state != STREAM_READING || stream->input.n_command > 0)
                 return; /* with a command half read, it comes with the answer to that */
         stream_state_set(&stream->state, STREAM_RUNNING);
         stream_answer(stream, NULL, 0);
@@ -193,7 +195,7 @@ static void stream_hello(Stream *stream, uint32_t flags) {
         if (stream->greets) {
                 stream_answer(stream, NULL, 0); /* the one before, which nothing but this one has followed */
         } else {
-                stream_drop_message(stream);
+                stream_input_end(&stream->input);
                 stream_state_set(&stream->state, STREAM_READING);
         }
         stream->greets = true;
@@ -209,7 +211,9 @@ static bool stream_is_cancel(const Stream *stream, const TpmHeader *header) {
 
 /* The command is whole. */
 static void stream_submit(Stream *stream) {
-        TpmReader reader = TPM_READER(stream->message, stream->n_message);
+        const uint8_t *command = stream_input_command(&stream->input);
+        size_t n_command = stream->input.n_command;
+        TpmReader reader = TPM_READER(command, n_command);
         TpmHeader header = tpm_read_header(&reader);
 
         stream_state_set(&stream->state, STREAM_RUNNING);
@@ -224,16 +228,16 @@ static void stream_submit(Stream *stream) {
         } else if (stream_reserves(stream, header.code, TPM_STREAM_CC_HELLO) ||
                    stream_reserves(stream, header.code, TPM_STREAM_CC_CANCEL)) {
                 stream_answer_rc(stream, RM_RC(TPM2_RC_COMMAND_SIZE));
-        } else if (!connection_submit(stream->connection, stream->message, stream->n_message)) {
+        } else if (!connection_submit(stream->connection, command, n_command)) {
                 stream_end(stream);
         }
 }
 
-/* Whether the header, as far as it has come, can be that of a command. */
-static bool stream_may_begin(const Stream *stream) {
+/* Whether a header, as far as it has come, can be that of a command. */
+static bool stream_may_begin(const Stream *stream, const uint8_t *header, size_t n_header) {
         uint32_t max_command = MIN(broker_max_command(stream->config.broker), TPM_MESSAGE_MAX);
 
-        return stream_message_may_begin(stream->header, stream->n_header, max_command);
+        return stream_message_may_begin(header, n_header, max_command);
 }
 
 /* Bytes, as recvmsg(); descriptors have no business here. */
@@ -263,7 +267,9 @@ static void stream_refuse(Stream *stream, const char *what, const char *hint, TS
 }
 
 static void stream_refuse_protocol(Stream *stream) {
-        const char *protocol = greeting_protocol(stream->header, stream->n_header);
+        size_t n;
+        const uint8_t *bytes = stream_input_next(&stream->input, &n);
+        const char *protocol = greeting_protocol(bytes, n);
         bool is_tpm = g_str_equal(protocol, GREETING_TPM), is_dbus = g_str_equal(protocol, "D-Bus");
 
         stream_refuse(stream, is_tpm ? "a command whose size cannot be right" : protocol,
@@ -293,87 +299,75 @@ static bool stream_read_rights(Stream *stream) {
         return false;
 }
 
-static bool stream_read_header(Stream *stream) {
-        struct iovec iov = {
-                .iov_base = stream->header + stream->n_header,
-                .iov_len = sizeof(stream->header) - stream->n_header,
-        };
-        ssize_t n = stream_receive(stream, &iov, 1);
+/*
+ * Reads as much as belongs to a command, and the header behind it: when less comes, the socket is empty, and the next
+ * edge tells of more. Return: whether to go on reading.
+ */
+static bool stream_read_bytes(Stream *stream) {
+        struct iovec iov[2];
+        size_t n_iov = stream_input_room(&stream->input, iov), n_room = 0;
+        ssize_t n;
 
+        if (stream->drained)
+                return false;
+        for (size_t i = 0; i < n_iov; i++)
+                n_room += iov[i].iov_len;
+        n = stream_receive(stream, iov, n_iov);
         if (stream->passed)
                 return stream_read_rights(stream);
         if (n <= 0)
                 return stream_read_nothing(stream, n);
-        stream->n_header += (size_t)n;
+        stream_input_add(&stream->input, (size_t)n);
+        stream->drained = (size_t)n < n_room && !stream->hung_up;
         return true;
 }
 
-/*
- * The rest of the command, and the header behind it in the same call: when it brings nothing, the socket is empty, and
- * the next edge tells of more.
- */
-static bool stream_read_body(Stream *stream) {
-        size_t n_left = stream->n_message - stream->at;
-        struct iovec iov[] = {
-                { .iov_base = stream->message + stream->at, .iov_len = n_left },
-                { .iov_base = stream->header, .iov_len = sizeof(stream->header) },
-        };
-        ssize_t n = n_left > 0 ? stream_receive(stream, iov, G_N_ELEMENTS(iov)) : 0;
-
-        if (stream->passed)
-                return stream_read_rights(stream);
-        if (n_left > 0 && n <= 0)
-                return stream_read_nothing(stream, n);
-        if ((size_t)n < n_left) {
-                stream->at += (size_t)n;
+/* Return: whether to go on reading. */
+static bool stream_begin(Stream *stream, uint32_t n_command) {
+        if (stream_input_begin(&stream->input, n_command))
                 return true;
-        }
-        stream->n_header = (size_t)n - n_left;
-        stream_submit(stream);
-        return n_left == 0 || stream->n_header > 0 || stream->hung_up;
+        stream_refuse(stream, "a command for which there is no memory", "", RM_RC(TPM2_RC_MEMORY));
+        return false;
 }
 
 /* Return: whether to go on reading. */
 static bool stream_read_some(Stream *stream) {
-        TpmReader reader = TPM_READER(stream->header, stream->n_header);
+        size_t n;
+        const uint8_t *bytes = stream_input_next(&stream->input, &n);
+        TpmReader reader = TPM_READER(bytes, n);
         TpmHeader header;
 
-        if (stream->message && stream->state == STREAM_READING)
-                return stream_read_body(stream);
-        if (stream->state == STREAM_READING && !stream_may_begin(stream)) {
+        if (stream->state == STREAM_READING && stream->input.n_command > 0) {
+                if (!stream_input_is_whole(&stream->input))
+                        return stream_read_bytes(stream);
+                stream_submit(stream);
+                return true;
+        }
+        if (stream->state == STREAM_READING && !stream_may_begin(stream, bytes, n)) {
                 stream_refuse_protocol(stream);
                 return false;
         }
-        if (stream->n_header < sizeof(stream->header))
-                return stream_read_header(stream);
+        if (n < TPM_HEADER_SIZE)
+                return stream_read_bytes(stream);
 
         header = tpm_read_header(&reader);
         if (stream_is_cancel(stream, &header)) {
-                stream->n_header = 0;
+                stream_input_skip(&stream->input, TPM_HEADER_SIZE);
                 if (stream->state == STREAM_RUNNING)
                         (void)connection_cancel(stream->connection);
                 return true;
         }
-        if (stream->state == STREAM_RUNNING)
-                return false;
-
-        stream->message = g_try_malloc(header.size);
-        if (!stream->message) {
-                stream_refuse(stream, "a command for which there is no memory", "", RM_RC(TPM2_RC_MEMORY));
-                return false;
-        }
-        stream->n_message = header.size;
-        memcpy(stream->message, stream->header, sizeof(stream->header));
-        stream->at = sizeof(stream->header);
-        stream->n_header = 0;
-        return true;
+        return stream->state == STREAM_READING && stream_begin(stream, header.size);
 }
 
 /* Something whole was read and not handled yet: the socket, which may be empty now, would not tell of it again. */
 static bool stream_holds_message(const Stream *stream) {
-        if (stream->message && stream->state == STREAM_READING)
-                return stream->at == stream->n_message;
-        return stream->n_header == sizeof(stream->header) || !stream_may_begin(stream);
+        size_t n;
+        const uint8_t *bytes = stream_input_next(&stream->input, &n);
+
+        if (stream->input.n_command > 0 && stream->state == STREAM_READING)
+                return stream_input_is_whole(&stream->input);
+        return n >= TPM_HEADER_SIZE || !stream_may_begin(stream, bytes, n);
 }
 
 static void stream_read(Stream *stream) {
@@ -399,8 +393,8 @@ static void stream_reply(void *userdata, const uint8_t *bytes, size_t n_bytes) {
                 return;
         stream_enter(stream);
         stream_answer(stream, bytes, n_bytes);
-        /* What stands behind a header that was read ahead had its edge already; and it may be that of no command. */
-        if (stream->n_header > 0)
+        /* What stands behind bytes that were read ahead had its edge already; and they may be those of no command. */
+        if (stream->input.n_bytes > 0)
                 stream_read(stream);
         stream_leave(stream);
 }
@@ -409,12 +403,13 @@ static void stream_event(LoopFd *io, uint32_t events) {
         Stream *stream = list_entry(io, Stream, io);
 
         stream_enter(stream);
+        stream->drained = false;
         if (events & (EPOLLHUP | EPOLLERR))
                 stream_end(stream);
         if (events & EPOLLRDHUP)
                 stream->hung_up = true;
         if (stream_state_writes(stream->state) && events & EPOLLOUT) {
-                stream_write(stream, stream->message + stream->at, stream->n_message - stream->at);
+                stream_write(stream, stream->rest + stream->at, stream->n_rest - stream->at);
                 if (stream_state_reads(stream->state))
                         stream_listen(stream, EVENTS_IN);
         }
@@ -515,6 +510,7 @@ static gboolean stream_reap(gpointer userdata) {
 
 void stream_poll(Stream *stream) {
         stream_enter(stream);
+        stream->drained = false;
         stream_read(stream);
         /* The caller goes on using it: should this have been the end of it, that comes later. */
         stream->depth--;

@@ -10,9 +10,9 @@
 /*
  * Streams
  *
- * A client's socket: bytes in, one command at a time to the broker, bytes out. Non-blocking, with one bounded buffer
- * that is held only while a message is under way. A client that sends half a command, or does not read its
- * answer, waits alone: nothing is read from it meanwhile. See docs/PROTOCOL.md.
+ * A client's socket: bytes in, one command at a time to the broker, bytes out. Non-blocking, and bounded: what is read
+ * ahead is in StreamInput. A client that sends half a command, or does not read its answer, waits alone: nothing is
+ * read from it meanwhile. See docs/PROTOCOL.md.
  */
 typedef struct Stream Stream;
 

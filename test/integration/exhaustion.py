@@ -18,6 +18,7 @@ from preload import Preload
 RUNNING = ["malloc", "accept4", "epoll_ctl", "recv", "recvmsg", "send", "sendmsg", "read", "write", "socketpair",
            "getsockopt"]
 STARTING = ["memfd_create", "mmap", "epoll_ctl", "recv", "send", "write", "read"]
+LONG = 600  # bytes: more than is read of a command before its size is known
 PATIENCE = 20  # seconds, for a client that is neither served nor sent away
 ANSWERS = 1000  # more than a socket has room for
 
@@ -41,8 +42,9 @@ class Exhaustion(harness.TestCase):
 
     @staticmethod
     def use(client):
-        """Something with a handle, and an answer that is longer than a header."""
+        """Something with a handle, a command that has memory of its own, and an answer longer than a header."""
         handle = client.run(tpm.hash_sequence_start()).handle
+        client.run(tpm.sequence_update(handle, bytes(LONG)))
         client.run(tpm.get_random())
         client.run(tpm.flush_context(handle))
 
@@ -114,7 +116,7 @@ class Exhaustion(harness.TestCase):
         self.assertEqual(self.work(), [])
         with self.daemon.stream() as client, self.daemon.stream() as other:
             self.preload.fail("malloc", 1)
-            client.sendall(tpm.get_random())
+            client.sendall(tpm.command(tpm.CC_GET_RANDOM, parameters=bytes(LONG)))
             self.assertEqual(tpm.read_message(client)[6:10], tpm.u32(tpm.RM | 0x904))
             self.assertEqual(client.recv(1), b"")
             other.sendall(tpm.get_random())
