@@ -15,6 +15,7 @@
 typedef enum RmArray {
         RM_ARRAY_ENTRIES,
         RM_ARRAY_SPACES,
+        RM_ARRAY_USERS,
         RM_ARRAY_JOBS,
         RM_ARRAY_FIXED,
         RM_ARRAY_CELLS,
@@ -37,6 +38,12 @@ typedef struct RmNumbers {
         uint32_t n_rises;   /* ... since one was not above that before it */
         uint32_t n_trusted; /* after so many of them, one that is not above is believed */
 } RmNumbers;
+
+/* What clients have. */
+typedef struct RmHeld {
+        uint32_t objects; /* pending ones, too */
+        uint32_t cells;   /* of the contexts of objects */
+} RmHeld;
 
 struct Rm {
         RmLimits limits;
@@ -85,6 +92,9 @@ struct Rm {
 
         uint32_t jobs_used, jobs_dirty; /* bit i: job i; what it sent or answered is still in its buffer */
         uint32_t n_spaces_used, free_space;
+        uint32_t n_users_used;
+        RmHeld held;    /* by all spaces */
+        RmHeld waiting; /* ... by those that wait for room */
         uint32_t n_objects, n_objects_used, free_object;
         uint32_t n_cells_used, free_cell;
         uint32_t n_sessions_used;

@@ -171,7 +171,7 @@ static uint32_t property_for(Rm *rm, uint32_t space, TPM2_PT property, uint32_t 
         case TPM2_PT_HR_ACTIVE_AVAIL:
                 return n_left;
         case TPM2_PT_HR_TRANSIENT_AVAIL:
-                return rm->limits.objects_per_space - rm_space(rm, space)->n_objects;
+                return rm->limits.objects_per_space - rm_space(rm, space)->held.objects;
         default:
                 return value;
         }

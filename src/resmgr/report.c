@@ -52,7 +52,7 @@ bool rm_report_session(const Rm *rm, uint32_t *at, RmSessionReport *ret_report) 
 }
 
 void rm_report_space(const Rm *rm, uint32_t space, uint32_t *ret_n_objects, uint32_t *ret_n_sessions) {
-        *ret_n_objects = rm_space(rm, space)->n_objects;
+        *ret_n_objects = rm_space(rm, space)->held.objects;
         *ret_n_sessions = 0;
         for (uint32_t i = 0; i < rm->n_sessions_used; i++)
                 *ret_n_sessions += rm_entry(rm, i)->space == space && rm_exists(rm_entry(rm, i));

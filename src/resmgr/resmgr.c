@@ -27,6 +27,7 @@ static uint64_t lay_out(const RmLimits *limits, uint64_t ret_offsets[RM_ARRAYS])
         const uint64_t sizes[RM_ARRAYS] = {
                 [RM_ARRAY_ENTRIES] = (RM_SESSIONS + (uint64_t)limits->objects) * sizeof(RmEntry),
                 [RM_ARRAY_SPACES] = (uint64_t)limits->spaces * sizeof(RmSpace),
+                [RM_ARRAY_USERS] = (uint64_t)limits->spaces * sizeof(RmUser),
                 [RM_ARRAY_JOBS] = RM_JOBS * sizeof(RmJob),
                 [RM_ARRAY_FIXED] = RM_FIXED_MAX * sizeof(RmFixed),
                 [RM_ARRAY_CELLS] = (uint64_t)count_cells(limits) * sizeof(RmCell),
@@ -95,13 +96,15 @@ TSS2_RC rm_space_open(Rm *rm, uint32_t uid, uint32_t *ret_space) {
         else
                 return RM_RC(TPM2_RC_OBJECT_MEMORY);
 
-        *rm_space(rm, i) = (RmSpace){ .open = true, .uid = uid, .first_object = RM_NONE, .next = RM_NONE };
+        *rm_space(rm, i) = (RmSpace){
+                .open = true,
+                .uid = uid,
+                .user = rm_user_join(rm, uid),
+                .first_object = RM_NONE,
+                .next = RM_NONE,
+        };
         *ret_space = i;
         return TSS2_RC_SUCCESS;
-}
-
-void rm_space_wait(Rm *rm, uint32_t space, bool waits) {
-        rm_space(rm, space)->waits = waits;
 }
 
 static uint32_t doom_objects(Rm *rm, uint32_t space) {
@@ -117,6 +120,8 @@ void rm_space_close(Rm *rm, uint32_t i) {
         for (uint32_t k = 0; k < rm->n_sessions_used; k++)
                 if (rm_entry(rm, k)->space == i)
                         rm_share_abandon(rm, k);
+        rm_space_wait(rm, i, false);
+        rm_user(rm, rm_space(rm, i)->user)->n_spaces--;
         rm_space(rm, i)->open = false;
         rm_space(rm, i)->next = rm->free_space;
         rm->free_space = i;

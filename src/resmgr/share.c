@@ -34,25 +34,21 @@ static bool may_end(const Rm *rm, uint32_t owner, uint32_t asking) {
 /* Cells are shared like objects; and enough of them are left to evict all that is in the TPM. */
 static TSS2_RC admit_object(const Rm *rm, uint32_t i, bool if_others_end) {
         const RmSpace *space = rm_space(rm, i);
-        uint32_t n_of_uid = 0, n_cells_of_uid = 0, n_taken = rm->n_objects, n_cells_taken = rm->n_cells_taken;
+        const RmUser *user = rm_user(rm, space->user);
+        RmHeld of_uid = user->held, taken = { .objects = rm->n_objects, .cells = rm->n_cells_taken };
 
-        for (uint32_t k = 0; k < rm->n_spaces_used; k++) {
-                const RmSpace *other = rm_space(rm, k);
+        /* There is left what those have that wait for room, and the one that asks: see may_end(). */
+        if (if_others_end) {
+                RmHeld own = space->waits ? (RmHeld){ 0 } : space->held;
 
-                if (!other->open) {
-                        continue;
-                } else if (if_others_end && may_end(rm, k, i)) {
-                        n_taken -= other->n_objects;
-                        n_cells_taken -= other->n_cells;
-                } else if (other->uid == space->uid) {
-                        n_of_uid += other->n_objects;
-                        n_cells_of_uid += other->n_cells;
-                }
+                of_uid = (RmHeld){ user->waiting.objects + own.objects, user->waiting.cells + own.cells };
+                taken.objects -= rm->held.objects - rm->waiting.objects - own.objects;
+                taken.cells -= rm->held.cells - rm->waiting.cells - own.cells;
         }
-        if (space->n_objects >= rm->limits.objects_per_space ||
-            !may_have_more(space->uid, n_of_uid, n_taken, rm->limits.objects, rm->limits.objects / 2) ||
-            !may_have_more(space->uid, n_cells_of_uid, n_cells_taken, rm->n_cells, rm->n_cells / 2) ||
-            rm->n_cells - n_cells_taken < (rm->n_residents[RM_OBJECT] + 2) * rm_cells_for(rm->max_context))
+        if (space->held.objects >= rm->limits.objects_per_space ||
+            !may_have_more(space->uid, of_uid.objects, taken.objects, rm->limits.objects, rm->limits.objects / 2) ||
+            !may_have_more(space->uid, of_uid.cells, taken.cells, rm->n_cells, rm->n_cells / 2) ||
+            rm->n_cells - taken.cells < (rm->n_residents[RM_OBJECT] + 2) * rm_cells_for(rm->max_context))
                 return RM_RC(TPM2_RC_OBJECT_MEMORY);
         return TSS2_RC_SUCCESS;
 }

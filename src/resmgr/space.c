@@ -4,6 +4,56 @@
 #include "tpm/command.h"
 #include "tpm/context.h"
 
+/* There are never more users than spaces. */
+uint32_t rm_user_join(Rm *rm, uint32_t uid) {
+        uint32_t user = RM_NONE;
+
+        for (uint32_t i = 0; i < rm->n_users_used; i++) {
+                if (rm_user(rm, i)->n_spaces == 0)
+                        user = i;
+                else if (rm_user(rm, i)->uid == uid) {
+                        rm_user(rm, i)->n_spaces++;
+                        return i;
+                }
+        }
+        if (user == RM_NONE)
+                user = rm->n_users_used++;
+        *rm_user(rm, user) = (RmUser){ .uid = uid, .n_spaces = 1 };
+        return user;
+}
+
+/* @by may be negative, as unsigned numbers go. */
+static void held_add(RmHeld *held, RmHeld by) {
+        held->objects += by.objects;
+        held->cells += by.cells;
+}
+
+static void space_charge(Rm *rm, uint32_t i, RmHeld by) {
+        RmSpace *space = rm_space(rm, i);
+        RmUser *user = rm_user(rm, space->user);
+
+        held_add(&space->held, by);
+        held_add(&user->held, by);
+        held_add(&rm->held, by);
+        if (!space->waits)
+                return;
+        held_add(&user->waiting, by);
+        held_add(&rm->waiting, by);
+}
+
+void rm_space_wait(Rm *rm, uint32_t i, bool waits) {
+        RmSpace *space = rm_space(rm, i);
+        RmHeld by = space->held;
+
+        if (space->waits == waits)
+                return;
+        space->waits = waits;
+        if (!waits)
+                by = (RmHeld){ .objects = -by.objects, .cells = -by.cells };
+        held_add(&rm_user(rm, space->user)->waiting, by);
+        held_add(&rm->waiting, by);
+}
+
 uint32_t rm_space_find(const Rm *rm, uint32_t space, TPM2_HANDLE vhandle) {
         uint32_t i = rm_space(rm, space)->first_object;
 
@@ -73,7 +123,8 @@ uint32_t rm_entry_new(Rm *rm, RmKind kind, uint32_t space) {
                 return i;
         rm_entry(rm, i)->uid = rm_space(rm, space)->uid;
         rm_entry_set_state(rm, i, RM_PENDING);
-        rm_space(rm, space)->n_objects += kind == RM_OBJECT;
+        if (kind == RM_OBJECT)
+                space_charge(rm, space, (RmHeld){ .objects = 1 });
         return i;
 }
 
@@ -82,12 +133,8 @@ static void charge_cells(Rm *rm, uint32_t i, bool counts) {
         const RmEntry *object = rm_entry(rm, i);
         uint32_t n = object->context.first != RM_NONE ? rm_cells_for(object->context.n_bytes) : 0;
 
-        if (rm_kind(i) != RM_OBJECT || object->space == RM_NONE)
-                return;
-        if (counts)
-                rm_space(rm, object->space)->n_cells += n;
-        else
-                rm_space(rm, object->space)->n_cells -= n;
+        if (rm_kind(i) == RM_OBJECT && object->space != RM_NONE)
+                space_charge(rm, object->space, (RmHeld){ .cells = counts ? n : -n });
 }
 
 /*
@@ -169,7 +216,7 @@ static void disown_entry(Rm *rm, uint32_t i) {
         if (rm_kind(i) == RM_OBJECT) {
                 if (entry->state == RM_LIVE)
                         unlink_object(rm, i);
-                rm_space(rm, entry->space)->n_objects--;
+                space_charge(rm, entry->space, (RmHeld){ .objects = -1u });
         }
         entry->space = RM_NONE;
 }

@@ -11,9 +11,9 @@ typedef struct RmSpace {
         bool open;
         bool waits; /* for room: rm_space_wait() */
         uint32_t uid;
+        uint32_t user; /* rm_user() */
         uint32_t first_object;
-        uint32_t n_objects;   /* pending ones, too */
-        uint32_t n_cells;     /* of the contexts of its objects */
+        RmHeld held;
         uint32_t next;        /* of rm->free_space */
         uint64_t hopeless;    /* hash of a command that failed with everything evicted; 0: none ... */
         uint64_t hopeless_at; /* ... in this tick; it holds in the next one, so that nobody's command came between */
@@ -22,6 +22,21 @@ typedef struct RmSpace {
 static inline RmSpace *rm_space(const Rm *rm, uint32_t i) {
         return (RmSpace *)rm_array(rm, RM_ARRAY_SPACES) + i;
 }
+
+/* The spaces of a uid, and what they have: what is asked for each command is not counted anew for each. */
+typedef struct RmUser {
+        uint32_t uid;
+        uint32_t n_spaces; /* 0: free */
+        RmHeld held;
+        RmHeld waiting; /* ... by those of its spaces that wait for room */
+} RmUser;
+
+static inline RmUser *rm_user(const Rm *rm, uint32_t i) {
+        return (RmUser *)rm_array(rm, RM_ARRAY_USERS) + i;
+}
+
+/* One more space of that uid. Return: its user. */
+uint32_t rm_user_join(Rm *rm, uint32_t uid);
 
 /* Return: the object of that virtual handle, or RM_NONE: not one of this space. */
 uint32_t rm_space_find(const Rm *rm, uint32_t space, TPM2_HANDLE vhandle);

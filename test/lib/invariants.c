@@ -159,14 +159,51 @@ static const char *check_space(Rm *rm, uint32_t i) {
         }
         for (uint32_t k = rm_first(RM_OBJECT); k < rm_end(rm, RM_OBJECT); k++)
                 n += rm_entry(rm, k)->space == i && rm_entry(rm, k)->state == RM_PENDING;
-        DEMAND(n == space->n_objects, "a space miscounts its objects");
-        DEMAND(n_cells == space->n_cells, "a space miscounts its cells");
+        DEMAND(n == space->held.objects, "a space miscounts its objects");
+        DEMAND(n_cells == space->held.cells, "a space miscounts its cells");
         DEMAND(n <= rm->limits.objects_per_space, "a space has more objects than its quota");
         n = 0;
         for (uint32_t k = 0; k < rm->n_sessions_used; k++)
                 n += rm_entry(rm, k)->state != RM_FREE && rm_entry(rm, k)->space == i;
         DEMAND(n <= rm->limits.sessions_per_space, "a space has more sessions than its quota");
         return NULL;
+}
+
+static bool held_are(const RmHeld *sum, const RmHeld *held) {
+        return sum->objects == held->objects && sum->cells == held->cells;
+}
+
+static void held_sum(RmHeld *sum, const RmHeld *held) {
+        sum->objects += held->objects;
+        sum->cells += held->cells;
+}
+
+/* Of one user, or of all: what its spaces have, and those of them that wait. */
+static const char *check_held(Rm *rm, uint32_t user, const RmHeld *held, const RmHeld *waiting) {
+        RmHeld sum = { 0 }, sum_waiting = { 0 };
+
+        for (uint32_t i = 0; i < rm->n_spaces_used; i++) {
+                const RmSpace *space = rm_space(rm, i);
+
+                if (!space->open || (user != RM_NONE && space->user != user))
+                        continue;
+                DEMAND(space->uid == rm_user(rm, space->user)->uid, "a space counts for another's uid");
+                held_sum(&sum, &space->held);
+                if (space->waits)
+                        held_sum(&sum_waiting, &space->held);
+        }
+        DEMAND(held_are(&sum, held), "what a user has is counted wrong");
+        DEMAND(held_are(&sum_waiting, waiting), "what those have that wait for room is counted wrong");
+        return NULL;
+}
+
+static const char *check_users(Rm *rm) {
+        const char *broken = check_held(rm, RM_NONE, &rm->held, &rm->waiting);
+
+        for (uint32_t i = 0; !broken && i < rm->n_users_used; i++)
+                if (rm_user(rm, i)->n_spaces > 0)
+                        broken = check_held(rm, i, &rm_user(rm, i)->held, &rm_user(rm, i)->waiting);
+        return broken;
 }
 
 /* What is pending belongs to a job, and each job has at most one of a kind. */
@@ -196,6 +233,7 @@ const char *rm_invariant_broken(Rm *rm) {
         for (uint32_t i = 0; !broken && i < rm->n_spaces_used; i++)
                 if (rm_space(rm, i)->open)
                         broken = check_space(rm, i);
+        broken = broken ?: check_users(rm);
         DEMAND(broken || rm->counters.forbidden == 0, "a state was changed to one that it does not lead to");
         return broken ?: check_jobs(rm);
 }

@@ -15,7 +15,8 @@ size_t state_size(void) {
         const Rm *rm = world.rm;
 
         return sizeof(Model) + fake_tpm_snapshot_size(world.tpms[SIDE_REAL]) +
-               fake_tpm_snapshot_size(world.tpms[SIDE_REFERENCE]) + sizeof(Rm) + rm->limits.spaces * sizeof(RmSpace) +
+               fake_tpm_snapshot_size(world.tpms[SIDE_REFERENCE]) + sizeof(Rm) +
+               rm->limits.spaces * (sizeof(RmSpace) + sizeof(RmUser)) +
                (SESSIONS_SAVED + rm->limits.objects) * sizeof(RmEntry) + RM_FIXED_MAX * sizeof(RmFixed) +
                rm->n_cells * sizeof(RmCell);
 }
@@ -38,6 +39,8 @@ static void move_rm(Move *move, uint8_t *state) {
         state += sizeof(Rm);
         move(rm_space(rm, 0), state, rm->n_spaces_used * sizeof(RmSpace));
         state += rm->n_spaces_used * sizeof(RmSpace);
+        move(rm_user(rm, 0), state, rm->n_users_used * sizeof(RmUser));
+        state += rm->n_users_used * sizeof(RmUser);
         for (RmKind kind = 0; kind < RM_KINDS; kind++) {
                 size_t n = (rm_end(rm, kind) - rm_first(kind)) * sizeof(RmEntry);
 
@@ -252,7 +255,7 @@ static void mix_rm(uint64_t *hash, unsigned first) {
                 const RmSpace *space = rm_space(rm, world.model.clients[first ^ c].space);
 
                 mix(hash, space->hopeless_at == rm->tick ? space->hopeless : 0);
-                mix(hash, space->n_objects);
+                mix(hash, space->held.objects);
                 for (uint32_t i = space->first_object; i != RM_NONE; i = rm_entry(rm, i)->next)
                         mix_object(hash, i);
         }
