@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -12,7 +13,7 @@
 #include <unistd.h>
 
 /*
- * The bare forwarding proxy: forwarder SOCKET HOST:PORT
+ * The bare forwarding proxy: forwarder SOCKET HOST:PORT, or SOCKET /dev/tpm0
  *
  * What passing commands from a Unix socket to a TPM costs at the least: one thread, one epoll set, nothing blocks,
  * whole messages, no resource management. One client at a time; it ends with the TPM.
@@ -43,8 +44,11 @@ static int listen_at(const char *path) {
 
 static int connect_tpm(const char *text) {
         struct sockaddr_in address;
-        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        int fd = *text == '/' ? open(text, O_RDWR | O_CLOEXEC | O_NONBLOCK)
+                              : socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
+        if (*text == '/' && fd >= 0)
+                return fd;
         if (!parse_address(text, &address) || fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
             setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int)) < 0 ||
             fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
@@ -70,7 +74,7 @@ static size_t message_size(const End *end) {
 
 /* Messages are small and one at a time, so a socket's buffer takes one whole. Return: false: @from has gone. */
 static bool forward(End *from, const End *to) {
-        ssize_t r = recv(from->fd, from->bytes + from->n, sizeof(from->bytes) - from->n, 0);
+        ssize_t r = read(from->fd, from->bytes + from->n, sizeof(from->bytes) - from->n);
 
         if (r < 0 && (errno == EAGAIN || errno == EINTR))
                 return true;
@@ -79,7 +83,7 @@ static bool forward(End *from, const End *to) {
         from->n += (size_t)r;
         if (from->n < message_size(from))
                 return true;
-        if (send(to->fd, from->bytes, from->n, MSG_NOSIGNAL) != (ssize_t)from->n)
+        if (write(to->fd, from->bytes, from->n) != (ssize_t)from->n)
                 return false;
         from->n = 0;
         return true;
@@ -90,9 +94,10 @@ int main(int argc, char **argv) {
         int listener, epoll;
 
         if (argc != 3) {
-                fprintf(stderr, "usage: forwarder SOCKET HOST:PORT\n");
+                fprintf(stderr, "usage: forwarder SOCKET HOST:PORT|/dev/tpmN\n");
                 return EXIT_FAILURE;
         }
+        signal(SIGPIPE, SIG_IGN);
         tpm.fd = connect_tpm(argv[2]);
         epoll = epoll_create1(EPOLL_CLOEXEC);
         listener = listen_at(argv[1]);
