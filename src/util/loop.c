@@ -8,16 +8,17 @@
 #include <sys/epoll.h>
 
 #define EVENTS_MAX 64
-#define BUSY_WAIT_MS 1
+#define STAY_MS 1
 
 struct Loop {
         GSource source; /* first: GLib allocates it */
         int epoll;
         Closer *closer;
         bool busy;
-        gint64 left;  /* monotonic, in us, when the last event was over */
-        int at;       /* event being dispatched */
-        int n_events; /* events fetched */
+        gint64 left;        /* monotonic, in us, when the last event was over */
+        bool comes_soon[2]; /* while busy, and while not: the next event came within STAY_MS the last time */
+        int at;             /* event being dispatched */
+        int n_events;       /* events fetched */
         struct epoll_event events[EVENTS_MAX];
 };
 
@@ -31,29 +32,32 @@ static void loop_turn(Loop *loop) {
         loop->n_events = 0;
 }
 
+/* The wait for this event is over, wherever it was spent. */
+static void loop_came(Loop *loop, gint64 now) {
+        loop->comes_soon[loop->busy] = now - loop->left < STAY_MS * 1000;
+}
+
 static gboolean loop_dispatch(GSource *source, GSourceFunc callback, gpointer userdata) {
         Loop *loop = (Loop *)source;
-        gint64 now = g_get_monotonic_time(), deadline = now + BUSY_WAIT_MS * 1000;
-        bool brisk = now - loop->left < BUSY_WAIT_MS * 1000;
-        int timeout = 0;
+        gint64 now = g_get_monotonic_time(), deadline = now + STAY_MS * 1000;
+        int n = epoll_wait(loop->epoll, loop->events, EVENTS_MAX, 0);
 
         /*
-         * The wait as a whole is bounded, not only each turn: commands that follow each other closely must not keep
+         * The stay as a whole is bounded, not only each wait: commands that follow each other closely must not keep
          * timers and the bus from their turn.
          */
-        do {
-                int n = epoll_wait(loop->epoll, loop->events, EVENTS_MAX, timeout);
-
-                if (n <= 0)
-                        break;
+        while (n > 0) {
+                loop_came(loop, now);
                 loop->n_events = n;
                 loop_turn(loop);
                 if (g_source_is_destroyed(source))
                         break;
+                loop->left = now = g_get_monotonic_time();
+                if (!loop->comes_soon[loop->busy] || now >= deadline)
+                        break;
+                n = epoll_wait(loop->epoll, loop->events, EVENTS_MAX, STAY_MS);
                 now = g_get_monotonic_time();
-                timeout = BUSY_WAIT_MS;
-        } while ((loop->busy || brisk) && now < deadline);
-        loop->left = now;
+        }
         return G_SOURCE_CONTINUE;
 }
 

@@ -12,9 +12,9 @@
  * All sockets of clients and the TPM sit in one epoll set, and that set is one GSource of a GLib main context: a
  * thousand idle clients cost nothing per turn. D-Bus, signals and timers stay ordinary GLib sources beside it.
  *
- * While an answer of the TPM is expected at any moment (loop_set_busy()), and while events follow each other within a
- * millisecond, a dispatch stays in epoll_wait() for up to a millisecond instead of going back to GLib for every event,
- * which costs as much as the TPM itself does.
+ * Where the next event comes within a millisecond, as answers of a quick TPM do and commands that follow each other, a
+ * dispatch stays in epoll_wait() for it instead of going back to GLib for every event, which costs as much as such a
+ * TPM itself does. Whether it comes soon is what it did the last time: with loop_set_busy() and without are two things.
  */
 typedef struct Loop Loop;
 typedef struct LoopFd LoopFd;

@@ -227,6 +227,32 @@ static void test_log_limit(void **state) {
         assert_int_equal(held, 15);
 }
 
+#define EVENTS 1000
+
+/* Each event brings the next one about, as clients and a quick TPM do. */
+static void event_again(LoopFd *io, uint32_t events) {
+        End *end = (End *)io;
+        char byte;
+
+        assert_int_equal(recv(end->fd, &byte, 1, MSG_DONTWAIT), 1);
+        if (++end->n_calls < EVENTS)
+                poke(end);
+}
+
+static void test_events_that_follow_each_other_are_one_dispatch(void **state) {
+        End *end = end_new(EPOLLIN);
+        unsigned n_dispatches = 0;
+
+        end->io.callback = event_again;
+        poke(end);
+        while (end->n_calls < EVENTS) {
+                g_main_context_iteration(NULL, TRUE);
+                n_dispatches++;
+        }
+        assert_in_range(n_dispatches, 1, EVENTS / 2);
+        end_free(end);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_events, setup, teardown),
@@ -236,6 +262,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_hang_up, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_busy_is_bounded, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_busy_waits, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_events_that_follow_each_other_are_one_dispatch, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_loop_free_inside, setup, teardown),
                 cmocka_unit_test(test_log_limit),
         };
