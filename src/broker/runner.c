@@ -15,6 +15,7 @@ static void runner_end(Runner *runner, Request *request, const RmOutput *output)
 
         if (request->owner) {
                 chores_wake(&runner->chores, true);
+                scheduler_ended(&runner->scheduler, request, runner->turn->now);
                 runner->events->ended(runner->userdata, request, output);
                 losses_log(runner->rm, &runner->losses_logged);
                 return;
@@ -67,9 +68,12 @@ static void runner_count(Runner *runner, Request *request, const uint8_t *respon
         request->busy_us += took_us;
         if (owner)
                 runner->served_uid = owner->peer.uid;
+        stats_note_cost(runner->stats, outgoing->code, took_us);
         /* What is evicted for the reserve, the command before it has brought in. */
-        if (owner || request->chore == RM_CHORE_RESERVE)
-                scheduler_charge(&runner->scheduler, runner->served_uid, took_us, runner->turn->now);
+        if (owner)
+                scheduler_charge(&runner->scheduler, request, took_us, runner->turn->now);
+        else if (request->chore == RM_CHORE_RESERVE)
+                scheduler_charge_user(&runner->scheduler, runner->served_uid, took_us, runner->turn->now);
         if (watch_wants_records(runner->watch))
                 watch_tell_record(runner->watch, &record);
 }
@@ -169,7 +173,7 @@ static bool runner_run_request(Runner *runner) {
                 if (!request->job)
                         return false;
                 request->wait_us = (uint64_t)(runner->turn->now - request->submitted);
-                scheduler_charge(&runner->scheduler, request->owner->peer.uid, SCHEDULER_COMMAND_US, runner->turn->now);
+                scheduler_charge(&runner->scheduler, request, SCHEDULER_COMMAND_US, runner->turn->now);
         }
         scheduler_remove(&runner->scheduler, request);
         runner_run(runner, request);
@@ -391,7 +395,7 @@ void runner_wake(Runner *runner) {
 
 void runner_init(Runner *runner, unsigned idle_evict_ms) {
         list_init(&runner->paused);
-        scheduler_init(&runner->scheduler, runner->rm);
+        scheduler_init(&runner->scheduler, runner->rm, runner->stats);
         runner->chores = (Chores){
                 .rm = runner->rm,
                 .turn = runner->turn,

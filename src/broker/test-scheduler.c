@@ -11,6 +11,7 @@
 enum { USERS = 3, REQUESTS = 700 };
 
 static Scheduler scheduler;
+static const Stats stats;
 static RequestOwner owners[USERS];
 static Request requests[USERS][REQUESTS];
 static uint64_t used_us[USERS];
@@ -22,7 +23,7 @@ static int setup(void **state) {
 
         block = aligned_alloc(4096, rm_size(&limits));
         memset(block, 0, rm_size(&limits));
-        scheduler_init(&scheduler, rm_init(block, &limits));
+        scheduler_init(&scheduler, rm_init(block, &limits), &stats);
         memset(requests, 0, sizeof(requests));
         memset(used_us, 0, sizeof(used_us));
         for (unsigned u = 0; u < USERS; u++) {
@@ -60,7 +61,7 @@ static unsigned serve(const uint64_t us[USERS], Request **ret_request) {
         scheduler_remove(&scheduler, request);
         request_set_state(request, REQUEST_RUNNING);
         now += (gint64)us[user];
-        scheduler_charge(&scheduler, request->owner->peer.uid, us[user], now);
+        scheduler_charge(&scheduler, request, us[user], now);
         request_set_state(request, REQUEST_IDLE);
         used_us[user] += us[user];
         if (ret_request)
@@ -143,7 +144,7 @@ static void test_many_users(void **state) {
                         add(request);
                 }
                 scheduler_remove(&scheduler, &once);
-                scheduler_charge(&scheduler, uid, 1000, now += 1000);
+                scheduler_charge(&scheduler, &once, 1000, now += 1000);
         }
         assert_in_range(g_hash_table_size(scheduler.known), 1, 600);
         assert_in_range(used_us[0], 1000 * 1000, 4000 * 1000);
@@ -230,7 +231,7 @@ static void test_forgotten_is_no_claim(void **state) {
         for (unsigned i = 0; i < 300; i++)
                 scheduler_remove(&scheduler, &theirs[i]);
         now += 5000;
-        scheduler_charge(&scheduler, owners[1].peer.uid, 5000, now);
+        scheduler_charge(&scheduler, request, 5000, now);
         request_set_state(request, REQUEST_IDLE);
         add(request);
         assert_in_range(wait_of(0, 1), 0, 2 * SCHEDULER_GRACE_US / 5000);

@@ -117,6 +117,8 @@ void rm_space_close(Rm *rm, uint32_t i) {
         for (uint32_t k = 0; k < rm->n_sessions_used; k++)
                 if (rm_entry(rm, k)->space == i)
                         rm_share_abandon(rm, k);
+        if (rm->audit_space == i)
+                rm->audit_space = RM_NONE;
         rm_space(rm, i)->open = false;
         rm_space(rm, i)->next = rm->free_space;
         rm->free_space = i;
