@@ -16,7 +16,8 @@ static bool has_reason_to_pass(const OrderItem *item, const OrderItem *head) {
 
 bool order_may_pass(const OrderItem *item, const OrderItem *head) {
         if (item->audit && !head->audit)
-                return head->passed_us < ORDER_AUDIT_US;
+                return head->passed_us < ORDER_AUDIT_US && item->user_lead_us <= order_lead(head) + ORDER_AUDIT_US &&
+                       item->lead_us <= order_lead(head) + ORDER_AUDIT_US;
         /* Half of its time, since the costs are averages: what fits but for a little is not left out. */
         return has_reason_to_pass(item, head) && head->passed_us + order_cost(item) / 2 <= order_patience(head) &&
                item->user_lead_us <= order_lead(head) && item->lead_us <= order_lead(head);

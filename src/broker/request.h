@@ -42,9 +42,11 @@ typedef struct Runner Runner;
 typedef struct Standing {
         bool known;       /* it has asked before */
         uint64_t used_us; /* of the TPM's time, or what it began with */
+        bool favoured;    /* some of that was forgiven for its last request */
         gint64 served;    /* Turn.now when it was charged last */
         gint64 ended;     /* ... when it was answered last */
         gint64 took_us;   /* for how long its client waited for that */
+        uint64_t away_us; /* how long it takes to ask again, in eighths: average_add() */
         Request *waiting; /* NULL: none */
 } Standing;
 

@@ -219,21 +219,25 @@ static gboolean runner_go_on(gpointer userdata) {
         return G_SOURCE_REMOVE;
 }
 
-static gboolean runner_look_aside(gpointer userdata) {
+static gboolean runner_look(gpointer userdata) {
         Runner *runner = userdata;
 
-        runner->aside_timer = 0;
+        runner->look_timer = 0;
         turn_enter(runner->turn);
         turn_leave(runner->turn);
         return G_SOURCE_REMOVE;
 }
 
-/* Nothing else may happen before those that wait for room have waited for long enough. */
-static void runner_watch_aside(Runner *runner) {
-        gint64 wait_us = scheduler_deadline(&runner->scheduler) - runner->turn->now;
+/* Nothing else may happen before those that wait for room, or for another, have waited for long enough. */
+static void runner_watch_scheduler(Runner *runner) {
+        gint64 deadline = scheduler_deadline(&runner->scheduler);
+        gint64 wait_us = MAX(deadline - runner->turn->now, 0);
 
-        if (!runner->aside_timer)
-                runner->aside_timer = g_timeout_add((guint)(MAX(wait_us, 0) / 1000) + 1, runner_look_aside, runner);
+        if (deadline == G_MAXINT64 || (runner->look_timer && runner->look_at <= deadline))
+                return;
+        g_clear_handle_id(&runner->look_timer, g_source_remove);
+        runner->look_at = deadline;
+        runner->look_timer = g_timeout_add((guint)(wait_us / 1000) + 1, runner_look, runner);
 }
 
 static bool runner_decide(void *userdata) {
@@ -254,8 +258,8 @@ static bool runner_decide(void *userdata) {
                 if (runner->scheduler.n_waiting == 0 && list_is_empty(&runner->paused))
                         supervisor_rest(runner->supervisor);
         }
-        if (!runner->current && runner->scheduler.n_aside > 0)
-                runner_watch_aside(runner);
+        if (!runner->current)
+                runner_watch_scheduler(runner);
         return !runner->current;
 }
 
@@ -407,7 +411,7 @@ void runner_init(Runner *runner, unsigned idle_evict_ms) {
 void runner_clear(Runner *runner) {
         g_clear_handle_id(&runner->chore.timer, g_source_remove);
         g_clear_handle_id(&runner->go_on_source, g_source_remove);
-        g_clear_handle_id(&runner->aside_timer, g_source_remove);
+        g_clear_handle_id(&runner->look_timer, g_source_remove);
         chores_clear(&runner->chores);
         scheduler_clear(&runner->scheduler);
 }

@@ -1,29 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "broker/scheduler.h"
-
-#include "broker/order.h"
-#include "resmgr/forecast.h"
+#include "broker/scheduler-internal.h"
 
 /* Users without a request that are remembered; beyond it, all that have no more than the one served last are not. */
 #define USERS_MAX 256
-
-#define FIRST_FEW 4                    /* of each user, that are candidates wherever their contexts are */
-#define UNKNOWN_LONG_US (1000 * 1000)  /* a command that takes long, and was never measured */
-#define ABOUT_TO_ASK_US ((gint64)1000) /* a client asks again within that time, or within a few commands */
-
-typedef struct SchedulerUser {
-        uid_t uid;
-        uint64_t used_us;    /* of the TPM's time, or what it began with */
-        gint64 served;       /* when it was charged last */
-        uint64_t clock_us;   /* of its connections */
-        uint64_t pool_us;    /* what may be forgiven to them */
-        uint32_t n_waiting;  /* in the list below */
-        struct list waiting; /* Request.link, by what the connection has used */
-        struct list aside;   /* Request.link, of those for which there is no room */
-        gint64 let_in;       /* when there was room for one of them last */
-        bool competes;       /* counted in scheduler->n_users */
-        struct list link;    /* scheduler->users, when it has requests */
-} SchedulerUser;
 
 void scheduler_init(Scheduler *scheduler, Rm *rm, const Stats *stats) {
         *scheduler = (Scheduler){
@@ -32,6 +11,7 @@ void scheduler_init(Scheduler *scheduler, Rm *rm, const Stats *stats) {
                 .held_us = SCHEDULER_HELD_US,
                 .known = g_hash_table_new_full(NULL, NULL, NULL, g_free),
                 .owners = g_ptr_array_new(),
+                .last = RM_NONE,
         };
         list_init(&scheduler->resumed);
         list_init(&scheduler->users);
@@ -50,7 +30,7 @@ static gboolean scheduler_may_forget(gpointer uid, gpointer value, gpointer user
         return list_is_empty(&user->link) && user->used_us <= scheduler->clock_us;
 }
 
-static SchedulerUser *scheduler_user(Scheduler *scheduler, uid_t uid) {
+SchedulerUser *scheduler_user(Scheduler *scheduler, uid_t uid) {
         SchedulerUser *user = g_hash_table_lookup(scheduler->known, GUINT_TO_POINTER(uid));
 
         if (user)
@@ -81,7 +61,7 @@ static void scheduler_recount(Scheduler *scheduler, SchedulerUser *user) {
 }
 
 /* Who has contexts in the TPM is found by the space. */
-static RequestOwner *scheduler_owner(const Scheduler *scheduler, uint32_t space) {
+RequestOwner *scheduler_owner(const Scheduler *scheduler, uint32_t space) {
         return space < scheduler->owners->len ? g_ptr_array_index(scheduler->owners, space) : NULL;
 }
 
@@ -94,15 +74,8 @@ static void scheduler_know(Scheduler *scheduler, RequestOwner *owner) {
 void scheduler_forget(Scheduler *scheduler, uint32_t space) {
         if (scheduler_owner(scheduler, space))
                 g_ptr_array_index(scheduler->owners, space) = NULL;
-}
-
-/* TPM time of a request on average. */
-static uint64_t scheduler_average(const Scheduler *scheduler) {
-        return MAX(scheduler->average_us / 8, SCHEDULER_COMMAND_US);
-}
-
-static uint64_t less(uint64_t us, uint64_t by_us) {
-        return us > by_us ? us - by_us : 0;
+        if (scheduler->last == space)
+                scheduler->last = RM_NONE;
 }
 
 /* Where the connection of a request that comes stands among those of its user. */
@@ -114,12 +87,16 @@ static void user_place(const Scheduler *scheduler, SchedulerUser *user, Request 
                 user->clock_us = MAX(standing->used_us, SCHEDULER_GRACE_US);
         if (!standing->known || request->submitted - standing->served > SCHEDULER_GRACE_US)
                 standing->used_us = MAX(standing->used_us, user->clock_us);
-        if (!standing->known || request->submitted - standing->ended >= standing->took_us) {
-                front_us = less(user->clock_us, (standing->known ? 2 : 8) * average_us);
-                forgiven_us = MIN(less(standing->used_us, front_us), user->pool_us);
+        standing->favoured = false;
+        if (!standing->known || request->submitted - standing->ended >= standing->took_us / 2) {
+                front_us = scheduler_less(user->clock_us, (standing->known ? 2 : 8) * average_us);
+                forgiven_us = MIN(scheduler_less(standing->used_us, front_us), user->pool_us);
                 standing->used_us -= forgiven_us;
                 user->pool_us -= forgiven_us;
+                standing->favoured = forgiven_us > 0;
         }
+        if (standing->known)
+                standing->away_us = average_add(standing->away_us, (uint64_t)(request->submitted - standing->ended));
         standing->known = true;
         standing->waiting = request;
         request->seldom = standing->used_us + average_us < user->clock_us;
@@ -178,7 +155,7 @@ void scheduler_remove(Scheduler *scheduler, Request *request) {
         scheduler_recount(scheduler, user);
 }
 
-static RmRoom scheduler_room(const Scheduler *scheduler, const Request *request) {
+RmRoom scheduler_room(const Scheduler *scheduler, const Request *request) {
         return rm_room(scheduler->rm, request->owner->space, request->command, request->n_command);
 }
 
@@ -244,134 +221,55 @@ static Request *scheduler_head(Scheduler *scheduler, gint64 now) {
         return request;
 }
 
-/* The candidates of one turn, the head first. */
-typedef struct Candidates {
-        const SchedulerUser *least; /* the user of the head */
-        unsigned n;
-        Request *requests[SCHEDULER_CANDIDATES];
-        OrderItem items[SCHEDULER_CANDIDATES];
-} Candidates;
+/* The user counts among those who are served also while its only command is at the TPM. */
+static void scheduler_advance(Scheduler *scheduler, const SchedulerUser *user, uint64_t us) {
+        uint32_t n_users = scheduler->n_users + list_is_empty(&user->waiting);
 
-/* What a command costs that was never measured: the average, and much more if it is known to take long. */
-static void scheduler_weigh(const Scheduler *scheduler, const Request *request, OrderItem *item) {
-        RmNeed need = rm_need(scheduler->rm, request->owner->space, request->command, request->n_command);
-        uint64_t unknown_us = scheduler_average(scheduler);
-
-        item->missing_us = need.n_loads * stats_cost(scheduler->stats, TPM2_CC_ContextLoad, unknown_us) +
-                           need.n_flushes * stats_cost(scheduler->stats, TPM2_CC_FlushContext, unknown_us) +
-                           need.n_saves * stats_cost(scheduler->stats, TPM2_CC_ContextSave, unknown_us);
-        item->expect_us = stats_cost(scheduler->stats, request->code, need.takes_long ? UNKNOWN_LONG_US : unknown_us);
+        us += scheduler->clock_rest;
+        scheduler->clock_us += us / n_users;
+        scheduler->clock_rest = us % n_users;
 }
 
-static uint64_t first_used(const SchedulerUser *user, uint64_t otherwise) {
-        return list_is_empty(&user->waiting) ? otherwise
-                                             : list_entry(user->waiting.next, Request, link)->owner->standing.used_us;
+void scheduler_charge_user(Scheduler *scheduler, uid_t uid, uint64_t us, gint64 now) {
+        SchedulerUser *user = scheduler_user(scheduler, uid);
+        uint64_t least_us = scheduler->clock_us > SCHEDULER_GRACE_US ? scheduler->clock_us - SCHEDULER_GRACE_US : 0;
+
+        scheduler_advance(scheduler, user, us);
+        user->used_us = MAX(user->used_us, least_us) + us;
+        user->served = now;
+        scheduler->served_us += us;
 }
 
-static void candidates_add(Candidates *candidates, Scheduler *scheduler, Request *request) {
-        const SchedulerUser *user = scheduler_user(scheduler, request->owner->peer.uid);
-        uint64_t used_us = request->owner->standing.used_us;
-        OrderItem *item = &candidates->items[candidates->n];
+static void scheduler_charge_owner(Scheduler *scheduler, RequestOwner *owner, uint64_t us, gint64 now) {
+        SchedulerUser *user = scheduler_user(scheduler, owner->peer.uid);
+        Standing *standing = &owner->standing;
 
-        for (unsigned i = 0; i < candidates->n; i++)
-                if (candidates->requests[i] == request)
-                        return;
-        /* The head may be one that waits aside, whose time has come. */
-        if (candidates->n == SCHEDULER_CANDIDATES ||
-            (candidates->n > 0 && (request->aside || scheduler_room(scheduler, request) != RM_ROOM_NOW)))
-                return;
-        *item = (OrderItem){
-                .user_lead_us = less(user->used_us, candidates->least->used_us),
-                .lead_us = candidates->n > 0 ? less(used_us, first_used(user, used_us)) : 0,
-                .submitted = candidates->n > 0 ? (uint64_t)request->submitted : 0,
-                .passed_us = request->headed ? scheduler->served_us - request->headed_us : 0,
-                .seldom = request->seldom,
-                .audit = request->owner->space == rm_audit_space(scheduler->rm),
-        };
-        scheduler_weigh(scheduler, request, item);
-        candidates->requests[candidates->n++] = request;
+        scheduler_charge_user(scheduler, owner->peer.uid, us, now);
+        standing->used_us = MAX(standing->used_us, scheduler_less(user->clock_us, SCHEDULER_GRACE_US)) + us;
+        standing->served = now;
+        if (!standing->favoured)
+                user->pool_us = MIN(user->pool_us + us / 2, SCHEDULER_GRACE_US);
+        user->clock_us = MAX(user->clock_us, MIN(standing->used_us, scheduler_first_used(user, standing->used_us)));
 }
 
-/* Who has contexts in the TPM; then the first few of each user, as long as there are places. */
-static void candidates_gather(Candidates *candidates, Scheduler *scheduler) {
-        uint32_t spaces[SCHEDULER_CANDIDATES / 2];
-        unsigned n = rm_resident_spaces(scheduler->rm, spaces, SCHEDULER_CANDIDATES / 2);
-
-        for (unsigned i = 0; i < n; i++) {
-                const RequestOwner *owner = scheduler_owner(scheduler, spaces[i]);
-
-                if (owner && owner->standing.waiting)
-                        candidates_add(candidates, scheduler, owner->standing.waiting);
-        }
-        list_for_each(link, &scheduler->users) {
-                const SchedulerUser *user = list_entry(link, SchedulerUser, link);
-
-                n = 0;
-                list_for_each(at, &user->waiting) {
-                        if (n++ == FIRST_FEW || candidates->n == SCHEDULER_CANDIDATES)
-                                break;
-                        candidates_add(candidates, scheduler, list_entry(at, Request, link));
-                }
-        }
+void scheduler_charge(Scheduler *scheduler, Request *request, uint64_t us, gint64 now) {
+        scheduler_charge_owner(scheduler, request->owner, us, now);
 }
 
-/*
- * Who comes how soon, for what has to leave the TPM for this request. A client that was answered a moment ago is about
- * to ask again.
- */
-static void scheduler_tell_others(Scheduler *scheduler, const Request *request, gint64 now) {
-        const SchedulerUser *mine = scheduler_user(scheduler, request->owner->peer.uid);
-        uint64_t average_us = scheduler_average(scheduler);
-        uint32_t spaces[SCHEDULER_CANDIDATES];
-        unsigned n = rm_resident_spaces(scheduler->rm, spaces, SCHEDULER_CANDIDATES);
+/* It is on the account of the client that was waited for. */
+static void scheduler_end_idle(Scheduler *scheduler, gint64 now) {
+        RequestOwner *owner = scheduler_owner(scheduler, scheduler->last);
 
-        for (unsigned i = 0; i < n; i++) {
-                const RequestOwner *owner = scheduler_owner(scheduler, spaces[i]);
-                const SchedulerUser *user;
-                const Request *waiting;
-                uint64_t us;
-
-                if (!owner || owner == request->owner)
-                        continue;
-                waiting = owner->standing.waiting;
-                if (!waiting && now - owner->standing.ended > MAX((gint64)(4 * average_us), ABOUT_TO_ASK_US))
-                        continue;
-                user = scheduler_user(scheduler, owner->peer.uid);
-                if (user == mine)
-                        us = less(owner->standing.used_us, request->owner->standing.used_us) * (user->n_waiting + 1);
-                else
-                        us = less(user->used_us, mine->used_us) * scheduler->n_users;
-                rm_expect(scheduler->rm, spaces[i], waiting ? waiting->command : NULL, waiting ? waiting->n_command : 0,
-                          us / average_us);
-        }
-}
-
-static Request *scheduler_choose(Scheduler *scheduler, Request *head, gint64 now) {
-        Candidates candidates = { .least = scheduler_user(scheduler, head->owner->peer.uid) };
-        unsigned next = 0;
-
-        candidates_add(&candidates, scheduler, head);
-        /* Nothing has a reason to pass a head that is in the TPM, and short. */
-        if (scheduler->n_waiting > 1 &&
-            (candidates.items[0].missing_us > 0 ||
-             candidates.items[0].expect_us > ORDER_SHORTER / 2 * scheduler_average(scheduler) ||
-             rm_audit_space(scheduler->rm) != RM_NONE)) {
-                candidates_gather(&candidates, scheduler);
-                next = order_next(candidates.items, candidates.n);
-        }
-        if (next > 0 && !head->headed) {
-                head->headed = true;
-                head->headed_us = scheduler->served_us;
-        }
-        if (candidates.items[next].missing_us > 0)
-                scheduler_tell_others(scheduler, candidates.requests[next], now);
-        return candidates.requests[next];
+        if (scheduler->idle_since > 0 && owner)
+                scheduler_charge_owner(scheduler, owner, (uint64_t)(now - scheduler->idle_since), now);
+        scheduler->idle_since = 0;
 }
 
 Request *scheduler_next(Scheduler *scheduler, gint64 now) {
         struct list *resumed = list_first(&scheduler->resumed);
         Request *head;
 
+        scheduler_end_idle(scheduler, now);
         if (resumed)
                 return list_entry(resumed, Request, link);
         head = scheduler_head(scheduler, now);
@@ -379,7 +277,7 @@ Request *scheduler_next(Scheduler *scheduler, gint64 now) {
 }
 
 gint64 scheduler_deadline(const Scheduler *scheduler) {
-        gint64 first = G_MAXINT64;
+        gint64 first = scheduler->idle_since > 0 ? scheduler->idle_until : G_MAXINT64;
 
         list_for_each(link, &scheduler->users) {
                 const SchedulerUser *user = list_entry(link, SchedulerUser, link);
@@ -401,41 +299,12 @@ Request *scheduler_peek(const Scheduler *scheduler) {
         return list_entry(first, Request, link);
 }
 
-/* The user counts among those who are served also while its only command is at the TPM. */
-static void scheduler_advance(Scheduler *scheduler, const SchedulerUser *user, uint64_t us) {
-        uint32_t n_users = scheduler->n_users + list_is_empty(&user->waiting);
-
-        us += scheduler->clock_rest;
-        scheduler->clock_us += us / n_users;
-        scheduler->clock_rest = us % n_users;
-}
-
-void scheduler_charge_user(Scheduler *scheduler, uid_t uid, uint64_t us, gint64 now) {
-        SchedulerUser *user = scheduler_user(scheduler, uid);
-        uint64_t least_us = scheduler->clock_us > SCHEDULER_GRACE_US ? scheduler->clock_us - SCHEDULER_GRACE_US : 0;
-
-        scheduler_advance(scheduler, user, us);
-        user->used_us = MAX(user->used_us, least_us) + us;
-        user->served = now;
-        user->pool_us = MIN(user->pool_us + us / 2, SCHEDULER_GRACE_US);
-        scheduler->served_us += us;
-}
-
-void scheduler_charge(Scheduler *scheduler, Request *request, uint64_t us, gint64 now) {
-        SchedulerUser *user = scheduler_user(scheduler, request->owner->peer.uid);
-        Standing *standing = &request->owner->standing;
-
-        scheduler_charge_user(scheduler, request->owner->peer.uid, us, now);
-        standing->used_us = MAX(standing->used_us, less(user->clock_us, SCHEDULER_GRACE_US)) + us;
-        standing->served = now;
-        user->clock_us = MAX(user->clock_us, MIN(standing->used_us, first_used(user, standing->used_us)));
-}
-
 void scheduler_ended(Scheduler *scheduler, Request *request, gint64 now) {
         Standing *standing = &request->owner->standing;
 
         standing->ended = now;
         standing->took_us = now - request->submitted;
+        scheduler->last = request->owner->space;
         scheduler->average_us = average_add(scheduler->average_us, MAX(request->busy_us, SCHEDULER_COMMAND_US));
 }
 

@@ -18,9 +18,14 @@
  * further behind the clock than that while, however seldom and little it asks. The clock of a user's connections shows
  * what the connection has had that has had least of those that always ask.
  *
- * A connection that asks for less than half of the time is not held to its share: what it had beyond it is forgiven
- * when it asks again, and a new connection begins a little below the others. Half of the user's time at most goes that
- * way. So an interactive client waits for one command beside many busy ones of its own user.
+ * A connection that waits for no more than two thirds of the time is not held to its share: what it had beyond it is
+ * forgiven when it asks again, and a new connection begins a little below the others. What is forgiven is at most half
+ * of what connections had that were forgiven nothing. So an interactive client waits for one command beside many busy
+ * ones of its own user.
+ *
+ * A client asks again a moment after its answer. Where that costs less than the swap which the next one needs, the TPM
+ * stays idle for that moment, on the client's account; and for a little longer where the next command would end the
+ * exclusivity of its audit session.
  *
  * Only candidates are compared: the head of the fair order, who has contexts in the TPM, and the first few of each
  * user, SCHEDULER_CANDIDATES in all. So a turn takes no longer with a thousand requests than with a few dozen.
@@ -48,6 +53,9 @@ typedef struct Scheduler {
         uint64_t served_us;  /* TPM time of all requests so far */
         uint64_t average_us; /* ... of one, in eighths: average_add() */
         gint64 held_us;      /* SCHEDULER_HELD_US */
+        uint32_t last;       /* space that was answered last */
+        gint64 idle_since;   /* the TPM is kept idle for that one; 0: it is not ... */
+        gint64 idle_until;
 } Scheduler;
 
 void scheduler_init(Scheduler *scheduler, Rm *rm, const Stats *stats);
@@ -57,10 +65,13 @@ void scheduler_add_resumed(Scheduler *scheduler, Request *request); /* one that 
 void scheduler_remove(Scheduler *scheduler, Request *request);
 Request *scheduler_peek(const Scheduler *scheduler); /* any of them; NULL: nobody waits */
 
-/* Return: the request whose turn it is, or NULL; what has no room is put aside. */
+/*
+ * Return: the request whose turn it is. NULL: there is none, or it is better to wait until scheduler_deadline(). What
+ * has no room is put aside.
+ */
 Request *scheduler_next(Scheduler *scheduler, gint64 now);
 
-/* When the first request that waits aside must be looked at again (Turn.now); G_MAXINT64: there is none. */
+/* When it must be asked again though nothing has happened (Turn.now); G_MAXINT64: never. */
 gint64 scheduler_deadline(const Scheduler *scheduler);
 
 /* What a command costs at least, since it costs the daemon's time also when the TPM is not asked. */
