@@ -3,8 +3,8 @@
 #include "broker/scheduler-internal.h"
 #include "resmgr/forecast.h"
 
-#define FIRST_FEW 4                   /* of each user, that are candidates wherever their contexts are */
-#define UNKNOWN_LONG_US (1000 * 1000) /* a command that takes long, and was never measured */
+#define FIRST_FEW 4     /* of each user, that are candidates wherever their contexts are */
+#define UNKNOWN_LONG 16 /* average requests: a command that takes long, and was never measured */
 #define TIMER_US 1000
 #define ABOUT_TO_ASK_US ((gint64)1000) /* a client asks again within that time, or within a few commands */
 
@@ -16,7 +16,7 @@ typedef struct Candidates {
         OrderItem items[SCHEDULER_CANDIDATES];
 } Candidates;
 
-/* What a command costs that was never measured: the average, and much more if it is known to take long. */
+/* A command that was never measured costs as much as the average request, or much more if it is known to take long. */
 static void scheduler_weigh(const Scheduler *scheduler, const Request *request, OrderItem *item) {
         RmNeed need = rm_need(scheduler->rm, request->owner->space, request->command, request->n_command);
         uint64_t unknown_us = scheduler_average(scheduler);
@@ -24,7 +24,8 @@ static void scheduler_weigh(const Scheduler *scheduler, const Request *request, 
         item->missing_us = need.n_loads * stats_cost(scheduler->stats, TPM2_CC_ContextLoad, unknown_us) +
                            need.n_flushes * stats_cost(scheduler->stats, TPM2_CC_FlushContext, unknown_us) +
                            need.n_saves * stats_cost(scheduler->stats, TPM2_CC_ContextSave, unknown_us);
-        item->expect_us = stats_cost(scheduler->stats, request->code, need.takes_long ? UNKNOWN_LONG_US : unknown_us);
+        item->expect_us =
+                stats_cost(scheduler->stats, request->code, need.takes_long ? UNKNOWN_LONG * unknown_us : unknown_us);
 }
 
 static OrderItem scheduler_rate(Scheduler *scheduler, const RequestOwner *owner, const SchedulerUser *least) {

@@ -44,9 +44,9 @@ static inline uint64_t order_cost(const OrderItem *item) {
         return item->missing_us + item->expect_us;
 }
 
-/* For how long others may pass it. */
+/* For how long others may pass it: its cost, and a command more, unless a swap costs less than that. */
 static inline uint64_t order_patience(const OrderItem *head) {
-        return head->missing_us + 2 * head->expect_us;
+        return order_cost(head) + (head->missing_us < head->expect_us ? head->missing_us : head->expect_us);
 }
 
 /* How much more TPM time than the least those may have had that pass it. */
