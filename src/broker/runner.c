@@ -258,7 +258,7 @@ static bool runner_decide(void *userdata) {
                 if (runner->scheduler.n_waiting == 0 && list_is_empty(&runner->paused))
                         supervisor_rest(runner->supervisor);
         }
-        if (!runner->current)
+        if (!runner->current && runner_is_up(runner))
                 runner_watch_scheduler(runner);
         return !runner->current;
 }

@@ -277,7 +277,7 @@ Request *scheduler_next(Scheduler *scheduler, gint64 now) {
 }
 
 gint64 scheduler_deadline(const Scheduler *scheduler) {
-        gint64 first = scheduler->idle_since > 0 ? scheduler->idle_until : G_MAXINT64;
+        gint64 first = scheduler->idle_since > 0 && scheduler->n_waiting > 0 ? scheduler->idle_until : G_MAXINT64;
 
         list_for_each(link, &scheduler->users) {
                 const SchedulerUser *user = list_entry(link, SchedulerUser, link);

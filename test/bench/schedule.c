@@ -26,6 +26,7 @@ typedef enum Kind {
         BUSY,   /* uses its key, a moment after each answer */
         SELDOM, /* uses its key once in a period */
         KEYS,   /* makes a key, and flushes it */
+        RIVAL,  /* is as busy, and of another user */
         KINDS,
 } Kind;
 
@@ -41,6 +42,7 @@ typedef struct Scenario {
         double commands;      /* promised for each use of a key; 0: nothing is */
         double throughput;    /* at least so many times that of strict turns */
         double mean, longest; /* at most so many times the waits of strict turns: of all; the worst client's 99 % */
+        double rivals;        /* they have at least so much of what strict turns by user give them */
         double seldom;        /* a SELDOM waits no longer than so many swaps with a command, 99 % ... */
         double made;          /* ... than so many keys are made */
 } Scenario;
@@ -65,6 +67,8 @@ static const Scenario SCENARIOS[] = {
           .pace_us = 1000,
           .period_us = 50000,
           .seldom = 2.5 },
+        { .name = "10 keys, a rival", .n = { 10, 0, 0, 1 }, .pace_us = 5000, .rivals = 0.95 },
+        { .name = "3 keys, 4 rivals", .n = { 3, 0, 0, 4 }, .pace_us = 5000, .rivals = 0.95 },
         { .name = "2 making keys, 4 keys", .n = { 4, 0, 2 }, .pace_us = 2000, .make_us = 500000 },
         { .name = "1 making keys, 1 seldom",
           .n = { 0, 1, 1 },
@@ -94,8 +98,8 @@ typedef struct Client {
 } Client;
 
 typedef struct Figures {
-        double commands, throughput, mean_us, longest_us, seldom_us, fewest, most;
-        unsigned keys;
+        double seconds, commands, throughput, mean_us, longest_us, seldom_us, fewest, most;
+        unsigned keys, rivals;
 } Figures;
 
 static const Scenario *scenario;
@@ -262,6 +266,9 @@ static Figures count(gint64 us, unsigned n_uses_before, unsigned n_sent_before) 
                         continue;
                 }
                 n_uses += client->n;
+                figures.rivals += client->kind == RIVAL ? client->n_waits : 0;
+                if (client->kind == RIVAL)
+                        continue;
                 if (client->kind == SELDOM) {
                         figures.seldom_us = MAX(figures.seldom_us, longest);
                         continue;
@@ -274,7 +281,8 @@ static Figures count(gint64 us, unsigned n_uses_before, unsigned n_sent_before) 
                 figures.most = MAX(figures.most, client->n);
         }
         figures.mean_us = n > 0 ? sum / n : 0;
-        figures.throughput = (n_uses - n_uses_before) / ((double)us / 1e6);
+        figures.seconds = (double)us / 1e6;
+        figures.throughput = (n_uses - n_uses_before) / figures.seconds;
         figures.commands = (n_sent - n_sent_before) / (n_uses - n_uses_before);
         return figures;
 }
@@ -338,7 +346,7 @@ static Figures run(unsigned n_uses) {
                 run_once();
         for (Kind kind = 0; kind < KINDS; kind++)
                 for (unsigned i = 0; i < scenario->n[kind]; i++, n_clients++) {
-                        const Peer peer = { .uid = scenario->users ? 1000 + n_clients : 1000 };
+                        const Peer peer = { .uid = scenario->users ? 1000 + n_clients : kind == RIVAL ? 999 : 1000 };
 
                         clients[n_clients] = (Client){ .kind = kind, .next = g_get_monotonic_time() + n_clients };
                         clients[n_clients].connection =
@@ -378,19 +386,24 @@ static bool compare_orders(unsigned n_uses) {
         before = run(n_uses);
         strict = false;
         now = run(n_uses);
-        printf("%-26s %6.3f %6.3f  %6.2f  %6.2f  %6.2f   %6.2f", scenario->name, before.commands, now.commands,
-               now.throughput / before.throughput, now.mean_us / before.mean_us, now.longest_us / before.longest_us,
-               now.most / now.fewest);
+        printf("%-26s %6.3f %6.3f  %6.2f", scenario->name, before.commands, now.commands,
+               now.throughput / before.throughput);
+        if (scenario->n[BUSY] > 0)
+                printf("  %6.2f  %6.2f   %6.2f", now.mean_us / before.mean_us, now.longest_us / before.longest_us,
+                       now.most / now.fewest);
         if (scenario->n[SELDOM] > 0)
                 printf("   seldom: %.2f -> %.2f swaps and commands", before.seldom_us / swap_us,
                        now.seldom_us / swap_us);
         if (scenario->n[KEYS] > 0)
                 printf("   keys made: %u -> %u", before.keys, now.keys);
+        if (scenario->n[RIVAL] > 0)
+                printf("   rivals: %.0f -> %.0f", before.rivals / before.seconds, now.rivals / now.seconds);
         printf("\n");
         return keeps("TPM commands each", now.commands, scenario->commands, false) &
                keeps("throughput", now.throughput / before.throughput, scenario->throughput, true) &
                keeps("mean wait", now.mean_us / before.mean_us, scenario->mean, false) &
                keeps("longest waits", now.longest_us / before.longest_us, scenario->longest, false) &
+               keeps("rivals", now.rivals / now.seconds / (before.rivals / before.seconds), scenario->rivals, true) &
                keeps("seldom", now.seldom_us / swap_us, scenario->seldom, false) &
                keeps("seldom", now.seldom_us / (scenario->make_us + 1), scenario->made, false);
 }
