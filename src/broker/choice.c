@@ -154,10 +154,12 @@ static bool scheduler_stays_idle(Scheduler *scheduler, const Candidates *candida
 }
 
 Request *scheduler_choose(Scheduler *scheduler, Request *head, gint64 now) {
-        Candidates candidates = { .least = scheduler_user(scheduler, head->owner->peer.uid) };
+        Candidates candidates; /* large: only what is in use is written */
         bool stays_idle = false;
         unsigned next = 0;
 
+        candidates.least = scheduler_user(scheduler, head->owner->peer.uid);
+        candidates.n = 0;
         candidates_add(&candidates, scheduler, head);
         if (scheduler_may_pass(scheduler, &candidates.items[0])) {
                 candidates_gather(&candidates, scheduler);

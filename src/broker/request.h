@@ -46,7 +46,7 @@ typedef struct Standing {
         gint64 served;    /* Turn.now when it was charged last */
         gint64 ended;     /* ... when it was answered last */
         gint64 took_us;   /* for how long its client waited for that */
-        uint64_t away_us; /* how long it takes to ask again, in eighths: average_add() */
+        uint64_t away_us; /* how long it takes to ask again, if not for long, in eighths: average_add() */
         Request *waiting; /* NULL: none */
 } Standing;
 

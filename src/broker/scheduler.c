@@ -4,6 +4,8 @@
 /* Users without a request that are remembered; beyond it, all that have no more than the one served last are not. */
 #define USERS_MAX 256
 
+#define MOMENT_US (100 * 1000) /* a client that asks again later than that was not about to */
+
 void scheduler_init(Scheduler *scheduler, Rm *rm, const Stats *stats) {
         *scheduler = (Scheduler){
                 .rm = rm,
@@ -82,21 +84,22 @@ void scheduler_forget(Scheduler *scheduler, uint32_t space) {
 static void user_place(const Scheduler *scheduler, SchedulerUser *user, Request *request) {
         Standing *standing = &request->owner->standing;
         uint64_t average_us = scheduler_average(scheduler), front_us, forgiven_us;
+        gint64 away_us = request->submitted - standing->ended;
 
         if (user->clock_us == 0)
                 user->clock_us = MAX(standing->used_us, SCHEDULER_GRACE_US);
         if (!standing->known || request->submitted - standing->served > SCHEDULER_GRACE_US)
                 standing->used_us = MAX(standing->used_us, user->clock_us);
         standing->favoured = false;
-        if (!standing->known || request->submitted - standing->ended >= standing->took_us / 2) {
+        if (!standing->known || away_us >= standing->took_us / 2) {
                 front_us = scheduler_less(user->clock_us, (standing->known ? 2 : 8) * average_us);
                 forgiven_us = MIN(scheduler_less(standing->used_us, front_us), user->pool_us);
                 standing->used_us -= forgiven_us;
                 user->pool_us -= forgiven_us;
                 standing->favoured = forgiven_us > 0;
         }
-        if (standing->known)
-                standing->away_us = average_add(standing->away_us, (uint64_t)(request->submitted - standing->ended));
+        if (standing->known && away_us < MOMENT_US)
+                standing->away_us = average_add(standing->away_us, (uint64_t)away_us);
         standing->known = true;
         standing->waiting = request;
         request->seldom = standing->used_us + average_us < user->clock_us;
@@ -305,11 +308,13 @@ void scheduler_ended(Scheduler *scheduler, Request *request, gint64 now) {
         standing->ended = now;
         standing->took_us = now - request->submitted;
         scheduler->last = request->owner->space;
-        scheduler->average_us = average_add(scheduler->average_us, MAX(request->busy_us, SCHEDULER_COMMAND_US));
+        if (request->n_transmits > 0)
+                scheduler->average_us = average_add(scheduler->average_us, request->busy_us);
 }
 
-static gint64 first_submitted(const struct list *requests, gint64 now) {
-        return list_is_empty(requests) ? now : list_entry(requests->next, Request, link)->submitted;
+static gint64 first_submitted(const struct list *requests, gint64 first) {
+        list_for_each(link, requests) first = MIN(first, list_entry(link, Request, link)->submitted);
+        return first;
 }
 
 gint64 scheduler_first_submitted(const Scheduler *scheduler, gint64 now) {
@@ -318,9 +323,7 @@ gint64 scheduler_first_submitted(const Scheduler *scheduler, gint64 now) {
         list_for_each(link, &scheduler->users) {
                 const SchedulerUser *user = list_entry(link, SchedulerUser, link);
 
-                first = MIN(first, first_submitted(&user->waiting, now));
-                first = MIN(first, first_submitted(&user->aside, now));
+                first = first_submitted(&user->aside, first_submitted(&user->waiting, first));
         }
-        list_for_each(link, &scheduler->resumed) first = MIN(first, list_entry(link, Request, link)->submitted);
-        return first;
+        return first_submitted(&scheduler->resumed, first);
 }

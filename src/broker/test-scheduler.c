@@ -65,6 +65,7 @@ static unsigned serve(const uint64_t us[USERS], Request **ret_request) {
         now += (gint64)us[user];
         scheduler_charge(&scheduler, request, us[user], now);
         request->busy_us = us[user];
+        request->n_transmits = 1;
         scheduler_ended(&scheduler, request, now);
         request_set_state(request, REQUEST_IDLE);
         used_us[user] += us[user];
@@ -270,6 +271,7 @@ static unsigned serve_same(const uint64_t us[SAME]) {
         now += (gint64)us[i];
         scheduler_charge(&scheduler, request, us[i], now);
         request->busy_us = us[i];
+        request->n_transmits = 1;
         request_set_state(request, REQUEST_IDLE);
         scheduler_ended(&scheduler, request, now);
         stats_note_cost(&stats, request->code, us[i]);
@@ -354,6 +356,25 @@ static void test_new_connections_are_no_claim(void **state) {
         assert_in_range(used_old, (used_old + used_new) / 3, used_old + used_new);
 }
 
+/* The one that waits longest is not the first in the order. */
+static void test_first_submitted(void **state) {
+        uint64_t us[SAME] = { 1000, 30000, 1000 };
+
+        meet();
+        for (unsigned i = 0; i < 3; i++)
+                add(&theirs[i]);
+        assert_int_equal(scheduler_first_submitted(&scheduler, 5000), 0);
+        while (serve_same(us) != 1)
+                ;
+        add(&theirs[1]);
+        now += 100;
+        scheduler_remove(&scheduler, &theirs[2]);
+        request_set_state(&theirs[2], REQUEST_IDLE);
+        add(&theirs[2]);
+        assert_ptr_equal(scheduler_next(&scheduler, now), &theirs[2]);
+        assert_int_equal(scheduler_first_submitted(&scheduler, now), now - 100);
+}
+
 /* A key is made after what is short, but not for ever after. */
 static void test_short_before_long(void **state) {
         uint64_t us[SAME];
@@ -387,6 +408,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_connections_by_time, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_seldom_waits_for_one, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_new_connections_are_no_claim, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_first_submitted, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_short_before_long, setup, teardown),
         };
 
