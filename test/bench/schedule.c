@@ -378,6 +378,23 @@ static bool keeps(const char *what, double is, double promised, bool at_least) {
         return false;
 }
 
+/* Every promise is looked at, so that all that were broken are told. */
+static bool keeps_all(const Figures *before, const Figures *now) {
+        const double swap_us = 3.0 * scenario->pace_us;
+        bool kept = true;
+
+        kept = keeps("TPM commands each", now->commands, scenario->commands, false) && kept;
+        kept = keeps("throughput", now->throughput / before->throughput, scenario->throughput, true) && kept;
+        kept = keeps("mean wait", now->mean_us / before->mean_us, scenario->mean, false) && kept;
+        kept = keeps("longest waits", now->longest_us / before->longest_us, scenario->longest, false) && kept;
+        kept = keeps("rivals", now->rivals / now->seconds / (before->rivals / before->seconds), scenario->rivals,
+                     true) &&
+               kept;
+        kept = keeps("seldom", now->seldom_us / swap_us, scenario->seldom, false) && kept;
+        kept = keeps("seldom", now->seldom_us / (scenario->make_us + 1), scenario->made, false) && kept;
+        return kept;
+}
+
 static bool compare_orders(unsigned n_uses) {
         const double swap_us = 3.0 * scenario->pace_us;
         Figures before, now;
@@ -399,13 +416,7 @@ static bool compare_orders(unsigned n_uses) {
         if (scenario->n[RIVAL] > 0)
                 printf("   rivals: %.0f -> %.0f", before.rivals / before.seconds, now.rivals / now.seconds);
         printf("\n");
-        return keeps("TPM commands each", now.commands, scenario->commands, false) &
-               keeps("throughput", now.throughput / before.throughput, scenario->throughput, true) &
-               keeps("mean wait", now.mean_us / before.mean_us, scenario->mean, false) &
-               keeps("longest waits", now.longest_us / before.longest_us, scenario->longest, false) &
-               keeps("rivals", now.rivals / now.seconds / (before.rivals / before.seconds), scenario->rivals, true) &
-               keeps("seldom", now.seldom_us / swap_us, scenario->seldom, false) &
-               keeps("seldom", now.seldom_us / (scenario->make_us + 1), scenario->made, false);
+        return keeps_all(&before, &now);
 }
 
 int main(int argc, char **argv) {
