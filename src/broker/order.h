@@ -19,8 +19,9 @@
  * Three bounds keep that fair, each in TPM time of the head's own cost, which is what it takes to swap in what is
  * missing and to run it:
  *
- *      A head is passed for no longer than order_patience(): about its own cost. So a request that is k-th in the fair
- *      order waits for little more than twice what the k requests cost, however many others there are.
+ *      A head is passed for no longer than order_patience(), which is at most one and a half times its cost. So a
+ *      request that is k-th in the fair order waits for no more than two and a half times what the k requests cost,
+ *      however many others there are.
  *      Neither the user nor the connection that passes has had more than order_lead() more than the one that has had
  *      least. So a client whose contexts never leave the TPM gets no more than its share.
  *      A connection that has had less than its share is passed for length alone. So an interactive client waits for the

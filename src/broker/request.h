@@ -45,7 +45,7 @@ typedef struct Standing {
         bool favoured;    /* some of that was forgiven for its last request */
         gint64 served;    /* Turn.now when it was charged last */
         gint64 ended;     /* ... when it was answered last */
-        gint64 took_us;   /* for how long its client waited for that */
+        uint64_t busy_us; /* TPM time of that one */
         uint64_t away_us; /* how long it takes to ask again, if not for long, in eighths: average_add() */
         Request *waiting; /* NULL: none */
 } Standing;

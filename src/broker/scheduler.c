@@ -4,6 +4,7 @@
 /* Users without a request that are remembered; beyond it, all that have no more than the one served last are not. */
 #define USERS_MAX 256
 
+#define SELDOM_US 2000         /* a client that asks again sooner is busy, however short its commands are */
 #define MOMENT_US (100 * 1000) /* a client that asks again later than that was not about to */
 
 void scheduler_init(Scheduler *scheduler, Rm *rm, const Stats *stats) {
@@ -91,7 +92,7 @@ static void user_place(const Scheduler *scheduler, SchedulerUser *user, Request 
         if (!standing->known || request->submitted - standing->served > SCHEDULER_GRACE_US)
                 standing->used_us = MAX(standing->used_us, user->clock_us);
         standing->favoured = false;
-        if (!standing->known || away_us >= standing->took_us / 2) {
+        if (!standing->known || away_us >= MAX((gint64)standing->busy_us, SELDOM_US)) {
                 front_us = scheduler_less(user->clock_us, (standing->known ? 2 : 8) * average_us);
                 forgiven_us = MIN(scheduler_less(standing->used_us, front_us), user->pool_us);
                 standing->used_us -= forgiven_us;
@@ -306,7 +307,7 @@ void scheduler_ended(Scheduler *scheduler, Request *request, gint64 now) {
         Standing *standing = &request->owner->standing;
 
         standing->ended = now;
-        standing->took_us = now - request->submitted;
+        standing->busy_us = request->busy_us;
         scheduler->last = request->owner->space;
         if (request->n_transmits > 0)
                 scheduler->average_us = average_add(scheduler->average_us, request->busy_us);

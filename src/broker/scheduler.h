@@ -18,10 +18,10 @@
  * further behind the clock than that while, however seldom and little it asks. The clock of a user's connections shows
  * what the connection has had that has had least of those that always ask.
  *
- * A connection that waits for no more than two thirds of the time is not held to its share: what it had beyond it is
- * forgiven when it asks again, and a new connection begins a little below the others. What is forgiven is at most half
- * of what connections had that were forgiven nothing. So an interactive client waits for one command beside many busy
- * ones of its own user.
+ * A connection that stays away for as long as its last request held the TPM is not held to its share: what it had
+ * beyond it is forgiven when it asks again, and a new connection begins a little below the others. What is forgiven is
+ * at most half of what connections had that were forgiven nothing. So an interactive client waits for one command
+ * beside many busy ones of its own user.
  *
  * A client asks again a moment after its answer. Where that costs less than the swap which the next one needs, the TPM
  * stays idle for that moment, on the client's account; and for a little longer where the next command would end the

@@ -299,7 +299,7 @@ MUTANTS = [
      "MIN(scheduler_less(standing->used_us, front_us), user->pool_us)",
      "scheduler_less(standing->used_us, front_us)"),
     ("turns-seldom", "to forgive who asks seldom", "broker/scheduler.c",
-     "away_us >= standing->took_us / 2", "false"),
+     "away_us >= MAX((gint64)standing->busy_us, SELDOM_US)", "false"),
     ("turns-idle", "to keep the TPM for who is about to ask", "broker/choice.c",
      "stays_idle = next == 0 &&", "stays_idle = false &&"),
     ("turns-victim", "who comes last, when something has to leave", "resmgr/residency.c",
