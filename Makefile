@@ -25,6 +25,13 @@ check: all $(BUILD)/peer $(BUILD)/prometheus
 bench: all $(BUILD)/peer
 	TABRMD_BUILD=$(abspath $(BUILD)) PYTHONPATH=test/lib $(PYTHON) test/bench/bench.py
 
+# Many clients with a key each: whose turn it is, in time of its own; and beside tpm2-abrmd 3.0 on a paced swtpm.
+bench-schedule: all
+	$(BUILD)/test/bench/schedule
+
+bench-turns: all $(BUILD)/peer
+	TABRMD_BUILD=$(abspath $(BUILD)) PYTHONPATH=test/lib $(PYTHON) test/bench/turns.py
+
 # Many at once, as root: an hour.
 crowd: all $(BUILD)/peer
 	TABRMD_BUILD=$(abspath $(BUILD)) PYTHONPATH=test/lib $(PYTHON) test/bench/crowd.py
@@ -123,5 +130,5 @@ check-fresh:
 clean:
 	rm -rf $(BUILD) build-run build-check build-mutants build-coverage build-fuzz build-vm build-deb build-deb-* build-roots
 
-.PHONY: all check check-vm bench crowd pictures sim worlds mutants fuzz coverage format lint install deb check-deb check-local check-units \
+.PHONY: all check check-vm bench bench-schedule bench-turns crowd pictures sim worlds mutants fuzz coverage format lint install deb check-deb check-local check-units \
 	check-kernel check-fresh build-deb clean

@@ -94,6 +94,7 @@ static void connection_close_space(Connection *connection) {
 
         if (connection->owner.space == RM_NONE)
                 return;
+        scheduler_forget(&runner->scheduler, connection->owner.space);
         rm_space_close(runner->rm, connection->owner.space);
         connection->owner.space = RM_NONE;
         runner_wake(runner);

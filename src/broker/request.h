@@ -35,21 +35,35 @@ typedef enum RequestState {
         REQUEST_DROPPED,
 } RequestState;
 
+typedef struct Request Request;
+typedef struct Runner Runner;
+
+/* What a connection has had of the TPM; kept by the scheduler. */
+typedef struct Standing {
+        bool known;       /* it has asked before */
+        uint64_t used_us; /* of the TPM's time, or what it began with */
+        bool favoured;    /* some of that was forgiven for its last request */
+        gint64 served;    /* Turn.now when it was charged last */
+        gint64 ended;     /* ... when it was answered last */
+        uint64_t busy_us; /* TPM time of that one */
+        uint64_t away_us; /* how long it takes to ask again, if not for long, in eighths: average_add() */
+        Request *waiting; /* NULL: none */
+} Standing;
+
 /* Whose request it is: what the runner needs to know of a connection. */
 typedef struct RequestOwner {
         uint64_t id;
         Peer peer;
         uint32_t space; /* RM_NONE: closed when the broker stopped */
+        Standing standing;
 } RequestOwner;
 
-typedef struct Runner Runner;
-
-typedef struct Request {
-        RequestState state;        /* written by request_set_state() alone */
-        struct list link;          /* of the scheduler, or runner->paused */
-        Runner *runner;            /* for the timer */
-        const RequestOwner *owner; /* NULL: a chore */
-        RmChore chore;             /* without owner */
+struct Request {
+        RequestState state;  /* written by request_set_state() alone */
+        struct list link;    /* of the scheduler, or runner->paused */
+        Runner *runner;      /* for the timer */
+        RequestOwner *owner; /* NULL: a chore */
+        RmChore chore;       /* without owner */
 
         const uint8_t *command; /* borrowed until the job has begun */
         size_t n_command;
@@ -60,13 +74,17 @@ typedef struct Request {
         uint64_t busy_us; /* the TPM's time */
         uint32_t n_transmits;
 
-        bool aside;       /* WAITING, for room: see broker/scheduler.h */
-        RmJob *job;       /* NULL: not begun */
-        guint timer;      /* of a pause */
-        bool own_out;     /* what was transmitted last is the client's own command */
-        bool cancel_sent; /* the back end was asked to cancel what is out */
-        bool cancel_due;  /* to be ended at the next step */
-} Request;
+        bool aside;         /* WAITING, for room: see broker/scheduler.h */
+        bool in_turn;       /* WAITING, and neither aside nor resumed */
+        bool seldom;        /* WAITING: its connection has had less than its share */
+        bool headed;        /* WAITING: it is, or was, the head of broker/order.h ... */
+        uint64_t headed_us; /* ... since the TPM had worked for so long for clients */
+        RmJob *job;         /* NULL: not begun */
+        guint timer;        /* of a pause */
+        bool own_out;       /* what was transmitted last is the client's own command */
+        bool cancel_sent;   /* the back end was asked to cancel what is out */
+        bool cancel_due;    /* to be ended at the next step */
+};
 
 void request_set_state(Request *request, RequestState state);
 

@@ -15,6 +15,7 @@ static void runner_end(Runner *runner, Request *request, const RmOutput *output)
 
         if (request->owner) {
                 chores_wake(&runner->chores, true);
+                scheduler_ended(&runner->scheduler, request, runner->turn->now);
                 runner->events->ended(runner->userdata, request, output);
                 losses_log(runner->rm, &runner->losses_logged);
                 return;
@@ -67,9 +68,12 @@ static void runner_count(Runner *runner, Request *request, const uint8_t *respon
         request->busy_us += took_us;
         if (owner)
                 runner->served_uid = owner->peer.uid;
+        stats_note_cost(runner->stats, outgoing->code, took_us);
         /* What is evicted for the reserve, the command before it has brought in. */
-        if (owner || request->chore == RM_CHORE_RESERVE)
-                scheduler_charge(&runner->scheduler, runner->served_uid, took_us, runner->turn->now);
+        if (owner)
+                scheduler_charge(&runner->scheduler, request, took_us, runner->turn->now);
+        else if (request->chore == RM_CHORE_RESERVE)
+                scheduler_charge_user(&runner->scheduler, runner->served_uid, took_us, runner->turn->now);
         if (watch_wants_records(runner->watch))
                 watch_tell_record(runner->watch, &record);
 }
@@ -169,7 +173,7 @@ static bool runner_run_request(Runner *runner) {
                 if (!request->job)
                         return false;
                 request->wait_us = (uint64_t)(runner->turn->now - request->submitted);
-                scheduler_charge(&runner->scheduler, request->owner->peer.uid, SCHEDULER_COMMAND_US, runner->turn->now);
+                scheduler_charge(&runner->scheduler, request, SCHEDULER_COMMAND_US, runner->turn->now);
         }
         scheduler_remove(&runner->scheduler, request);
         runner_run(runner, request);
@@ -215,21 +219,25 @@ static gboolean runner_go_on(gpointer userdata) {
         return G_SOURCE_REMOVE;
 }
 
-static gboolean runner_look_aside(gpointer userdata) {
+static gboolean runner_look(gpointer userdata) {
         Runner *runner = userdata;
 
-        runner->aside_timer = 0;
+        runner->look_timer = 0;
         turn_enter(runner->turn);
         turn_leave(runner->turn);
         return G_SOURCE_REMOVE;
 }
 
-/* Nothing else may happen before those that wait for room have waited for long enough. */
-static void runner_watch_aside(Runner *runner) {
-        gint64 wait_us = scheduler_deadline(&runner->scheduler) - runner->turn->now;
+/* Nothing else may happen before those that wait for room, or for another, have waited for long enough. */
+static void runner_watch_scheduler(Runner *runner) {
+        gint64 deadline = scheduler_deadline(&runner->scheduler);
+        gint64 wait_us = MAX(deadline - runner->turn->now, 0);
 
-        if (!runner->aside_timer)
-                runner->aside_timer = g_timeout_add((guint)(MAX(wait_us, 0) / 1000) + 1, runner_look_aside, runner);
+        if (deadline == G_MAXINT64 || (runner->look_timer && runner->look_at <= deadline))
+                return;
+        g_clear_handle_id(&runner->look_timer, g_source_remove);
+        runner->look_at = deadline;
+        runner->look_timer = g_timeout_add((guint)(wait_us / 1000) + 1, runner_look, runner);
 }
 
 static bool runner_decide(void *userdata) {
@@ -250,8 +258,8 @@ static bool runner_decide(void *userdata) {
                 if (runner->scheduler.n_waiting == 0 && list_is_empty(&runner->paused))
                         supervisor_rest(runner->supervisor);
         }
-        if (!runner->current && runner->scheduler.n_aside > 0)
-                runner_watch_aside(runner);
+        if (!runner->current && runner_is_up(runner))
+                runner_watch_scheduler(runner);
         return !runner->current;
 }
 
@@ -391,7 +399,7 @@ void runner_wake(Runner *runner) {
 
 void runner_init(Runner *runner, unsigned idle_evict_ms) {
         list_init(&runner->paused);
-        scheduler_init(&runner->scheduler, runner->rm);
+        scheduler_init(&runner->scheduler, runner->rm, runner->stats);
         runner->chores = (Chores){
                 .rm = runner->rm,
                 .turn = runner->turn,
@@ -403,7 +411,7 @@ void runner_init(Runner *runner, unsigned idle_evict_ms) {
 void runner_clear(Runner *runner) {
         g_clear_handle_id(&runner->chore.timer, g_source_remove);
         g_clear_handle_id(&runner->go_on_source, g_source_remove);
-        g_clear_handle_id(&runner->aside_timer, g_source_remove);
+        g_clear_handle_id(&runner->look_timer, g_source_remove);
         chores_clear(&runner->chores);
         scheduler_clear(&runner->scheduler);
 }

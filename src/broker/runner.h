@@ -41,8 +41,9 @@ struct Runner {
         Request *current;         /* has the TPM */
         uid_t served_uid;         /* whose command was at the TPM last */
         RmCounters losses_logged; /* see broker/losses.h */
-        guint aside_timer;
-        guint go_on_source; /* set: there is more to do at once, after the others in the main loop */
+        guint look_timer;         /* for scheduler_deadline() ... */
+        gint64 look_at;           /* ... as it was */
+        guint go_on_source;       /* set: there is more to do at once, after the others in the main loop */
 };
 
 /* The fields above phase are set. */

@@ -1,30 +1,28 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "broker/scheduler.h"
+#include "broker/scheduler-internal.h"
 
 /* Users without a request that are remembered; beyond it, all that have no more than the one served last are not. */
 #define USERS_MAX 256
 
-typedef struct SchedulerUser {
-        uid_t uid;
-        uint64_t used_us;    /* of the TPM's time, or what it began with */
-        gint64 served;       /* when it was charged last */
-        struct list waiting; /* Request.link */
-        struct list aside;   /* Request.link, of those for which there is no room */
-        gint64 let_in;       /* when there was room for one of them last */
-        bool competes;       /* counted in scheduler->n_users */
-        struct list link;    /* scheduler->users, when it has requests */
-} SchedulerUser;
+#define SELDOM_US 2000         /* a client that asks again sooner is busy, however short its commands are */
+#define MOMENT_US (100 * 1000) /* a client that asks again later than that was not about to */
 
-void scheduler_init(Scheduler *scheduler, Rm *rm) {
-        *scheduler = (Scheduler){ .rm = rm,
-                                  .held_us = SCHEDULER_HELD_US,
-                                  .known = g_hash_table_new_full(NULL, NULL, NULL, g_free) };
+void scheduler_init(Scheduler *scheduler, Rm *rm, const Stats *stats) {
+        *scheduler = (Scheduler){
+                .rm = rm,
+                .stats = stats,
+                .held_us = SCHEDULER_HELD_US,
+                .known = g_hash_table_new_full(NULL, NULL, NULL, g_free),
+                .owners = g_ptr_array_new(),
+                .last = RM_NONE,
+        };
         list_init(&scheduler->resumed);
         list_init(&scheduler->users);
 }
 
 void scheduler_clear(Scheduler *scheduler) {
         g_clear_pointer(&scheduler->known, g_hash_table_unref);
+        g_clear_pointer(&scheduler->owners, g_ptr_array_unref);
 }
 
 /* Nobody gains by being forgotten, since who comes anew begins no lower. */
@@ -35,7 +33,7 @@ static gboolean scheduler_may_forget(gpointer uid, gpointer value, gpointer user
         return list_is_empty(&user->link) && user->used_us <= scheduler->clock_us;
 }
 
-static SchedulerUser *scheduler_user(Scheduler *scheduler, uid_t uid) {
+SchedulerUser *scheduler_user(Scheduler *scheduler, uid_t uid) {
         SchedulerUser *user = g_hash_table_lookup(scheduler->known, GUINT_TO_POINTER(uid));
 
         if (user)
@@ -65,13 +63,70 @@ static void scheduler_recount(Scheduler *scheduler, SchedulerUser *user) {
                 list_append(&scheduler->users, &user->link);
 }
 
+/* Who has contexts in the TPM is found by the space. */
+RequestOwner *scheduler_owner(const Scheduler *scheduler, uint32_t space) {
+        return space < scheduler->owners->len ? g_ptr_array_index(scheduler->owners, space) : NULL;
+}
+
+static void scheduler_know(Scheduler *scheduler, RequestOwner *owner) {
+        if (owner->space >= scheduler->owners->len)
+                g_ptr_array_set_size(scheduler->owners, (gint)owner->space + 1);
+        g_ptr_array_index(scheduler->owners, owner->space) = owner;
+}
+
+void scheduler_forget(Scheduler *scheduler, uint32_t space) {
+        if (scheduler_owner(scheduler, space))
+                g_ptr_array_index(scheduler->owners, space) = NULL;
+        if (scheduler->last == space)
+                scheduler->last = RM_NONE;
+}
+
+/* Where the connection of a request that comes stands among those of its user. */
+static void user_place(const Scheduler *scheduler, SchedulerUser *user, Request *request) {
+        Standing *standing = &request->owner->standing;
+        uint64_t average_us = scheduler_average(scheduler), front_us, forgiven_us;
+        gint64 away_us = request->submitted - standing->ended;
+
+        if (user->clock_us == 0)
+                user->clock_us = MAX(standing->used_us, SCHEDULER_GRACE_US);
+        if (!standing->known || request->submitted - standing->served > SCHEDULER_GRACE_US)
+                standing->used_us = MAX(standing->used_us, user->clock_us);
+        standing->favoured = false;
+        if (!standing->known || away_us >= MAX((gint64)standing->busy_us, SELDOM_US)) {
+                front_us = scheduler_less(user->clock_us, (standing->known ? 2 : 8) * average_us);
+                forgiven_us = MIN(scheduler_less(standing->used_us, front_us), user->pool_us);
+                standing->used_us -= forgiven_us;
+                user->pool_us -= forgiven_us;
+                standing->favoured = forgiven_us > 0;
+        }
+        if (standing->known && away_us < MOMENT_US)
+                standing->away_us = average_add(standing->away_us, (uint64_t)away_us);
+        standing->known = true;
+        standing->waiting = request;
+        request->seldom = standing->used_us + average_us < user->clock_us;
+}
+
+/* By what the connections have used; of those that have used the same, who came first. */
+static void user_insert(SchedulerUser *user, Request *request) {
+        struct list *before = user->waiting.prev;
+
+        while (before != &user->waiting &&
+               list_entry(before, Request, link)->owner->standing.used_us > request->owner->standing.used_us)
+                before = before->prev;
+        list_prepend(before, &request->link);
+        user->n_waiting++;
+        request->in_turn = true;
+}
+
 void scheduler_add(Scheduler *scheduler, Request *request) {
         SchedulerUser *user = scheduler_user(scheduler, request->owner->peer.uid);
 
         if (!user->competes && request->submitted - user->served > SCHEDULER_GRACE_US)
                 user->used_us = MAX(user->used_us, scheduler->clock_us);
+        scheduler_know(scheduler, request->owner);
         request_set_state(request, REQUEST_WAITING);
-        list_append(&user->waiting, &request->link);
+        user_place(scheduler, user, request);
+        user_insert(user, request);
         scheduler_recount(scheduler, user);
         scheduler->n_waiting++;
 }
@@ -91,13 +146,20 @@ static void scheduler_set_aside(Scheduler *scheduler, Request *request, bool asi
 }
 
 void scheduler_remove(Scheduler *scheduler, Request *request) {
+        SchedulerUser *user = scheduler_user(scheduler, request->owner->peer.uid);
+        Standing *standing = &request->owner->standing;
+
         list_unlink(&request->link);
         scheduler->n_waiting--;
+        if (standing->waiting == request)
+                standing->waiting = NULL;
+        user->n_waiting -= request->in_turn;
+        request->in_turn = false;
         scheduler_set_aside(scheduler, request, false);
-        scheduler_recount(scheduler, scheduler_user(scheduler, request->owner->peer.uid));
+        scheduler_recount(scheduler, user);
 }
 
-static RmRoom scheduler_room(const Scheduler *scheduler, const Request *request) {
+RmRoom scheduler_room(const Scheduler *scheduler, const Request *request) {
         return rm_room(scheduler->rm, request->owner->space, request->command, request->n_command);
 }
 
@@ -140,17 +202,17 @@ static void scheduler_put_aside(Scheduler *scheduler, Request *request) {
         SchedulerUser *user = scheduler_user(scheduler, request->owner->peer.uid);
 
         list_unlink(&request->link);
+        user->n_waiting -= request->in_turn;
+        request->in_turn = false;
         list_append(&user->aside, &request->link);
         scheduler_set_aside(scheduler, request, true);
         scheduler_recount(scheduler, user);
 }
 
-Request *scheduler_next(Scheduler *scheduler, gint64 now) {
-        struct list *resumed = list_first(&scheduler->resumed);
+/* The first in the fair order; what has no room is put aside. */
+static Request *scheduler_head(Scheduler *scheduler, gint64 now) {
         Request *request;
 
-        if (resumed)
-                return list_entry(resumed, Request, link);
         while ((request = scheduler_find(scheduler, now))) {
                 RmRoom room = scheduler_room(scheduler, request);
 
@@ -163,8 +225,63 @@ Request *scheduler_next(Scheduler *scheduler, gint64 now) {
         return request;
 }
 
+/* The user counts among those who are served also while its only command is at the TPM. */
+static void scheduler_advance(Scheduler *scheduler, const SchedulerUser *user, uint64_t us) {
+        uint32_t n_users = scheduler->n_users + list_is_empty(&user->waiting);
+
+        us += scheduler->clock_rest;
+        scheduler->clock_us += us / n_users;
+        scheduler->clock_rest = us % n_users;
+}
+
+void scheduler_charge_user(Scheduler *scheduler, uid_t uid, uint64_t us, gint64 now) {
+        SchedulerUser *user = scheduler_user(scheduler, uid);
+        uint64_t least_us = scheduler->clock_us > SCHEDULER_GRACE_US ? scheduler->clock_us - SCHEDULER_GRACE_US : 0;
+
+        scheduler_advance(scheduler, user, us);
+        user->used_us = MAX(user->used_us, least_us) + us;
+        user->served = now;
+        scheduler->served_us += us;
+}
+
+static void scheduler_charge_owner(Scheduler *scheduler, RequestOwner *owner, uint64_t us, gint64 now) {
+        SchedulerUser *user = scheduler_user(scheduler, owner->peer.uid);
+        Standing *standing = &owner->standing;
+
+        scheduler_charge_user(scheduler, owner->peer.uid, us, now);
+        standing->used_us = MAX(standing->used_us, scheduler_less(user->clock_us, SCHEDULER_GRACE_US)) + us;
+        standing->served = now;
+        if (!standing->favoured)
+                user->pool_us = MIN(user->pool_us + us / 2, SCHEDULER_GRACE_US);
+        user->clock_us = MAX(user->clock_us, MIN(standing->used_us, scheduler_first_used(user, standing->used_us)));
+}
+
+void scheduler_charge(Scheduler *scheduler, Request *request, uint64_t us, gint64 now) {
+        scheduler_charge_owner(scheduler, request->owner, us, now);
+}
+
+/* It is on the account of the client that was waited for. */
+static void scheduler_end_idle(Scheduler *scheduler, gint64 now) {
+        RequestOwner *owner = scheduler_owner(scheduler, scheduler->last);
+
+        if (scheduler->idle_since > 0 && owner)
+                scheduler_charge_owner(scheduler, owner, (uint64_t)(now - scheduler->idle_since), now);
+        scheduler->idle_since = 0;
+}
+
+Request *scheduler_next(Scheduler *scheduler, gint64 now) {
+        struct list *resumed = list_first(&scheduler->resumed);
+        Request *head;
+
+        scheduler_end_idle(scheduler, now);
+        if (resumed)
+                return list_entry(resumed, Request, link);
+        head = scheduler_head(scheduler, now);
+        return head ? scheduler_choose(scheduler, head, now) : NULL;
+}
+
 gint64 scheduler_deadline(const Scheduler *scheduler) {
-        gint64 first = G_MAXINT64;
+        gint64 first = scheduler->idle_since > 0 && scheduler->n_waiting > 0 ? scheduler->idle_until : G_MAXINT64;
 
         list_for_each(link, &scheduler->users) {
                 const SchedulerUser *user = list_entry(link, SchedulerUser, link);
@@ -186,26 +303,19 @@ Request *scheduler_peek(const Scheduler *scheduler) {
         return list_entry(first, Request, link);
 }
 
-/* The user counts among those who are served also while its only command is at the TPM. */
-static void scheduler_advance(Scheduler *scheduler, const SchedulerUser *user, uint64_t us) {
-        uint32_t n_users = scheduler->n_users + list_is_empty(&user->waiting);
+void scheduler_ended(Scheduler *scheduler, Request *request, gint64 now) {
+        Standing *standing = &request->owner->standing;
 
-        us += scheduler->clock_rest;
-        scheduler->clock_us += us / n_users;
-        scheduler->clock_rest = us % n_users;
+        standing->ended = now;
+        standing->busy_us = request->busy_us;
+        scheduler->last = request->owner->space;
+        if (request->n_transmits > 0)
+                scheduler->average_us = average_add(scheduler->average_us, request->busy_us);
 }
 
-void scheduler_charge(Scheduler *scheduler, uid_t uid, uint64_t us, gint64 now) {
-        SchedulerUser *user = scheduler_user(scheduler, uid);
-        uint64_t least_us = scheduler->clock_us > SCHEDULER_GRACE_US ? scheduler->clock_us - SCHEDULER_GRACE_US : 0;
-
-        scheduler_advance(scheduler, user, us);
-        user->used_us = MAX(user->used_us, least_us) + us;
-        user->served = now;
-}
-
-static gint64 first_submitted(const struct list *requests, gint64 now) {
-        return list_is_empty(requests) ? now : list_entry(requests->next, Request, link)->submitted;
+static gint64 first_submitted(const struct list *requests, gint64 first) {
+        list_for_each(link, requests) first = MIN(first, list_entry(link, Request, link)->submitted);
+        return first;
 }
 
 gint64 scheduler_first_submitted(const Scheduler *scheduler, gint64 now) {
@@ -214,9 +324,7 @@ gint64 scheduler_first_submitted(const Scheduler *scheduler, gint64 now) {
         list_for_each(link, &scheduler->users) {
                 const SchedulerUser *user = list_entry(link, SchedulerUser, link);
 
-                first = MIN(first, first_submitted(&user->waiting, now));
-                first = MIN(first, first_submitted(&user->aside, now));
+                first = first_submitted(&user->aside, first_submitted(&user->waiting, first));
         }
-        list_for_each(link, &scheduler->resumed) first = MIN(first, list_entry(link, Request, link)->submitted);
-        return first;
+        return first_submitted(&scheduler->resumed, first);
 }

@@ -41,3 +41,19 @@ CommandStats *stats_command(Stats *stats, const Rm *rm, TPM2_CC code) {
         }
         return &stats->others;
 }
+
+void stats_note_cost(Stats *stats, TPM2_CC code, uint64_t us) {
+        CommandCost *cost = &stats->costs[code % STATS_COMMANDS];
+
+        if (cost->code != code)
+                *cost = (CommandCost){ .code = code };
+        cost->us = average_add(cost->us, us);
+}
+
+uint64_t stats_cost(const Stats *stats, TPM2_CC code, uint64_t unknown_us) {
+        const CommandCost *cost = &stats->costs[code % STATS_COMMANDS];
+
+        if (cost->code != code || cost->us == 0)
+                return unknown_us;
+        return cost->us < 8 ? 1 : cost->us / 8;
+}

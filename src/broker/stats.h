@@ -23,6 +23,12 @@ typedef struct CommandStats {
         uint64_t busy_us, longest_us; /* the TPM's time, for one command and all that was needed for it */
 } CommandStats;
 
+/* How long the TPM takes for a command of a code, whoever sends it: a running average. */
+typedef struct CommandCost {
+        TPM2_CC code;
+        uint64_t us; /* in eighths; 0: not known */
+} CommandCost;
+
 /* What somebody has used, in commands that were answered */
 typedef struct Usage {
         uint64_t n_commands, n_failed;
@@ -38,6 +44,7 @@ typedef struct Stats {
         uint64_t n_lost;                       /* the TPM was */
         Histogram tpm;                         /* commands at the TPM */
         Histogram wait, total;                 /* clients' commands: until they ran, until they were answered */
+        CommandCost costs[STATS_COMMANDS];     /* by a hash of the code, the code that came last */
         CommandStats others;                   /* codes that the TPM does not list: a client could make up any number */
         CommandStats commands[STATS_COMMANDS]; /* by a hash of the code */
 } Stats;
@@ -47,5 +54,16 @@ void usage_add(Usage *usage, const Usage *more);
 
 /* Return: where to count a command of that code. */
 CommandStats *stats_command(Stats *stats, const Rm *rm, TPM2_CC code);
+
+/* One command has taken the TPM so long. */
+void stats_note_cost(Stats *stats, TPM2_CC code, uint64_t us);
+
+/* Return: what it takes on average, in us, at least 1; @unknown_us when none of that code was seen. */
+uint64_t stats_cost(const Stats *stats, TPM2_CC code, uint64_t unknown_us);
+
+/* A running average in eighths of a unit, with one more value: about the last eight count. 0: there was none yet. */
+static inline uint64_t average_add(uint64_t eighths, uint64_t value) {
+        return eighths == 0 ? 8 * value : eighths - eighths / 8 + value;
+}
 
 #endif

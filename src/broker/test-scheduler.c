@@ -11,6 +11,7 @@
 enum { USERS = 3, REQUESTS = 700 };
 
 static Scheduler scheduler;
+static Stats stats;
 static RequestOwner owners[USERS];
 static Request requests[USERS][REQUESTS];
 static uint64_t used_us[USERS];
@@ -22,9 +23,11 @@ static int setup(void **state) {
 
         block = aligned_alloc(4096, rm_size(&limits));
         memset(block, 0, rm_size(&limits));
-        scheduler_init(&scheduler, rm_init(block, &limits));
+        scheduler_init(&scheduler, rm_init(block, &limits), &stats);
         memset(requests, 0, sizeof(requests));
         memset(used_us, 0, sizeof(used_us));
+        memset(owners, 0, sizeof(owners));
+        stats = (Stats){ 0 };
         for (unsigned u = 0; u < USERS; u++) {
                 owners[u].peer.uid = 1000 + u;
                 for (unsigned i = 0; i < REQUESTS; i++) {
@@ -60,7 +63,10 @@ static unsigned serve(const uint64_t us[USERS], Request **ret_request) {
         scheduler_remove(&scheduler, request);
         request_set_state(request, REQUEST_RUNNING);
         now += (gint64)us[user];
-        scheduler_charge(&scheduler, request->owner->peer.uid, us[user], now);
+        scheduler_charge(&scheduler, request, us[user], now);
+        request->busy_us = us[user];
+        request->n_transmits = 1;
+        scheduler_ended(&scheduler, request, now);
         request_set_state(request, REQUEST_IDLE);
         used_us[user] += us[user];
         if (ret_request)
@@ -143,7 +149,7 @@ static void test_many_users(void **state) {
                         add(request);
                 }
                 scheduler_remove(&scheduler, &once);
-                scheduler_charge(&scheduler, uid, 1000, now += 1000);
+                scheduler_charge(&scheduler, &once, 1000, now += 1000);
         }
         assert_in_range(g_hash_table_size(scheduler.known), 1, 600);
         assert_in_range(used_us[0], 1000 * 1000, 4000 * 1000);
@@ -230,10 +236,164 @@ static void test_forgotten_is_no_claim(void **state) {
         for (unsigned i = 0; i < 300; i++)
                 scheduler_remove(&scheduler, &theirs[i]);
         now += 5000;
-        scheduler_charge(&scheduler, owners[1].peer.uid, 5000, now);
+        scheduler_charge(&scheduler, request, 5000, now);
         request_set_state(request, REQUEST_IDLE);
         add(request);
         assert_in_range(wait_of(0, 1), 0, 2 * SCHEDULER_GRACE_US / 5000);
+}
+
+/* Connections of one user, each with a request of its own. */
+enum { SAME = 12 };
+
+static RequestOwner same[SAME];
+static Request theirs[SAME];
+
+static void meet(void) {
+        now = 0;
+        memset(same, 0, sizeof(same));
+        for (unsigned i = 0; i < SAME; i++) {
+                same[i] = (RequestOwner){ .peer.uid = 3000, .space = i };
+                theirs[i] = (Request){ .owner = &same[i], .code = TPM2_CC_HMAC };
+                list_init(&theirs[i].link);
+        }
+}
+
+/* Return: which of them was served, for so long. */
+static unsigned serve_same(const uint64_t us[SAME]) {
+        Request *request = scheduler_next(&scheduler, now);
+        unsigned i;
+
+        assert_non_null(request);
+        i = (unsigned)(request - theirs);
+        assert_in_range(i, 0, SAME - 1);
+        scheduler_remove(&scheduler, request);
+        request_set_state(request, REQUEST_RUNNING);
+        now += (gint64)us[i];
+        scheduler_charge(&scheduler, request, us[i], now);
+        request->busy_us = us[i];
+        request->n_transmits = 1;
+        request_set_state(request, REQUEST_IDLE);
+        scheduler_ended(&scheduler, request, now);
+        stats_note_cost(&stats, request->code, us[i]);
+        return i;
+}
+
+/* Of one user, connections have the same time, whatever they ask for. */
+static void test_connections_by_time(void **state) {
+        const uint64_t us[SAME] = { 30000, 1000, 5000 };
+        uint64_t used[SAME] = { 0 };
+
+        meet();
+        for (unsigned i = 0; i < 3; i++)
+                add(&theirs[i]);
+        for (unsigned turn = 0; turn < 20000; turn++) {
+                unsigned i = serve_same(us);
+
+                used[i] += us[i];
+                now += 100;
+                add(&theirs[i]);
+        }
+        assert_in_range(used[1], used[0] / 100 * 95, used[0] / 100 * 105);
+        assert_in_range(used[2], used[0] / 100 * 95, used[0] / 100 * 105);
+}
+
+/* Beside ten that always ask, one that asks once in 50 ms waits for the command that runs, and for no other. */
+static void test_seldom_waits_for_one(void **state) {
+        uint64_t us[SAME];
+        gint64 next = 200000;
+        unsigned n_passed = 0, n_asked = 0;
+        bool asks = false;
+
+        meet();
+        for (unsigned i = 0; i < SAME; i++)
+                us[i] = 15000;
+        for (unsigned i = 1; i <= 10; i++)
+                add(&theirs[i]);
+        while (n_asked < 300) {
+                unsigned i;
+
+                if (!asks && now >= next) {
+                        theirs[0].submitted = next;
+                        scheduler_add(&scheduler, &theirs[0]);
+                        asks = true;
+                        n_passed = 0;
+                }
+                i = serve_same(us);
+                if (i != 0) {
+                        add(&theirs[i]);
+                        n_passed += asks;
+                        continue;
+                }
+                assert_int_equal(n_passed, 0);
+                n_asked++;
+                asks = false;
+                next = MAX(next + 50000, now);
+        }
+}
+
+/* A connection for each request has no more than two thirds of the time beside one that stays. */
+static void test_new_connections_are_no_claim(void **state) {
+        uint64_t us[SAME], used_old = 0, used_new = 0;
+        unsigned fresh = 1;
+
+        meet();
+        for (unsigned i = 0; i < SAME; i++)
+                us[i] = 5000;
+        add(&theirs[0]);
+        add(&theirs[fresh]);
+        for (unsigned turn = 0; turn < 20000; turn++) {
+                unsigned i = serve_same(us);
+
+                now += 100;
+                if (i == 0) {
+                        used_old += us[i];
+                } else {
+                        used_new += us[i];
+                        same[i].standing = (Standing){ 0 };
+                }
+                add(&theirs[i]);
+        }
+        assert_in_range(used_old, (used_old + used_new) / 3, used_old + used_new);
+}
+
+/* The one that waits longest is not the first in the order. */
+static void test_first_submitted(void **state) {
+        uint64_t us[SAME] = { 1000, 30000, 1000 };
+
+        meet();
+        for (unsigned i = 0; i < 3; i++)
+                add(&theirs[i]);
+        assert_int_equal(scheduler_first_submitted(&scheduler, 5000), 0);
+        while (serve_same(us) != 1)
+                ;
+        add(&theirs[1]);
+        now += 100;
+        scheduler_remove(&scheduler, &theirs[2]);
+        request_set_state(&theirs[2], REQUEST_IDLE);
+        add(&theirs[2]);
+        assert_ptr_equal(scheduler_next(&scheduler, now), &theirs[2]);
+        assert_int_equal(scheduler_first_submitted(&scheduler, now), now - 100);
+}
+
+/* A key is made after what is short, but not for ever after. */
+static void test_short_before_long(void **state) {
+        uint64_t us[SAME];
+        unsigned n = 0;
+
+        meet();
+        for (unsigned i = 0; i < SAME; i++)
+                us[i] = 1000;
+        us[0] = 100000;
+        theirs[0].code = TPM2_CC_CreatePrimary;
+        stats_note_cost(&stats, TPM2_CC_CreatePrimary, us[0]);
+        for (unsigned i = 1; i < 4; i++)
+                add(&theirs[i]);
+        for (unsigned turn = 0; turn < 100; turn++)
+                add(&theirs[serve_same(us)]);
+        add(&theirs[0]);
+        for (unsigned i; (i = serve_same(us)) != 0; n++)
+                add(&theirs[i]);
+        assert_in_range(n, 50, 102);
 }
 
 int main(void) {
@@ -245,6 +405,11 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_resumed_is_first, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_little_is_no_claim, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_forgotten_is_no_claim, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_connections_by_time, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_seldom_waits_for_one, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_new_connections_are_no_claim, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_first_submitted, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_short_before_long, setup, teardown),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -60,6 +60,7 @@ struct Rm {
         bool shut_down;          /* a client's Shutdown succeeded, and no command came since */
         bool down;               /* the TPM was reset, and nobody has started it since: it answers INITIALIZE */
         bool audited;            /* a session was used for audit, and no command without one succeeded since */
+        uint32_t audit_space;    /* ... of the space that used it last */
         bool capability_audited; /* GetCapability is on the list of audited commands */
         bool fixed_stale;        /* what never changes may have changed */
 

@@ -145,6 +145,7 @@ static void commit_kind(Rm *rm, RmJob *job, const TpmResponse *response) {
         rm->audited = false;
         for (unsigned k = 0; k < response->n_auths; k++)
                 rm->audited |= (response->auths[k].attributes & TPMA_SESSION_AUDIT) != 0;
+        rm->audit_space = job->space;
 }
 
 static RmFlow reply_answer(RmJob *job, const RmAnswer *answer) {

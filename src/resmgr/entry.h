@@ -55,8 +55,10 @@ typedef enum RmResidency {
 } RmResidency;
 
 typedef struct RmUse {
-        uint64_t last;     /* tick of the last use */
-        uint64_t interval; /* ticks between the last two; 0: used once */
+        uint64_t last;        /* tick of the last use */
+        uint64_t interval;    /* ticks between the last two; 0: used once */
+        uint64_t expected;    /* in so many ticks it is used again: rm_expect() ... */
+        uint64_t expected_at; /* ... said so for this tick */
 } RmUse;
 
 typedef struct RmEntry {

@@ -5,11 +5,13 @@
  * What leaves the TPM when a slot is needed: whatever is expected to be used last. The next use is expected one
  * interval after the last one. Clients that take turns are the commonest load, and there that is exactly right, while
  * the least recently used context is the very one that is needed next. What is overdue, or was used only once, is the
- * less likely to be used the longer it has not been.
+ * less likely to be used the longer it has not been. Where it is known who comes when, that counts: rm_expect().
  */
 static uint64_t expected_wait(const Rm *rm, const RmUse *use) {
         uint64_t elapsed = rm->tick - use->last;
 
+        if (use->expected_at == rm->tick)
+                return use->expected;
         return use->interval > elapsed ? use->interval - elapsed : elapsed - use->interval;
 }
 

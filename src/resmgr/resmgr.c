@@ -122,6 +122,8 @@ void rm_space_close(Rm *rm, uint32_t i) {
                         rm_share_abandon(rm, k);
         rm_space_wait(rm, i, false);
         rm_user(rm, rm_space(rm, i)->user)->n_spaces--;
+        if (rm->audit_space == i)
+                rm->audit_space = RM_NONE;
         rm_space(rm, i)->open = false;
         rm_space(rm, i)->next = rm->free_space;
         rm->free_space = i;
