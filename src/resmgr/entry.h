@@ -54,11 +54,6 @@ typedef enum RmResidency {
         RM_UNKNOWN,  /* a command that may change this is out, or its answer was lost */
 } RmResidency;
 
-typedef struct RmUse {
-        uint64_t last;     /* tick of the last use */
-        uint64_t interval; /* ticks between the last two; 0: used once */
-} RmUse;
-
 typedef struct RmEntry {
         uint8_t state;         /* RmState; written by rm_entry_set_state() alone */
         uint8_t residency;     /* RmResidency; written by rm_entry_set_...() alone */
@@ -143,5 +138,8 @@ uint32_t rm_object_find_resident(const Rm *rm, TPM2_HANDLE handle);
 
 /* It is used by the command of this tick. */
 void rm_entry_use(Rm *rm, uint32_t i);
+
+/* As the policy sees it (resmgr/victim.h). */
+RmCandidate rm_entry_candidate(const Rm *rm, uint32_t i);
 
 #endif
