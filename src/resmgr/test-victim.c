@@ -108,8 +108,23 @@ static void test_rules(void **state) {
         entry('A')->price = 1000;
         assert_int_equal(victim("AJK"), 'A'); /* least recently used, whatever it costs */
         entry('A')->price = 1;
-        use("A B C D E", 20);
-        assert_int_equal(visits.rule, RM_RULE_INTERVAL);
+        use("A B C D E", 40);
+        assert_int_not_equal(visits.rule, RM_RULE_RECENCY);
+}
+
+/* Clients that load a key, use it twice and flush it, in turn: what is new is used next. Three slots. */
+static void test_newcomers(void **state) {
+        rm_visits_full(&visits, 3);
+        for (unsigned i = 0; i < 100; i++) {
+                use("A B C D", 3);
+                for (char key = 'A'; key <= 'D'; key++) {
+                        rm_visits_forget(&visits, (uint32_t)(key - 'A'));
+                        entry(key)->use = (RmUse){ 0 };
+                }
+        }
+        assert_int_equal(visits.rule, RM_RULE_NEWCOMERS);
+        use("A B C", 1);
+        assert_int_equal(victim("ABC"), 'C');
 }
 
 /* Shadows are as large as the TPM, hold nothing twice, and forget. */
@@ -180,9 +195,10 @@ static void test_prices(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test_setup(test_victims, begin),  cmocka_unit_test_setup(test_price, begin),
-                cmocka_unit_test_setup(test_rules, begin),    cmocka_unit_test_setup(test_shadows, begin),
-                cmocka_unit_test_setup(test_extremes, begin), cmocka_unit_test_setup(test_prices, begin),
+                cmocka_unit_test_setup(test_victims, begin), cmocka_unit_test_setup(test_price, begin),
+                cmocka_unit_test_setup(test_rules, begin),   cmocka_unit_test_setup(test_newcomers, begin),
+                cmocka_unit_test_setup(test_shadows, begin), cmocka_unit_test_setup(test_extremes, begin),
+                cmocka_unit_test_setup(test_prices, begin),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

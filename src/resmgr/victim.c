@@ -1,44 +1,61 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "resmgr/victim.h"
 
-/* A mean follows what is new by a quarter; the regret forgets a 256th with each visit. */
-#define MEAN_SHARE 4
-#define REGRET_SHARE 256
-#define REGRET_UNIT 256 /* it is kept in such parts of a price */
-#define REGRET_MISSES 2 /* so many in favour of the other rule, and that decides */
-#define PRICE_SHARE 8   /* a mean of prices follows by an eighth, */
-#define PRICE_RISE 4    /* and takes a command for at most four times as long as usual: a neighbour had the TPM */
+/* A mean follows what is new by such a share of the difference. */
+#define INTERVAL_SHARE 4
+#define FIRST_INTERVAL_SHARE 8
+#define PRICE_SHARE 8
+#define PRICE_RISE 4 /* a move takes so many times the usual at most: beyond that, a neighbour had the TPM */
+
+/* With each visit, so much is forgotten of what the shadows paid, which is kept in parts of a price. */
+#define PAID_SHARE 512
+#define PAID_UNIT 512
+#define MISSES_AHEAD 2 /* by which another rule must be better */
+
 #define INTERVAL_MAX (UINT32_MAX / 16)
 
 static uint32_t follow(uint32_t mean, uint32_t value, int64_t share) {
         return (uint32_t)(mean + ((int64_t)value - mean) / share);
 }
 
+/* How long after the last visit the next one may be expected at most. */
+static uint64_t latest(uint64_t interval, uint64_t deviation) {
+        return interval + 2 * deviation + RM_VISIT;
+}
+
 /*
  * Until the next use, as seen from visit @now. A late entry may come any moment, within what its intervals differ. If
  * it is later than that it left the working set, and is the less likely to come the longer it was not used.
  */
-static uint64_t expected_wait(const RmUse *use, RmRule rule, uint64_t now) {
+static uint64_t expected_wait(const RmVisits *visits, const RmUse *use, RmRule rule, uint64_t now) {
         uint64_t elapsed = (now - use->last) * RM_VISIT, wait = elapsed;
+        uint64_t interval = use->interval, deviation = use->deviation;
 
-        if (rule == RM_RULE_INTERVAL && use->interval > 0 && elapsed <= use->interval + 2ull * use->deviation + RM_VISIT)
-                wait = (use->interval > elapsed ? use->interval - elapsed : 0) + use->deviation;
+        if (interval == 0 && rule == RM_RULE_NEWCOMERS) {
+                interval = visits->first_interval;
+                deviation = interval / 2;
+        }
+        if (rule != RM_RULE_RECENCY && interval > 0 && elapsed <= latest(interval, deviation))
+                wait = (interval > elapsed ? interval - elapsed : 0) + deviation;
         return wait < UINT32_MAX ? wait : UINT32_MAX;
 }
 
 /* A slot is worth, for each visit that it is held, the price of moving its entry over the visits until its next use. */
-static bool leaves_before(const RmCandidate *a, const RmCandidate *b, RmRule rule, uint64_t now) {
-        uint64_t wait_a = expected_wait(&a->use, rule, now), wait_b = expected_wait(&b->use, rule, now);
+static bool leaves_before(const RmVisits *visits, RmRule rule, uint64_t now, const RmCandidate *a,
+                          const RmCandidate *b) {
+        uint64_t wait_a = expected_wait(visits, &a->use, rule, now);
+        uint64_t wait_b = expected_wait(visits, &b->use, rule, now);
 
-        return rule == RM_RULE_INTERVAL ? wait_a * b->price > wait_b * a->price : wait_a > wait_b;
+        return rule == RM_RULE_RECENCY ? wait_a > wait_b : wait_a * b->price > wait_b * a->price;
 }
 
 bool rm_leaves_before(const RmVisits *visits, const RmCandidate *a, const RmCandidate *b) {
-        return leaves_before(a, b, (RmRule)visits->rule, visits->n + 1);
+        return leaves_before(visits, (RmRule)visits->rule, visits->n + 1, a, b);
 }
 
 /* Return: whether it was there. */
-static bool shadow_use(RmShadow *shadow, RmRule rule, const RmCandidate *candidate, const RmVisits *visits) {
+static bool shadow_use(RmVisits *visits, RmRule rule, const RmCandidate *candidate) {
+        RmShadow *shadow = &visits->shadows[rule];
         uint32_t k = 0;
         bool found;
 
@@ -48,7 +65,7 @@ static bool shadow_use(RmShadow *shadow, RmRule rule, const RmCandidate *candida
         if (!found && shadow->n == visits->n_slots) {
                 k = 0;
                 for (uint32_t other = 1; other < shadow->n; other++)
-                        if (leaves_before(&shadow->slots[other], &shadow->slots[k], rule, visits->n))
+                        if (leaves_before(visits, rule, visits->n, &shadow->slots[other], &shadow->slots[k]))
                                 k = other;
         } else if (!found) {
                 shadow->n++;
@@ -57,37 +74,46 @@ static bool shadow_use(RmShadow *shadow, RmRule rule, const RmCandidate *candida
         return found;
 }
 
-/* A rule decides until the other has shown clearly that it does better. */
-static void choose_rule(RmVisits *visits, bool interval_had_it, bool recency_had_it, uint32_t price) {
-        int64_t paid = ((int64_t)recency_had_it - interval_had_it) * price * REGRET_UNIT;
-        int64_t enough = (int64_t)price * REGRET_UNIT * REGRET_MISSES;
+/* A rule decides until another has shown clearly that it does better. */
+static void choose_rule(RmVisits *visits, const bool had_it[RM_RULES], uint32_t price) {
+        uint64_t ahead = (uint64_t)price * PAID_UNIT * MISSES_AHEAD;
+        RmRule best = 0;
 
-        visits->regret += paid - visits->regret / REGRET_SHARE;
-        if (visits->regret > enough)
-                visits->rule = RM_RULE_RECENCY;
-        else if (visits->regret < -enough)
-                visits->rule = RM_RULE_INTERVAL;
+        for (RmRule rule = 0; rule < RM_RULES; rule++) {
+                visits->paid[rule] -= visits->paid[rule] / PAID_SHARE;
+                visits->paid[rule] += had_it[rule] ? 0 : (uint64_t)price * PAID_UNIT;
+                if (visits->paid[rule] < visits->paid[best])
+                        best = rule;
+        }
+        if (visits->paid[best] + ahead < visits->paid[visits->rule])
+                visits->rule = best;
+}
+
+static uint32_t difference(uint32_t a, uint32_t b) {
+        return a > b ? a - b : b - a;
 }
 
 /*
  * One long interval says little: its client paused, or the set it belongs to was not in use. It counts for no more than
  * what may be expected; if intervals are long from now on, the next ones will tell.
  */
-static void learn_interval(RmUse *use, uint64_t visits) {
-        uint32_t interval = (uint32_t)(visits < INTERVAL_MAX / RM_VISIT ? visits * RM_VISIT : INTERVAL_MAX);
-        uint64_t most = use->interval + 2ull * use->deviation + RM_VISIT;
+static void learn_interval(RmVisits *visits, RmUse *use) {
+        uint64_t elapsed = visits->n - use->last, most = latest(use->interval, use->deviation);
+        uint32_t interval = (uint32_t)(elapsed < INTERVAL_MAX / RM_VISIT ? elapsed * RM_VISIT : INTERVAL_MAX);
 
-        if (use->interval == 0) {
-                use->interval = interval;
-                use->deviation = interval / 2;
+        if (use->interval > 0) {
+                interval = interval < most ? interval : (uint32_t)most;
+                use->deviation = follow(use->deviation, difference(interval, use->interval), INTERVAL_SHARE);
+                use->interval = follow(use->interval, interval, INTERVAL_SHARE);
                 return;
         }
-        if (interval > most)
+        use->interval = interval;
+        use->deviation = interval / 2;
+        most = latest(visits->first_interval, visits->first_interval / 2);
+        if (visits->first_interval > 0 && interval > most)
                 interval = (uint32_t)most;
-        use->deviation =
-                follow(use->deviation, interval > use->interval ? interval - use->interval : use->interval - interval,
-                       MEAN_SHARE);
-        use->interval = follow(use->interval, interval, MEAN_SHARE);
+        visits->first_interval =
+                visits->first_interval > 0 ? follow(visits->first_interval, interval, FIRST_INTERVAL_SHARE) : interval;
 }
 
 void rm_visit(RmVisits *visits, RmCandidate *candidate, uint64_t command) {
@@ -102,15 +128,15 @@ void rm_visit(RmVisits *visits, RmCandidate *candidate, uint64_t command) {
         goes_on = !is_new && use->command >= visits->command_before;
         visits->n += !goes_on;
         if (!is_new && !goes_on)
-                learn_interval(use, visits->n - use->last);
+                learn_interval(visits, use);
         use->last = visits->n;
         use->command = command;
         if (visits->n_slots < 2) /* there is no choice */
                 return;
         for (RmRule rule = 0; rule < RM_RULES; rule++)
-                had_it[rule] = shadow_use(&visits->shadows[rule], rule, candidate, visits);
+                had_it[rule] = shadow_use(visits, rule, candidate);
         if (!is_new && !goes_on)
-                choose_rule(visits, had_it[RM_RULE_INTERVAL], had_it[RM_RULE_RECENCY], candidate->price);
+                choose_rule(visits, had_it, candidate->price);
 }
 
 void rm_visits_forget(RmVisits *visits, uint32_t entry) {

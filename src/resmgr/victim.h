@@ -14,16 +14,21 @@
  * Time is counted in *visits*. A visit is a use of an entry by a command when the command before did not use it; a
  * client that uses its key many times in a row makes one visit. Objects have visits of their own, and so have sessions.
  *
- * There are two rules. By *interval*, an entry is expected back one usual interval after its last visit, and the entry
- * leaves whose next use is furthest away for what its moves cost. By *recency*, the least recently used entry leaves,
- * which is right while sets of keys follow each other. Each rule plays on in a *shadow*: a list of the entries that
- * would be in the TPM if that rule alone decided. The rule whose shadow had to load less of late decides.
+ * There are three rules. By *interval*, an entry is expected back one usual interval after its last visit, and the
+ * entry leaves whose next use is furthest away for what its moves cost; an entry that was visited once is the less
+ * likely to come back the longer it is gone. The rule of *newcomers* is the same, but it expects such an entry back
+ * when others before it came back for the first time: programs that load a key, use it a few times and flush it. By
+ * *recency*, the least recently used entry leaves, which is right while sets of keys follow each other.
+ *
+ * Each rule plays on in a *shadow*: a list of the entries that would be in the TPM if that rule alone decided. The rule
+ * whose shadow had to load least of late decides.
  */
 #define RM_VISIT 16       /* intervals are kept in sixteenths of a visit */
 #define RM_SHADOW_SLOTS 8 /* of a TPM with more, the shadows show as many */
 
 typedef enum RmRule {
         RM_RULE_INTERVAL,
+        RM_RULE_NEWCOMERS,
         RM_RULE_RECENCY,
         RM_RULES,
 } RmRule;
@@ -53,7 +58,8 @@ typedef struct RmVisits {
         uint64_t command, command_before; /* the last two that used entries of the kind */
         uint32_t n_slots;                 /* entries that have room; 0: no slot was short yet */
         uint32_t rule;                    /* RmRule that decides */
-        int64_t regret;                   /* what the interval rule paid of late, and recency would not have paid */
+        uint32_t first_interval;          /* between the first two visits to an entry, on average; 0: there was none */
+        uint64_t paid[RM_RULES];          /* for loads of late, by each shadow */
         RmShadow shadows[RM_RULES];
 } RmVisits;
 

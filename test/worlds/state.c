@@ -113,7 +113,9 @@ static void mix_visits(uint64_t *hash, RmKind kind) {
         if (!world.exact)
                 return;
         mix(hash, visits->n_slots);
-        mix(hash, (uint64_t)visits->regret);
+        mix(hash, visits->first_interval);
+        for (RmRule rule = 0; rule < RM_RULES; rule++)
+                mix(hash, visits->paid[rule]);
         for (RmRule rule = 0; rule < RM_RULES; rule++)
                 for (uint32_t k = 0; k < visits->shadows[rule].n; k++) {
                         const RmCandidate *candidate = &visits->shadows[rule].slots[k];
