@@ -25,6 +25,11 @@ check: all $(BUILD)/peer $(BUILD)/prometheus
 bench: all $(BUILD)/peer
 	TABRMD_BUILD=$(abspath $(BUILD)) PYTHONPATH=test/lib $(PYTHON) test/bench/bench.py
 
+# Which contexts stay in the TPM, by traces; no time is measured. docs/bench/RESIDENCY.md
+bench-residency: all
+	mkdir -p docs/bench
+	$(BUILD)/test/bench/residency test/bench/traces/*.trace >docs/bench/RESIDENCY.md
+
 # Many at once, as root: an hour.
 crowd: all $(BUILD)/peer
 	TABRMD_BUILD=$(abspath $(BUILD)) PYTHONPATH=test/lib $(PYTHON) test/bench/crowd.py
@@ -123,5 +128,5 @@ check-fresh:
 clean:
 	rm -rf $(BUILD) build-run build-check build-mutants build-coverage build-fuzz build-vm build-deb build-deb-* build-roots
 
-.PHONY: all check check-vm bench crowd pictures sim worlds mutants fuzz coverage format lint install deb check-deb check-local check-units \
+.PHONY: all check check-vm bench bench-residency crowd pictures sim worlds mutants fuzz coverage format lint install deb check-deb check-local check-units \
 	check-kernel check-fresh build-deb clean
