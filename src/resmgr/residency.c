@@ -35,7 +35,8 @@ bool rm_evict(Rm *rm, RmJob *job, RmKind kind) {
         uint32_t i = find_victim(rm, kind, job);
         bool doomed;
 
-        rm_visits_full(&rm->visits[kind], rm->n_residents[kind]);
+        if (job->client) /* a chore may empty the TPM */
+                rm_visits_full(&rm->visits[kind], rm->n_residents[kind]);
         if (i == RM_NONE || !rm_may_push(job, 2))
                 return false;
         doomed = rm_entry(rm, i)->state == RM_DOOMED;

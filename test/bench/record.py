@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """
-Records what programs use of a TPM, for test/bench/residency.c: record.py [CLASS.TEST...]
+Records what programs use of a TPM, for test/bench/residency.c: `make traces`, or record.py [CLASS.TEST...]
 
 The programs of Debian run unchanged, through a proxy in front of the daemon's socket, and each makes a file of
 test/bench/traces. They may be unpacked below $RECORD_ROOT instead of being installed: tpm2-openssl, opensc,
@@ -24,7 +24,7 @@ import workout
 
 ROOT = pathlib.Path(os.environ.get("RECORD_ROOT", "/"))
 HERE = pathlib.Path(__file__).parent
-LIBRARIES = ROOT / "usr/lib" / os.uname().machine.join(("", "-linux-gnu"))
+LIBRARIES = ROOT / "usr/lib" / ("%s-linux-gnu" % os.uname().machine)
 PIN = "123456"
 PROVIDERS = ["-provider", "tpm2", "-provider", "default", "-propquery", "?provider=tpm2,tpm2.digest!=yes"]
 CANCEL = 0x20001001  # nothing answers it

@@ -98,11 +98,28 @@ static bool leaves_before(uint32_t i, uint32_t other) {
 static void mix_use(uint64_t *hash, const RmUse *use, RmKind kind) {
         const RmVisits *visits = &world.rm->visits[kind];
 
-        if (!world.exact)
-                return;
         mix(hash, use->last == 0 ? UINT64_MAX : visits->n - use->last);
         mix(hash, use->command >= visits->command);
         mix(hash, (uint64_t)use->interval << 32 | use->deviation);
+}
+
+/* Its uses, and where it is in the shadows. */
+static void mix_uses(uint64_t *hash, uint32_t i) {
+        RmKind kind = rm_kind(i);
+        const RmVisits *visits = &world.rm->visits[kind];
+
+        if (!world.exact)
+                return;
+        mix_use(hash, &rm_entry(world.rm, i)->use, kind);
+        for (RmRule rule = 0; rule < RM_RULES; rule++)
+                for (uint32_t k = 0; k < visits->shadows[rule].n; k++) {
+                        const RmCandidate *candidate = &visits->shadows[rule].slots[k];
+
+                        if (candidate->entry != i)
+                                continue;
+                        mix(hash, (uint64_t)rule << 48 | (uint64_t)k << 32 | candidate->price);
+                        mix_use(hash, &candidate->use, kind);
+                }
 }
 
 /* Without times of uses, which rule decides is all that is told of the shadows. */
@@ -116,13 +133,6 @@ static void mix_visits(uint64_t *hash, RmKind kind) {
         mix(hash, visits->first_interval);
         for (RmRule rule = 0; rule < RM_RULES; rule++)
                 mix(hash, visits->paid[rule]);
-        for (RmRule rule = 0; rule < RM_RULES; rule++)
-                for (uint32_t k = 0; k < visits->shadows[rule].n; k++) {
-                        const RmCandidate *candidate = &visits->shadows[rule].slots[k];
-
-                        mix(hash, (uint64_t)candidate->entry << 32 | candidate->price);
-                        mix_use(hash, &candidate->use, kind);
-                }
 }
 
 /* What a saved context holds, as fake-tpm-context.c writes it. */
@@ -181,7 +191,7 @@ static void mix_object(uint64_t *hash, uint32_t i) {
         const Thing *thing = thing_of(object);
         const FakeObject *loaded = fake_object_find(world.tpms[SIDE_REAL], object->handle);
 
-        mix_use(hash, &object->use, RM_OBJECT);
+        mix_uses(hash, i);
         mix(hash, object->vhandle);
         mix(hash, object->hierarchy);
         mix(hash, object->state | object->residency << 4 | object->sequence << 8 | object->clean << 9 |
@@ -248,7 +258,7 @@ static void mix_session(uint64_t *hash, uint32_t i, unsigned first) {
         const FakeTpm *tpm = world.tpms[SIDE_REAL];
         const FakeSession *loaded = &tpm->sessions[session->handle & TPM2_HR_HANDLE_MASK];
 
-        mix_use(hash, &session->use, RM_SESSION);
+        mix_uses(hash, i);
         mix(hash, session->handle);
         mix(hash, owner_of(session->space, first) | session->state << 4 | session->residency << 8 |
                           (session->refused != 0) << 12 |
