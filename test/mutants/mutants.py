@@ -100,7 +100,7 @@ MUTANTS = [
      "use->command == command;"),
     ("price", "what a move costs", "resmgr/victim.c", "wait_a * b->price > wait_b * a->price", "wait_a > wait_b"),
     ("price-told", "... to tell it", "broker/runner.c", "rm_job_took(request->job, took_us);", ";"),
-    ("rule", "to go by the rule that does better", "resmgr/victim.c", "visits->rule = best;", ";"),
+    ("rule", "to go by the rule that does better", "resmgr/victim.c", "visits->rule = best;", "visits->rule += 0;"),
     ("shadow-forget", "that the index of an entry may come to mean another", "resmgr/victim.c",
      "shadow->slots[k] = shadow->slots[--shadow->n];", ";"),
     ("flushed", "that some commands take an object away", "resmgr/commit.c", "TPMA_CC_FLUSHED", "0"),
