@@ -15,7 +15,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SEEDS = "1000"
-UNIT = ["resmgr-victim", "residency",
+UNIT = ["resmgr-victim", "bench-residency",
         "resmgr-objects", "resmgr-sessions", "resmgr-capability", "resmgr-faults", "resmgr-power", "resmgr-regressions",
         "resmgr-edges", "resmgr-edges-repair", "resmgr-edges-fake", "resmgr-report", "resmgr-room", "resmgr-doubt",
         "resmgr-hostile", "broker", "broker-account", "broker-scheduler", "broker-room", "broker-sampler",
