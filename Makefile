@@ -32,6 +32,15 @@ bench-schedule: all
 bench-turns: all $(BUILD)/peer
 	TABRMD_BUILD=$(abspath $(BUILD)) PYTHONPATH=test/lib $(PYTHON) test/bench/turns.py
 
+# Which contexts stay in the TPM, by traces; no time is measured. docs/bench/RESIDENCY.md
+bench-residency: all
+	mkdir -p docs/bench
+	$(BUILD)/test/bench/residency test/bench/traces/*.trace >docs/bench/RESIDENCY.md
+
+# Records the traces of that anew; the programs are listed in record.py.
+traces: all
+	TABRMD_BUILD=$(abspath $(BUILD)) PYTHONPATH=test/lib PYTHONDONTWRITEBYTECODE=1 $(PYTHON) test/bench/record.py
+
 # Many at once, as root: an hour.
 crowd: all $(BUILD)/peer
 	TABRMD_BUILD=$(abspath $(BUILD)) PYTHONPATH=test/lib $(PYTHON) test/bench/crowd.py
@@ -130,5 +139,5 @@ check-fresh:
 clean:
 	rm -rf $(BUILD) build-run build-check build-mutants build-coverage build-fuzz build-vm build-deb build-deb-* build-roots
 
-.PHONY: all check check-vm bench bench-schedule bench-turns crowd pictures sim worlds mutants fuzz coverage format lint install deb check-deb check-local check-units \
+.PHONY: all check check-vm bench bench-residency bench-schedule bench-turns traces crowd pictures sim worlds mutants fuzz coverage format lint install deb check-deb check-local check-units \
 	check-kernel check-fresh build-deb clean

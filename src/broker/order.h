@@ -19,9 +19,8 @@
  * Three bounds keep that fair, each in TPM time of the head's own cost, which is what it takes to swap in what is
  * missing and to run it:
  *
- *      A head is passed for no longer than order_patience(), which is at most one and a half times its cost. So a
- *      request that is k-th in the fair order waits for no more than two and a half times what the k requests cost,
- *      however many others there are.
+ *      A head is passed for no longer than order_patience(), which is its cost. So a request that is k-th in the fair
+ *      order waits for little more than twice what the k requests cost, however many others there are.
  *      Neither the user nor the connection that passes has had more than order_lead() more than the one that has had
  *      least. So a client whose contexts never leave the TPM gets no more than its share.
  *      A connection that has had less than its share is passed for length alone. So an interactive client waits for the
@@ -45,9 +44,9 @@ static inline uint64_t order_cost(const OrderItem *item) {
         return item->missing_us + item->expect_us;
 }
 
-/* For how long others may pass it: its cost, and a command more, unless a swap costs less than that. */
+/* For how long others may pass it. */
 static inline uint64_t order_patience(const OrderItem *head) {
-        return order_cost(head) + (head->missing_us < head->expect_us ? head->missing_us : head->expect_us);
+        return order_cost(head);
 }
 
 /* How much more TPM time than the least those may have had that pass it. */

@@ -66,6 +66,7 @@ static void runner_count(Runner *runner, Request *request, const uint8_t *respon
 
         histogram_add(&runner->stats->tpm, took_us);
         request->busy_us += took_us;
+        rm_job_took(request->job, took_us);
         if (owner)
                 runner->served_uid = owner->peer.uid;
         stats_note_cost(runner->stats, outgoing->code, took_us);

@@ -3,6 +3,7 @@
 /* What is counted, and told of the broker. */
 #include "broker/report.h"
 #include "broker/test-clients.h"
+#include "resmgr/block.h"
 #include "tpm/header.h"
 
 static ConnectionReport reports[CLIENTS];
@@ -296,6 +297,25 @@ static void test_flush(void **state) {
         assert_int_equal(flushed.n, 0);
 }
 
+/* What moves take is told the resource manager, which decides by it what to move. */
+static void test_prices_are_told(void **state) {
+        const RmPrices *prices = &broker_rm(bench.broker)->prices;
+
+        for (unsigned i = 0; i < CLIENTS; i++) {
+                client_submit(i, TPM2_CC_CreatePrimary);
+                bench_until(clients[i].n_replies == 1);
+        }
+        for (unsigned i = 0; i < 10 * CLIENTS; i++) {
+                const Message command = cmd_with_handle(TPM2_CC_ReadPublic, 0x80000000);
+
+                client_send(i % CLIENTS, &command);
+                bench_until(clients[i % CLIENTS].n_replies == 2 + i / CLIENTS);
+        }
+        for (RmMove move = 0; move < RM_MOVES; move++)
+                assert_in_range(prices->us[move], 1, FAKE_HANG_SECONDS * G_USEC_PER_SEC);
+        assert_int_equal(prices->bytes[RM_MOVE_LOAD], prices->bytes[RM_MOVE_SAVE]);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_at_work, clients_setup, clients_teardown),
@@ -307,6 +327,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_changes_are_told, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_commands_are_told, clients_setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_flush, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_prices_are_told, clients_setup, clients_teardown),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

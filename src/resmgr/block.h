@@ -3,6 +3,7 @@
 #define RESMGR_BLOCK_H
 
 #include "resmgr/resmgr.h"
+#include "resmgr/victim.h"
 #include "tpm/command-table.h"
 
 /*
@@ -86,6 +87,9 @@ struct Rm {
         uint32_t max_context; /* TPM_PT_MAX_OBJECT_CONTEXT, or what was seen beyond it */
         uint32_t gap;         /* TPM_PT_CONTEXT_GAP_MAX */
         uint32_t manufacturer, vendor[4], firmware[2], revision;
+
+        RmVisits visits[RM_KINDS];
+        RmPrices prices;
 
         uint32_t slots[RM_KINDS];       /* in the TPM; learned, or RM_SLOTS_UNKNOWN */
         uint32_t n_residents[RM_KINDS]; /* entries that are not RM_ABSENT */

@@ -128,13 +128,29 @@ uint32_t rm_object_find_resident(const Rm *rm, TPM2_HANDLE handle) {
 }
 
 void rm_entry_use(Rm *rm, uint32_t i) {
-        RmUse *use = &rm_entry(rm, i)->use;
-        uint64_t interval = rm->tick - use->last;
+        RmCandidate candidate = rm_entry_candidate(rm, i);
 
         rm_entry(rm, i)->refused = 0;
-        if (use->last == rm->tick)
-                return;
-        if (use->last > 0)
-                use->interval = use->interval > 0 ? (use->interval + interval + 1) / 2 : interval;
-        use->last = rm->tick;
+        rm_visit(&rm->visits[rm_kind(i)], &candidate, rm->tick);
+        rm_entry(rm, i)->use = candidate.use;
+}
+
+RmCandidate rm_entry_candidate(const Rm *rm, uint32_t i) {
+        const RmEntry *entry = rm_entry(rm, i);
+        uint32_t n_bytes = entry->context.first != RM_NONE ? entry->context.n_bytes : rm->prices.bytes[RM_MOVE_LOAD];
+        RmCandidate candidate = {
+                .use = entry->use,
+                .entry = i,
+                .price = 1,
+                .is_expected = entry->expected_at == rm->tick,
+                .n_commands =
+                        entry->expected < UINT32_MAX / RM_VISIT ? (uint32_t)entry->expected : UINT32_MAX / RM_VISIT,
+        };
+
+        if (rm_kind(i) == RM_SESSION)
+                return candidate;
+        candidate.price = rm_price(&rm->prices, RM_MOVE_FLUSH, n_bytes) + rm_price(&rm->prices, RM_MOVE_LOAD, n_bytes);
+        if (!entry->clean)
+                candidate.price += rm_price(&rm->prices, RM_MOVE_SAVE, n_bytes);
+        return candidate;
 }

@@ -54,13 +54,6 @@ typedef enum RmResidency {
         RM_UNKNOWN,  /* a command that may change this is out, or its answer was lost */
 } RmResidency;
 
-typedef struct RmUse {
-        uint64_t last;        /* tick of the last use */
-        uint64_t interval;    /* ticks between the last two; 0: used once */
-        uint64_t expected;    /* in so many ticks it is used again: rm_expect() ... */
-        uint64_t expected_at; /* ... said so for this tick */
-} RmUse;
-
 typedef struct RmEntry {
         uint8_t state;         /* RmState; written by rm_entry_set_state() alone */
         uint8_t residency;     /* RmResidency; written by rm_entry_set_...() alone */
@@ -82,6 +75,8 @@ typedef struct RmEntry {
         RmContext context;        /* a loaded session has none, since a context loads once */
         RmContext client_context; /* what the client of a session got from ContextSave */
         RmUse use;
+        uint64_t expected;    /* in so many commands it is used again: rm_expect() ... */
+        uint64_t expected_at; /* ... said so for this tick */
         uint64_t refused;  /* rm->moment when saving or flushing it was refused last; 0: it went well, or was used since
                             */
         uint64_t number;   /* sequence of a session's context: the oldest saved session has the lowest */
@@ -145,5 +140,8 @@ uint32_t rm_object_find_resident(const Rm *rm, TPM2_HANDLE handle);
 
 /* It is used by the command of this tick. */
 void rm_entry_use(Rm *rm, uint32_t i);
+
+/* As the policy sees it (resmgr/victim.h). */
+RmCandidate rm_entry_candidate(const Rm *rm, uint32_t i);
 
 #endif

@@ -72,10 +72,10 @@ unsigned rm_resident_spaces(const Rm *rm, uint32_t *ret_spaces, unsigned max) {
 }
 
 static void expect_entry(Rm *rm, uint32_t i, uint64_t n_commands) {
-        RmUse *use = &rm_entry(rm, i)->use;
+        RmEntry *entry = rm_entry(rm, i);
 
-        use->expected = n_commands;
-        use->expected_at = rm->tick + 1;
+        entry->expected = n_commands;
+        entry->expected_at = rm->tick + 1;
 }
 
 /* Of what a space has in the TPM, that which was used last. */

@@ -70,6 +70,7 @@ struct RmJob {
         bool raw;                   /* the TPM is in a mode in which it answers this, and little else */
         bool listed;                /* what the TPM holds was compared with the tables, to make room */
         uint32_t n_transmits;
+        uint32_t took_us;   /* the last of them: rm_job_took() */
         uint32_t paused_ms; /* in all */
         uint32_t pause_ms;  /* the next one */
         TSS2_RC rc;         /* of the reply */

@@ -58,6 +58,7 @@ RmFlow rm_load_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
                         rm_session_loaded(rm, i, handle);
                 else
                         rm_entry_set_resident(rm, i, handle);
+                rm_learn_price(rm, job, i, RM_MOVE_LOAD);
                 rm->counters.loads++;
                 return rm_pop(job);
         }
@@ -99,6 +100,7 @@ RmFlow rm_save_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
                 rm_entry_settle(rm, i);
                 if (rm_entry_keep_context(rm, i, answer->parameters, answer->n_parameters, true)) {
                         entry->probe = false;
+                        rm_learn_price(rm, job, i, RM_MOVE_SAVE);
                         rm->counters.saves++;
                         rm->counters.evictions += session && !rm_top(job)->renewing;
                         rm->counters.renewals += rm_top(job)->renewing;
@@ -146,6 +148,7 @@ RmFlow rm_flush_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
             (rm_kind(i) == RM_SESSION && rm_rc_is_dead_context(answer->rc))) {
                 rm->counters.evictions += entry->state == RM_LIVE;
                 rm->retried = rm->moment;
+                rm_learn_price(rm, job, i, RM_MOVE_FLUSH);
                 rm_entry_flushed(rm, i);
         } else if (entry->probe) {
                 rm->due_reconcile = true;

@@ -1,28 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "resmgr/residency.h"
 
-/*
- * What leaves the TPM when a slot is needed: whatever is expected to be used last. The next use is expected one
- * interval after the last one. Clients that take turns are the commonest load, and there that is exactly right, while
- * the least recently used context is the very one that is needed next. What is overdue, or was used only once, is the
- * less likely to be used the longer it has not been. Where it is known who comes when, that counts: rm_expect().
- */
-static uint64_t expected_wait(const Rm *rm, const RmUse *use) {
-        uint64_t elapsed = rm->tick - use->last;
-
-        if (use->expected_at == rm->tick)
-                return use->expected;
-        return use->interval > elapsed ? use->interval - elapsed : elapsed - use->interval;
-}
-
-/* What was refused is the last choice, and of such what was refused longest ago. */
+/* An entry that the TPM refused to let go is the last choice; of several, the one that was refused longest ago. */
 static bool goes_before(const Rm *rm, uint32_t i, uint32_t other) {
-        const RmEntry *a = rm_entry(rm, i), *b = rm_entry(rm, other);
-        uint64_t wait = expected_wait(rm, &a->use), other_wait = expected_wait(rm, &b->use);
+        const RmVisits *visits = &rm->visits[rm_kind(i)];
+        RmCandidate a = rm_entry_candidate(rm, i), b = rm_entry_candidate(rm, other);
 
-        if (a->refused != b->refused)
-                return a->refused < b->refused;
-        return wait > other_wait || (wait == other_wait && i < other);
+        if (rm_entry(rm, i)->refused != rm_entry(rm, other)->refused)
+                return rm_entry(rm, i)->refused < rm_entry(rm, other)->refused;
+        return rm_leaves_before(visits, &a, &b) || (i < other && !rm_leaves_before(visits, &b, &a));
 }
 
 /* Return: RM_NONE when all that is resident is needed by the job. */
@@ -49,6 +35,8 @@ bool rm_evict(Rm *rm, RmJob *job, RmKind kind) {
         uint32_t i = find_victim(rm, kind, job);
         bool doomed;
 
+        if (job->client) /* a chore may empty the TPM */
+                rm_visits_full(&rm->visits[kind], rm->n_residents[kind]);
         if (i == RM_NONE || !rm_may_push(job, 2))
                 return false;
         doomed = rm_entry(rm, i)->state == RM_DOOMED;
@@ -57,6 +45,11 @@ bool rm_evict(Rm *rm, RmJob *job, RmKind kind) {
         if (!doomed && (kind == RM_SESSION || !rm_entry(rm, i)->clean))
                 rm_push(job, RM_OP_SAVE, i);
         return true;
+}
+
+void rm_learn_price(Rm *rm, const RmJob *job, uint32_t i, RmMove move) {
+        if (rm_kind(i) == RM_OBJECT)
+                rm_prices_learn(&rm->prices, move, job->took_us, rm_entry(rm, i)->context.n_bytes);
 }
 
 bool rm_save_dirty(Rm *rm, RmJob *job) {

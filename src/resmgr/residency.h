@@ -11,6 +11,8 @@
 /* Push what takes a victim out of the TPM. Return: false when there is none, or the stack has no room. */
 bool rm_evict(Rm *rm, RmJob *job, RmKind kind);
 
+void rm_learn_price(Rm *rm, const RmJob *job, uint32_t i, RmMove move); /* the TPM has done it */
+
 /* Push the saving of an object that has no copy; it stays where it is. Return: false when there is none. */
 bool rm_save_dirty(Rm *rm, RmJob *job);
 

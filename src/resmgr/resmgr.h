@@ -183,6 +183,12 @@ bool rm_gap_sample(Rm *rm); /* RM_CHORE_RENEW renews the oldest, whatever its di
 /* Return: NULL when there is nothing of that kind to do. */
 RmJob *rm_job_begin_chore(Rm *rm, RmChore chore);
 
+/*
+ * How long the TPM took for what was last transmitted. To be told before rm_job_step() with its answer: what moves take
+ * on this TPM decides what is moved (resmgr/victim.h). Until it is told, all moves are alike.
+ */
+void rm_job_took(RmJob *job, uint64_t us);
+
 RmStep rm_job_step(Rm *rm, RmJob *job, const uint8_t *response, size_t n_response, RmOutput *ret_output);
 
 /*

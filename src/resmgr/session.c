@@ -68,6 +68,7 @@ bool rm_session_give_context(Rm *rm, uint32_t i) {
         if (writer.bad || !rm_context_store(rm, &session->client_context, bytes, writer.n_bytes))
                 return false;
         rm_entry_set_state(rm, i, RM_CLIENT_SAVED);
+        rm_visits_forget(&rm->visits[RM_SESSION], i); /* its client loads it again, whatever we do */
         session->saved = rm->tick;
         session->saved_at = rm->now;
         return true;

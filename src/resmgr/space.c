@@ -225,6 +225,7 @@ void rm_entry_free(Rm *rm, uint32_t i) {
         RmEntry *entry = rm_entry(rm, i);
 
         disown_entry(rm, i);
+        rm_visits_forget(&rm->visits[rm_kind(i)], i);
         rm_entry_set_absent(rm, i);
         rm_context_free(rm, &entry->context);
         rm_context_free(rm, &entry->client_context);
@@ -249,6 +250,7 @@ void rm_entry_doom(Rm *rm, uint32_t i) {
                 return;
         }
         disown_entry(rm, i);
+        rm_visits_forget(&rm->visits[rm_kind(i)], i);
         if (rm_kind(i) == RM_OBJECT) {
                 rm_context_free(rm, &entry->context);
                 entry->clean = false;

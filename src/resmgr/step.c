@@ -123,6 +123,10 @@ static RmStep output_pause(RmJob *job, RmOutput *ret_output) {
         return RM_STEP_PAUSE;
 }
 
+void rm_job_took(RmJob *job, uint64_t us) {
+        job->took_us = us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
+}
+
 RmStep rm_job_step(Rm *rm, RmJob *job, const uint8_t *response, size_t n_response, RmOutput *ret_output) {
         RmFlow flow = RM_FLOW_AGAIN;
 

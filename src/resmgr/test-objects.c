@@ -78,6 +78,58 @@ static void test_five_keys_in_turn_cost_two_commands_each(void **state) {
         assert_in_range(n_sent, 100, 220);
 }
 
+/* Each is used four times in a row, which is one visit: a key that stays is worth as much as without that. */
+static void test_five_keys_in_batches_cost_half_a_move_each(void **state) {
+        for (unsigned i = 0; i < 5; i++)
+                handle_of(i, cmd_create_primary(TPM2_RH_OWNER, i));
+        for (unsigned i = 0; i < 100; i++)
+                succeed(i / 4 % 5, cmd_hmac(0x80000000, "warm"));
+        n_sent = 0;
+        for (unsigned i = 0; i < 400; i++)
+                succeed(i / 4 % 5, cmd_hmac(0x80000000, "turn"));
+        assert_in_range(n_sent, 400, 400 + 110); /* least recently used: 600 */
+}
+
+/* Keys that were in use for long, and are not any more, make room for those that are. */
+static void test_a_set_that_left_makes_room(void **state) {
+        for (unsigned i = 0; i < 6; i++)
+                handle_of(i, cmd_create_primary(TPM2_RH_OWNER, i));
+        for (unsigned set = 0; set < 8; set++) {
+                for (unsigned i = 0; i < 60; i++)
+                        succeed(set % 2 * 3 + i % 3, cmd_hmac(0x80000000, "use"));
+                if (set == 1)
+                        n_sent = 0;
+        }
+        assert_in_range(n_sent, 360, 360 + 6 * (3 * 2 + 1)); /* three loads and flushes for a set */
+}
+
+static uint64_t saves_take_long(TPM2_CC code) {
+        return code == TPM2_CC_ContextSave ? 50000 : code == TPM2_CC_ContextLoad ? 10000 : 1000;
+}
+
+/* In turns, the last one used leaves; but a sequence has to be saved for that, and a key that has a copy has not. */
+static void test_what_is_dear_to_move_stays(void **state) {
+        took = saves_take_long;
+        for (unsigned i = 0; i < 5; i++)
+                handle_of(i, cmd_create_primary(TPM2_RH_OWNER, i));
+        for (unsigned i = 0; i < 15; i++)
+                succeed(i % 5, cmd_hmac(0x80000000, "learn"));
+        for (unsigned i = 2; i < 5; i++)
+                succeed(i, cmd_with_handle(TPM2_CC_FlushContext, 0x80000000));
+        handle_of(2, cmd_hash_start());
+        for (unsigned i = 0; i < 10; i++) {
+                succeed(0, cmd_hmac(0x80000000, "turn"));
+                succeed(1, cmd_hmac(0x80000000, "turn"));
+                succeed(2, cmd_sequence_update(0x80000000, "turn"));
+        }
+        n_saves = 0;
+        handle_of(3, cmd_create_primary(TPM2_RH_OWNER, 3));
+        assert_int_equal(n_saves, 0);
+        n_sent = 0;
+        succeed(2, cmd_sequence_update(0x80000000, "still there"));
+        assert_int_equal(n_sent, 1);
+}
+
 static void test_same_key_costs_one_command(void **state) {
         TPM2_HANDLE key = handle_of(0, cmd_create_primary(TPM2_RH_OWNER, 1));
 
@@ -398,6 +450,9 @@ int main(void) {
                 RM_TEST(test_h5_flushed_handle_is_unknown_and_reused),
                 RM_TEST(test_more_objects_than_slots),
                 RM_TEST(test_five_keys_in_turn_cost_two_commands_each),
+                RM_TEST(test_five_keys_in_batches_cost_half_a_move_each),
+                RM_TEST(test_a_set_that_left_makes_room),
+                RM_TEST(test_what_is_dear_to_move_stays),
                 RM_TEST(test_same_key_costs_one_command),
                 RM_TEST(test_h6_h7_saved_context_loads_anywhere_and_often),
                 RM_TEST(test_f7_h8_failed_complete_keeps_the_sequence),

@@ -17,6 +17,7 @@ uint32_t spaces[8];
 bool check_claims = true;
 
 bool (*intercept)(const Message *command, Message *ret_response);
+uint64_t (*took)(TPM2_CC code);
 size_t (*rm_test_tpm)(const uint8_t *command, size_t n_command, uint8_t *response, size_t size) = inprocess_run;
 
 /*
@@ -89,6 +90,7 @@ Message run(RmJob *job) {
         Message command, response;
         RmOutput output;
         RmStep step = rm_job_step(rm, job, NULL, 0, &output);
+        TPM2_CC code;
 
         while (step != RM_STEP_REPLY) {
                 if (step == RM_STEP_PAUSE) {
@@ -98,6 +100,7 @@ Message run(RmJob *job) {
                 }
                 command.n = output.n_bytes;
                 memcpy(command.bytes, output.bytes, output.n_bytes);
+                code = output.code;
                 n_sent++;
                 n_saves += output.code == TPM2_CC_ContextSave;
                 if (!intercept || !intercept(&command, &response))
@@ -106,6 +109,8 @@ Message run(RmJob *job) {
                         assert_no_false_claim();
                 assert_true(rm_invariant_broken(rm) == NULL);
                 memset((uint8_t *)output.bytes, 0xA5, output.n_bytes);
+                if (took)
+                        rm_job_took(job, took(code));
                 step = rm_job_step(rm, job, response.bytes, response.n, &output);
         }
         response.n = output.n_bytes;
@@ -230,6 +235,7 @@ int rm_test_setup_with(const RmLimits *limits) {
         if (!block)
                 return -1;
         intercept = NULL;
+        took = NULL;
         check_claims = true;
         n_pretended = 0;
         start(limits);

@@ -35,6 +35,7 @@ extern bool check_claims;
 
 /* Answers in the TPM's place when it returns true. */
 extern bool (*intercept)(const Message *command, Message *ret_response);
+extern uint64_t (*took)(TPM2_CC code); /* what the resource manager is told that a command took, in us; NULL: nothing */
 extern size_t (*rm_test_tpm)(const uint8_t *command, size_t n_command, uint8_t *response, size_t size);
 
 Message direct(Message command); /* past the resource manager */

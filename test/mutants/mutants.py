@@ -15,7 +15,8 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SEEDS = "1000"
-UNIT = ["resmgr-objects", "resmgr-sessions", "resmgr-capability", "resmgr-faults", "resmgr-power", "resmgr-regressions",
+UNIT = ["resmgr-victim", "bench-residency",
+        "resmgr-objects", "resmgr-sessions", "resmgr-capability", "resmgr-faults", "resmgr-power", "resmgr-regressions",
         "resmgr-edges", "resmgr-edges-repair", "resmgr-edges-fake", "resmgr-report", "resmgr-room", "resmgr-doubt",
         "resmgr-hostile", "resmgr-forecast", "broker", "broker-account", "broker-order", "broker-scheduler",
         "broker-turns", "bench-schedule", "broker-room", "broker-sampler", "broker-outage", "broker-edges",
@@ -94,6 +95,15 @@ MUTANTS = [
      "&& !(kind == RM_SESSION && rm_job_pins(rm, job, i))))"),
     ("victim-session", "that a session that a command needs must stay", "resmgr/residency.c",
      "&& !rm_job_pins(rm, job, i)))", "&& !(kind == RM_OBJECT && rm_job_pins(rm, job, i))))"),
+    ("overdue", "that what is overdue has left the working set", "resmgr/victim.c",
+     " && elapsed <= latest(interval, deviation))", ")"),
+    ("batch", "that many uses in a row are one visit", "resmgr/victim.c", "use->command >= visits->command_before;",
+     "use->command == command;"),
+    ("price", "what a move costs", "resmgr/victim.c", "wait_a * b->price > wait_b * a->price", "wait_a > wait_b"),
+    ("price-told", "... to tell it", "broker/runner.c", "rm_job_took(request->job, took_us);", ";"),
+    ("rule", "to go by the rule that does better", "resmgr/victim.c", "visits->rule = best;", "visits->rule += 0;"),
+    ("shadow-forget", "that the index of an entry may come to mean another", "resmgr/victim.c",
+     "shadow->slots[k] = shadow->slots[--shadow->n];", ";"),
     ("flushed", "that some commands take an object away", "resmgr/commit.c", "TPMA_CC_FLUSHED", "0"),
     ("audit", "that a command answered without the TPM ends no audit", "resmgr/commit.c",
      "rm->audited |= (response->auths[k].attributes & TPMA_SESSION_AUDIT) != 0;", ";"),
@@ -314,8 +324,8 @@ MUTANTS = [
      "away_us >= MAX((gint64)standing->busy_us, SELDOM_US)", "false"),
     ("turns-idle", "to keep the TPM for who is about to ask", "broker/choice.c",
      "stays_idle = next == 0 &&", "stays_idle = false &&"),
-    ("turns-victim", "who comes last, when something has to leave", "resmgr/residency.c",
-     "        if (use->expected_at == rm->tick)\n                return use->expected;\n", ""),
+    ("turns-victim", "who comes last, when something has to leave", "resmgr/entry.c",
+     ".is_expected = entry->expected_at == rm->tick,", ".is_expected = false,"),
 ]
 
 

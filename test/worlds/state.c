@@ -92,17 +92,50 @@ static uint64_t owner_of(uint32_t space, unsigned first) {
         return (world.model.clients[first].space == space) ? 0 : 1;
 }
 
-static uint64_t wait_of(const RmUse *use) {
-        uint64_t elapsed = world.rm->tick - use->last;
+static bool leaves_before(uint32_t i, uint32_t other) {
+        RmCandidate a = rm_entry_candidate(world.rm, i), b = rm_entry_candidate(world.rm, other);
 
-        return use->interval > elapsed ? use->interval - elapsed : elapsed - use->interval;
+        return rm_leaves_before(&world.rm->visits[rm_kind(i)], &a, &b);
 }
 
-static void mix_use(uint64_t *hash, const RmUse *use) {
+static void mix_use(uint64_t *hash, const RmUse *use, RmKind kind) {
+        const RmVisits *visits = &world.rm->visits[kind];
+
+        mix(hash, use->last == 0 ? UINT64_MAX : visits->n - use->last);
+        mix(hash, use->command >= visits->command);
+        mix(hash, (uint64_t)use->interval << 32 | use->deviation);
+}
+
+/* Its uses, and where it is in the shadows. */
+static void mix_uses(uint64_t *hash, uint32_t i) {
+        RmKind kind = rm_kind(i);
+        const RmVisits *visits = &world.rm->visits[kind];
+
         if (!world.exact)
                 return;
-        mix(hash, world.rm->tick - use->last);
-        mix(hash, use->interval);
+        mix_use(hash, &rm_entry(world.rm, i)->use, kind);
+        for (RmRule rule = 0; rule < RM_RULES; rule++)
+                for (uint32_t k = 0; k < visits->shadows[rule].n; k++) {
+                        const RmCandidate *candidate = &visits->shadows[rule].slots[k];
+
+                        if (candidate->entry != i)
+                                continue;
+                        mix(hash, (uint64_t)rule << 48 | (uint64_t)k << 32 | candidate->price);
+                        mix_use(hash, &candidate->use, kind);
+                }
+}
+
+/* Without times of uses, which rule decides is all that is told of the shadows. */
+static void mix_visits(uint64_t *hash, RmKind kind) {
+        const RmVisits *visits = &world.rm->visits[kind];
+
+        mix(hash, visits->rule);
+        if (!world.exact)
+                return;
+        mix(hash, visits->n_slots);
+        mix(hash, visits->first_interval);
+        for (RmRule rule = 0; rule < RM_RULES; rule++)
+                mix(hash, visits->paid[rule]);
 }
 
 /* What a saved context holds, as fake-tpm-context.c writes it. */
@@ -148,11 +181,11 @@ static uint64_t position_of(uint32_t object) {
         return k;
 }
 
-static uint64_t rank_of_object(const RmEntry *object) {
+static uint64_t rank_of_object(uint32_t i) {
         uint64_t rank = 0;
 
         for (uint32_t k = 0; k < world.rm->n_residents[RM_OBJECT]; k++)
-                rank += wait_of(&rm_entry(world.rm, world.rm->residents[RM_OBJECT][k])->use) > wait_of(&object->use);
+                rank += leaves_before(world.rm->residents[RM_OBJECT][k], i);
         return rank;
 }
 
@@ -161,13 +194,13 @@ static void mix_object(uint64_t *hash, uint32_t i) {
         const Thing *thing = thing_of(object);
         const FakeObject *loaded = fake_object_find(world.tpms[SIDE_REAL], object->handle);
 
-        mix_use(hash, &object->use);
+        mix_uses(hash, i);
         mix(hash, object->vhandle);
         mix(hash, object->hierarchy);
         mix(hash, object->state | object->residency << 4 | object->sequence << 8 | object->clean << 9 |
                           object->probe << 10 | (object->refused != 0) << 11 | object->prove << 12);
         if (object->residency != RM_ABSENT) {
-                mix(hash, position_of(i) | rank_of_object(object) << 8 | (uint64_t)object->handle << 16);
+                mix(hash, position_of(i) | rank_of_object(i) << 8 | (uint64_t)object->handle << 16);
                 mix(hash, loaded ? is_right(thing, loaded->identity, loaded->value) : 3);
         }
         if (object->context.first != RM_NONE) {
@@ -177,7 +210,8 @@ static void mix_object(uint64_t *hash, uint32_t i) {
         }
 }
 
-static uint64_t rank_of_session(const RmEntry *session) {
+static uint64_t rank_of_session(uint32_t at) {
+        const RmEntry *session = rm_entry(world.rm, at);
         uint64_t rank = 0;
 
         for (uint32_t i = 0; i < world.rm->n_sessions_used; i++) {
@@ -185,8 +219,7 @@ static uint64_t rank_of_session(const RmEntry *session) {
 
                 if (other->state == RM_FREE)
                         continue;
-                rank += session->residency == RM_RESIDENT && other->residency == RM_RESIDENT &&
-                        wait_of(&other->use) > wait_of(&session->use);
+                rank += session->residency == RM_RESIDENT && other->residency == RM_RESIDENT && leaves_before(i, at);
                 rank += (uint64_t)(other->saved > session->saved) << 8;
         }
         return rank;
@@ -223,17 +256,18 @@ static void mix_copy(uint64_t *hash, const RmEntry *session, const RmContext *co
         }
 }
 
-static void mix_session(uint64_t *hash, const RmEntry *session, unsigned first) {
+static void mix_session(uint64_t *hash, uint32_t i, unsigned first) {
+        const RmEntry *session = rm_entry(world.rm, i);
         const FakeTpm *tpm = world.tpms[SIDE_REAL];
         const FakeSession *loaded = &tpm->sessions[session->handle & TPM2_HR_HANDLE_MASK];
 
-        mix_use(hash, &session->use);
+        mix_uses(hash, i);
         mix(hash, session->handle);
         mix(hash, owner_of(session->space, first) | session->state << 4 | session->residency << 8 |
                           (session->refused != 0) << 12 |
                           (session->renewed == world.rm->tick + world.rm->n_samples) << 13);
         mix(hash, (session->uid == 1000) == (first == 0));
-        mix(hash, rank_of_session(session));
+        mix(hash, rank_of_session(i));
         mix(hash, session->number == 0 ? 0 : tpm->session_sequence - session->number);
         mix_content(hash, session->handle, loaded->digest, loaded->uses);
         mix_copy(hash, session, &session->context);
@@ -266,10 +300,12 @@ static void mix_rm(uint64_t *hash, unsigned first) {
                 uint32_t i = rm_session_find(rm, handle);
 
                 if (i != RM_NONE)
-                        mix_session(hash, rm_entry(rm, i), first);
+                        mix_session(hash, i, first);
                 if (i != RM_NONE && world.exact)
                         mix(hash, i);
         }
+        for (RmKind kind = 0; kind < RM_KINDS; kind++)
+                mix_visits(hash, kind);
         mix(hash, (uint64_t)rm->slots[RM_OBJECT] << 32 | rm->slots[RM_SESSION]);
         mix(hash, rm->due_start | (uint64_t)rm->down << 40 | rm->due_reconcile << 1 | rm->due_probe << 2 |
                           rm->shut_down << 3 | rm->audited << 4 | rm->capability_audited << 5 | rm->fixed_stale << 6 |
