@@ -98,6 +98,11 @@ void rm_entry_set_absent(Rm *rm, uint32_t i) {
                 }
 }
 
+void rm_entry_doubt(Rm *rm, uint32_t i) {
+        rm_entry_set_unknown(rm, i);
+        rm_entry(rm, i)->probe = rm_entry(rm, i)->prove = rm->due_probe = true;
+}
+
 void rm_entry_settle(Rm *rm, uint32_t i) {
         RmEntry *entry = rm_entry(rm, i);
 

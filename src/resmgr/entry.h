@@ -63,6 +63,7 @@ typedef struct RmEntry {
         bool seen;             /* in the list of handles that is being read */
         bool probe;            /* an object: whether it is still there must be asked before the next client command */
         bool prove;            /* ... and whether it is the one of its Name, which is asked instead */
+        bool suspect;          /* an object: the context may be another's; it is to be proved once it is loaded */
         bool sequence;         /* an object that changes with every use */
         uint32_t space;        /* RM_NONE: nobody's */
         uint32_t uid;          /* of a session: whose share it counts against */
@@ -118,6 +119,9 @@ void rm_entry_set_state(Rm *rm, uint32_t i, RmState state);
 bool rm_entry_set_unknown(Rm *rm, uint32_t i);
 bool rm_entry_set_resident(Rm *rm, uint32_t i, TPM2_HANDLE handle);
 void rm_entry_set_absent(Rm *rm, uint32_t i);
+
+/* Whether an object that is in the TPM is the one of its Name must be asked before the next client command. */
+void rm_entry_doubt(Rm *rm, uint32_t i);
 
 /* What was sent was not done: what is unknown is where it was. Not while the tables are in doubt, for rm_settle_all().
  */

@@ -44,6 +44,12 @@ static bool is_load_of(const Rm *rm, uint32_t i, const RmAnswer *answer, TPM2_HA
         return rm_kind(i) == RM_SESSION ? handle == rm_entry(rm, i)->handle : tpm_handle_is_transient(handle);
 }
 
+static void object_loaded(Rm *rm, uint32_t i, TPM2_HANDLE handle) {
+        rm_entry_set_resident(rm, i, handle);
+        if (rm_entry(rm, i)->suspect)
+                rm_entry_doubt(rm, i);
+}
+
 RmFlow rm_load_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
         uint32_t i = rm_top(job)->at;
         TPM2_HANDLE handle;
@@ -57,7 +63,7 @@ RmFlow rm_load_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
                 if (rm_kind(i) == RM_SESSION)
                         rm_session_loaded(rm, i, handle);
                 else
-                        rm_entry_set_resident(rm, i, handle);
+                        object_loaded(rm, i, handle);
                 rm_learn_price(rm, job, i, RM_MOVE_LOAD);
                 rm->counters.loads++;
                 return rm_pop(job);

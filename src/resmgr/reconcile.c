@@ -343,6 +343,7 @@ RmFlow rm_prove_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
         if (answer->rc == TPM2_RC_SUCCESS)
                 n = tpm_response_name(&READ_PUBLIC, &response, answer->bytes, name, sizeof(name));
         object->prove = object->probe = false;
+        object->suspect = false;
         if (n == object->n_name && memcmp(name, object->name, n) == 0)
                 rm_entry_set_resident(rm, i, object->handle);
         else

@@ -171,6 +171,9 @@ static void take_back(Rm *rm, uint32_t i, uint64_t number) {
                         rm_entry_free(rm, k - 1);
         }
         rm->counters.taken_back++;
+        /* What was saved since then was the past's, under the handle of one of now; since when, nobody knows. */
+        for (uint32_t k = rm_first(RM_OBJECT); k < rm_end(rm, RM_OBJECT); k++)
+                rm_entry(rm, k)->suspect = rm_entry(rm, k)->state == RM_LIVE && rm_entry(rm, k)->n_name > 0;
         /* The session is its caller's to free; whether the object is what it was is asked. */
         rm_residents_doubted(rm, rm_kind(i) == RM_SESSION ? i : RM_NONE);
 }
@@ -281,11 +284,10 @@ void rm_objects_lost(Rm *rm) {
 }
 
 static void doubt_resident(Rm *rm, uint32_t i) {
-        RmEntry *entry = rm_entry(rm, i);
+        const RmEntry *entry = rm_entry(rm, i);
 
         if (rm_kind(i) == RM_OBJECT && entry->state == RM_LIVE && !entry->clean && entry->n_name > 0) {
-                rm_entry_set_unknown(rm, i);
-                entry->probe = entry->prove = rm->due_probe = true;
+                rm_entry_doubt(rm, i);
         } else if (rm_kind(i) == RM_OBJECT) {
                 rm_entry_flushed(rm, i);
         } else {

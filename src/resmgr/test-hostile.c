@@ -250,6 +250,55 @@ static void test_state_put_back_without_sessions(void **state) {
         assert_int_equal(rm_counters(rm)->taken_back, 1);
 }
 
+/* A session's number tells of it, but before that a key of the past was saved as the copy of one of now. */
+static void test_state_put_back_and_saved_before_it_showed(void **state) {
+        TPM2_HANDLE past, now, other;
+        void *snapshot;
+
+        begin(NULL);
+        snapshot = malloc(fake_tpm_snapshot_size(tpm));
+        assert_non_null(snapshot);
+        past = new_key(1, 1);
+        fake_tpm_snapshot(tpm, snapshot);
+        for (unsigned i = 0; i < 6; i++)
+                new_session(2);
+        succeed(1, cmd_with_handle(TPM2_CC_FlushContext, past));
+        now = new_key(0, 2);
+        fake_tpm_restore(tpm, snapshot);
+        free(snapshot);
+        chores(RM_CHORE_SAVE);
+        assert_int_equal(rm_counters(rm)->taken_back, 0);
+        for (unsigned i = 0; i < 6; i++)
+                other = new_session(1);
+        assert_int_equal(rm_counters(rm)->taken_back, 1);
+        assert_int_equal(rc_of(0, cmd_with_handle(TPM2_CC_ReadPublic, now)), RM_RC(RC_REFERENCE_H0));
+        succeed(1, cmd_policy_pcr(other));
+}
+
+/* What was saved before it was put back is proved, once. */
+static void test_state_put_back_and_saved_long_before(void **state) {
+        TPM2_HANDLE now;
+        void *snapshot;
+
+        begin(NULL);
+        snapshot = malloc(fake_tpm_snapshot_size(tpm));
+        assert_non_null(snapshot);
+        now = new_key(0, 2);
+        chores(RM_CHORE_SAVE);
+        fake_tpm_snapshot(tpm, snapshot);
+        for (unsigned i = 0; i < 6; i++)
+                new_session(2);
+        fake_tpm_restore(tpm, snapshot);
+        free(snapshot);
+        for (unsigned i = 0; i < 6; i++)
+                new_session(1);
+        assert_int_equal(rm_counters(rm)->taken_back, 1);
+        succeed(0, cmd_with_handle(TPM2_CC_ReadPublic, now));
+        n_sent = 0;
+        succeed(0, cmd_with_handle(TPM2_CC_ReadPublic, now));
+        assert_int_equal(n_sent, 1);
+}
+
 int main(void) {
 #define TEST(f) cmocka_unit_test_teardown(f, end)
         const struct CMUnitTest tests[] = {
@@ -261,6 +310,8 @@ int main(void) {
                 TEST(test_lists_in_any_order),
                 TEST(test_what_cannot_be_flushed_costs_little),
                 TEST(test_state_put_back_without_sessions),
+                TEST(test_state_put_back_and_saved_before_it_showed),
+                TEST(test_state_put_back_and_saved_long_before),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

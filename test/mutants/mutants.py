@@ -293,6 +293,8 @@ MUTANTS = [
      "                if (rc == TSS2_TCTI_RC_NO_CONNECTION)\n                        link_lose(link);\n", ""),
     ("closed-stdout", "that a program may have closed its standard output", "tcti/io.c",
      "fd_above_stdio(socket(", "(socket("),
+    ("suspect-context", "that what was saved before it showed that a state was put back may be the past's",
+     "resmgr/move.c", "        if (rm_entry(rm, i)->suspect)\n                rm_entry_doubt(rm, i);\n", ""),
     ("rights-by-close", "that descriptors may lie in a socket that is closed", "util/foreign.c",
      "        if (foreign_is_refusing(fd))\n                return false;", "        return false;"),
     ("rights-charge", "that a socket which is still to be closed takes a place", "frontend/stream.c",

@@ -198,7 +198,8 @@ static void mix_object(uint64_t *hash, uint32_t i) {
         mix(hash, object->vhandle);
         mix(hash, object->hierarchy);
         mix(hash, object->state | object->residency << 4 | object->sequence << 8 | object->clean << 9 |
-                          object->probe << 10 | (object->refused != 0) << 11 | object->prove << 12);
+                          object->probe << 10 | (object->refused != 0) << 11 | object->prove << 12 |
+                          object->suspect << 13);
         if (object->residency != RM_ABSENT) {
                 mix(hash, position_of(i) | rank_of_object(i) << 8 | (uint64_t)object->handle << 16);
                 mix(hash, loaded ? is_right(thing, loaded->identity, loaded->value) : 3);
