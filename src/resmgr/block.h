@@ -36,6 +36,7 @@ typedef struct RmNumbers {
         uint64_t newest;    /* given out last; 0: none since it was reset */
         uint32_t n_rises;   /* ... since one was not above that before it */
         uint32_t n_trusted; /* after so many of them, one that is not above is believed */
+        uint64_t n_ours;    /* Rm.n_contexts when that one was given out */
 } RmNumbers;
 
 struct Rm {
@@ -65,6 +66,7 @@ struct Rm {
         RmCounters counters;
 
         RmNumbers numbers[RM_KINDS];
+        uint64_t n_contexts; /* that the TPM has saved for us, of either kind */
 
         /* TPMS_CLOCK_INFO, when it was started: what they were tells whether what was loaded then still can be there */
         bool clock_known;
@@ -80,6 +82,7 @@ struct Rm {
         uint32_t manufacturer, vendor[4], firmware[2], revision;
 
         uint32_t slots[RM_KINDS];       /* in the TPM; learned, or RM_SLOTS_UNKNOWN */
+        uint32_t reserve[RM_KINDS];     /* rm_set_reserve() */
         uint32_t n_residents[RM_KINDS]; /* entries that are not RM_ABSENT */
         uint32_t residents[RM_KINDS][RM_RESIDENTS_MAX];
 

@@ -113,7 +113,7 @@ MUTANTS = [
      "if (0) {"),
     ("half-list", "that half a list is none", "resmgr/gap.c", "tpm_reader_left(reader) == ret_list->n * n_entry",
      "true"),
-    ("reserve", "that others find slots free", "resmgr/residency.c", "if (rm->limits.reserve == 0)", "if (1)"),
+    ("reserve", "that others find slots free", "resmgr/residency.c", "if (reserve == 0)", "if (1)"),
     ("reserve-between", "... between any two commands", "broker/chores.c",
      "chores_begin_if(chores, true, RM_CHORE_RESERVE, ret_chore)", "NULL"),
     ("opening", "that a TPM may take its time to open", "broker/supervisor.c",
