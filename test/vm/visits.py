@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """
-The reserve of the default, on evidence: nothing is kept free as long as nobody is there, and what he needs once somebody
-opens /dev/tpmrm0. To be run before the kernel has trusted keys, for which slots stay free at any time.
+The reserve of the default, on evidence: nothing is kept free as long as nobody is there, and what he needs once
+somebody opens /dev/tpmrm0. To be run before the kernel has trusted keys, for which slots stay free at any time.
 """
 
 import contextlib
@@ -116,9 +116,8 @@ class Visits(harness.TestCase):
                     for made in (handle, session):
                         visitor.run(tpm.flush_context(made))
                 visitor.close()
-        print("# after open(), slots were free within %.1f ms and %d commands of the TPM (medians of %d; at most %.1f and "
-              "%d)" % (statistics.median(times) * 1e3, statistics.median(counts), VISITS, max(times) * 1e3,
-                       max(counts)))
+        print("# slots were free %.1f ms and %d commands of the TPM after open(), at most %.1f and %d; %d times" % (
+            statistics.median(times) * 1e3, statistics.median(counts), max(times) * 1e3, max(counts), VISITS))
 
     def test_first_commands(self):
         """Whose first command follows on open() at once is faster than we are; programs have others before that."""
