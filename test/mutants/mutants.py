@@ -121,7 +121,7 @@ MUTANTS = [
     ("reserve-kinds", "that slots for sessions are others than those for objects", "resmgr/resmgr.c",
      "rm->reserve[RM_SESSION] = n_sessions;", "rm->reserve[RM_SESSION] = n_objects;"),
     ("foreign-saves", "that others save contexts, too", "resmgr/space.c",
-     "rm->counters.foreign_saves += number - numbers->newest - n_ours;", ";"),
+     "rm->counters.foreign_saves += number - numbers->newest - n_ours;", "rm->counters.foreign_saves += 0;"),
     ("own-saves", "which contexts it saved itself", "resmgr/space.c",
      "uint64_t n_ours = ++rm->n_contexts - numbers->n_ours;", "uint64_t n_ours = 1;"),
     ("neighbour-opens", "that who has opened the node may use it at any time", "backend/neighbours.c",
