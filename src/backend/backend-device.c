@@ -21,7 +21,6 @@
  * To close a device whose command is still running waits for that command, so closing is left to a thread. Until that
  * is done it cannot be opened again, which is EBUSY and tried again by whoever opens.
  */
-#define DEVICE_DEFAULT "/dev/tpm0"
 #define DEVICE_COMMAND_MAX 4096 /* the driver's buffer */
 
 typedef struct Device {
@@ -197,7 +196,7 @@ Backend *backend_device_new(const char *conf) {
         Device *device = g_new0(Device, 1);
 
         device->backend.ops = &device_ops;
-        device->path = g_strdup(colon && colon[1] ? colon + 1 : DEVICE_DEFAULT);
+        device->path = g_strdup(colon && colon[1] ? colon + 1 : BACKEND_DEVICE_DEFAULT);
         device->source.fd = -1;
         return &device->backend;
 }

@@ -5,6 +5,7 @@
 #include "backend/backend.h"
 
 /* A character device of the kernel's */
+#define BACKEND_DEVICE_DEFAULT "/dev/tpm0"
 bool backend_device_speaks(const char *conf); /* "device", with or without a path */
 Backend *backend_device_new(const char *conf);
 

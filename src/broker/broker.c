@@ -57,6 +57,11 @@ static void broker_init_runner(Broker *broker, const BrokerConfig *config) {
                 .userdata = broker,
         };
         runner_init(&broker->runner, config->idle_evict_ms);
+        broker->runner.reserver = (Reserver){
+                .rm = broker->block.rm,
+                .config = config->reserve,
+                .kept = { config->limits.reserve, config->limits.reserve, config->reserve.ask ? NULL : "fixed" },
+        };
 }
 
 Broker *broker_new(Loop *loop, Backend *backend, const BrokerConfig *config, GError **error) {
@@ -86,6 +91,11 @@ Connection *connection_new(Broker *broker, const Peer *peer, uint32_t localities
 
 void broker_flush(Broker *broker, BrokerFlush *flush) {
         flushes_add(&broker->flushes, flush);
+}
+
+void broker_look(Broker *broker) {
+        turn_enter(&broker->turn);
+        turn_leave(&broker->turn);
 }
 
 /* Ending */

@@ -5,6 +5,7 @@
 #include "backend/backend.h"
 #include "broker/connection.h"
 #include "broker/flush.h"
+#include "broker/reserve.h"
 #include "broker/watch.h"
 #include "resmgr/resmgr.h"
 #include "util/loop.h"
@@ -28,6 +29,7 @@ typedef struct BrokerConfig {
         unsigned idle_evict_ms; /* everything leaves the TPM after so much idle time; 0: never */
         unsigned limit_ms;      /* for the answer to a command; 0: LIMIT_S */
         unsigned limit_long_ms; /* ... to one that makes keys, and to self tests; 0: LIMIT_LONG_S */
+        ReserveConfig reserve;  /* all zeros: limits.reserve, fixed */
         bool wait;              /* for a TPM that is not there, or cannot be used yet */
 } BrokerConfig;
 
@@ -68,6 +70,8 @@ void broker_flush(Broker *broker, BrokerFlush *flush); /* see broker/flush.h */
 
 /* Have @record called for each command that was answered. NULL: no more; it costs nothing then. */
 void broker_watch_commands(Broker *broker, void (*record)(void *userdata, const BrokerRecord *record), void *userdata);
+
+void broker_look(Broker *broker); /* what config.reserve answers may have risen */
 
 const Rm *broker_rm(const Broker *broker); /* for resmgr/report.h */
 

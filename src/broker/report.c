@@ -28,6 +28,7 @@ void broker_report(const Broker *broker, BrokerReport *ret_report) {
                 .n_connections = broker->connections.quota.n_connections,
                 .n_waiting = broker->runner.scheduler.n_waiting,
                 .longest_wait_us = report_since(now, scheduler_first_submitted(&broker->runner.scheduler, now)),
+                .reserve = reserver_ask(&broker->runner.reserver, now),
         };
         if (!request || !broker->supervisor.is_out)
                 return;

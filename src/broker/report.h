@@ -22,6 +22,7 @@ typedef struct BrokerReport {
         uint32_t n_connections;
         uint32_t n_waiting;
         uint64_t longest_wait_us;
+        Reserve reserve;
 
         /* What the TPM is at */
         TPM2_CC code;        /* 0: nothing */

@@ -245,6 +245,8 @@ static bool runner_decide(void *userdata) {
         Runner *runner = userdata;
         unsigned n = 0;
 
+        if (runner_is_up(runner) && reserver_look(&runner->reserver, runner->turn->now))
+                chores_wake(&runner->chores, false);
         while (!runner->current && n < ROUNDS_MAX && runner_next(runner))
                 n++;
         if (n == ROUNDS_MAX && !runner->current) {
@@ -287,6 +289,7 @@ static void runner_up(void *userdata, SupervisorUp how) {
 
         if (how == SUPERVISOR_REOPENED)
                 rm_reopened(runner->rm);
+        reserver_begin(&runner->reserver);
         chores_wake(&runner->chores, true);
 }
 

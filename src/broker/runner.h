@@ -5,6 +5,7 @@
 #include "broker/chores.h"
 #include "broker/phase.h"
 #include "broker/request.h"
+#include "broker/reserve.h"
 #include "broker/scheduler.h"
 #include "broker/stats.h"
 #include "broker/supervisor.h"
@@ -37,6 +38,7 @@ struct Runner {
         Scheduler scheduler;
         struct list paused; /* Request.link */
         Chores chores;
+        Reserver reserver;
         Request chore;            /* the one chore at a time */
         Request *current;         /* has the TPM */
         uid_t served_uid;         /* whose command was at the TPM last */

@@ -25,7 +25,7 @@ static void print_state(GVariant *all) {
 
 static void print_tpm(GVariant *all) {
         g_autofree char *tcti = format_text(dict_text(all, "Tcti"));
-        uint64_t reserve = dict_number(all, "Reserve");
+        uint64_t n_objects = dict_number(all, "Reserve"), n_sessions = dict_number(all, "ReserveSessions");
         const char *revision = dict_text(all, "Revision");
 
         if (*revision)
@@ -33,10 +33,9 @@ static void print_tpm(GVariant *all) {
                                                    dict_text(all, "Vendor"), dict_text(all, "Firmware"), revision));
         if (!dict_is_whole(all))
                 return;
-        if (reserve > 0)
-                status_line("back end", g_strdup_printf("%s, %" PRIu64 " slots kept free for others", tcti, reserve));
-        else
-                status_line("back end", g_strdup(tcti));
+        status_line("back end", g_strdup(tcti));
+        status_line("kept free", g_strdup_printf("%" PRIu64 " slots for objects, %" PRIu64 " for sessions (%s)",
+                                                 n_objects, n_sessions, dict_text(all, "ReserveReason")));
         status_line("up", format_us((uint64_t)g_get_real_time() - dict_number(all, "Started")));
 }
 

@@ -5,6 +5,7 @@
 #include "broker/broker.h"
 #include "daemon/daemon-state.h"
 #include "daemon/notify.h"
+#include "daemon/shared.h"
 #include "daemon/sockets.h"
 #include "frontend/frontend-dbus.h"
 #include "manager/manager.h"
@@ -26,6 +27,7 @@ typedef struct Daemon {
         guint settle_timer;
         Loop *loop;
         Backend *backend;
+        Shared shared; /* all zeros: what is kept free is fixed */
         Broker *broker;
         Sockets sockets;
         Manager *manager;
@@ -43,6 +45,7 @@ static void daemon_clear(Daemon *daemon) {
         g_clear_handle_id(&daemon->settle_timer, g_source_remove);
         close_doors(daemon);
         daemon->broker = broker_free(daemon->broker);
+        shared_clear(&daemon->shared);
         daemon->backend = backend_free(daemon->backend);
         /* A TPM of our own is ended in order: whoever looks at its state afterwards finds it at rest. */
         if (!daemon->now)
@@ -183,11 +186,14 @@ static void open_doors(Daemon *daemon) {
 
 static void on_started(void *userdata, TSS2_RC rc, const char *detail) {
         Daemon *daemon = userdata;
+        g_autofree char *blindness = rc == TSS2_RC_SUCCESS ? shared_blindness(&daemon->shared) : NULL;
 
         if (daemon_state_is_over(daemon->state))
                 return;
         if (rc == TSS2_RC_SUCCESS) {
                 log_info("the TPM at %s is there", daemon->options->tcti);
+                if (blindness)
+                        log_notice("%s", blindness);
         } else if (daemon->backend->misconfigured) {
                 log_error("--tcti=%s: %s", daemon->options->tcti, detail);
                 daemon_stop(daemon, EX_USAGE);
@@ -223,7 +229,7 @@ static int new_backend(Daemon *daemon) {
         return EX_OK;
 }
 
-static void new_manager(Daemon *daemon, uint32_t reserve) {
+static void new_manager(Daemon *daemon) {
         const Options *options = daemon->options;
         const ManagerConfig config = {
                 .loop = daemon->loop,
@@ -231,10 +237,15 @@ static void new_manager(Daemon *daemon, uint32_t reserve) {
                 .tcti = options->tcti,
                 .max_clients = options->broker.max_connections,
                 .max_objects = options->broker.limits.objects,
-                .reserve = reserve,
         };
 
         daemon->manager = manager_new(&config);
+}
+
+static void on_neighbours(void *userdata) {
+        Daemon *daemon = userdata;
+
+        broker_look(daemon->broker);
 }
 
 static bool new_broker(Daemon *daemon, GError **error) {
@@ -242,13 +253,18 @@ static bool new_broker(Daemon *daemon, GError **error) {
         bool shared = daemon->backend->shared;
         BrokerConfig config = options->broker;
 
-        if (config.limits.reserve == OPTIONS_BY_BACKEND)
-                config.limits.reserve = shared ? OPTIONS_SHARED_RESERVE : 0;
+        if (config.limits.reserve == OPTIONS_BY_BACKEND) {
+                config.limits.reserve = shared ? RESERVE_MOST : 0;
+                if (shared)
+                        config.reserve = (ReserveConfig){ shared_ask, &daemon->shared };
+                if (shared)
+                        shared_init(&daemon->shared, daemon->loop, options->tcti, on_neighbours, daemon);
+        }
         if (config.idle_evict_ms == OPTIONS_BY_BACKEND)
                 config.idle_evict_ms = shared ? OPTIONS_SHARED_IDLE_EVICT_MS : 0;
         daemon->broker = broker_new(daemon->loop, daemon->backend, &config, error);
         if (daemon->broker)
-                new_manager(daemon, config.limits.reserve);
+                new_manager(daemon);
         return daemon->broker != NULL;
 }
 

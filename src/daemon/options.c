@@ -19,6 +19,7 @@ typedef struct Raw {
         char **sockets;
         char *logger;
         char *seed_file;
+        char *reserve;
         char **rest;
         bool no_dbus;
 } Raw;
@@ -28,6 +29,7 @@ static void raw_clear(Raw *raw) {
         g_strfreev(raw->sockets);
         g_free(raw->logger);
         g_free(raw->seed_file);
+        g_free(raw->reserve);
         g_strfreev(raw->rest);
 }
 
@@ -83,10 +85,8 @@ static const OptionRow OPTIONS[] = {
                "N"),
         NUMBER("max-abandoned", 0, options.broker.limits.abandoned, RM_NONE, 0, RM_SPACES_MAX, 1,
                "Saved sessions kept of clients that are gone (default: all but eight that the TPM has)", "N"),
-        NUMBER("reserve", 0, options.broker.limits.reserve, OPTIONS_BY_BACKEND, 0, RESERVE_MAX, 1,
-               "Slots of the TPM kept free between commands (default: " G_STRINGIFY(
-                       OPTIONS_SHARED_RESERVE) " on a device, else 0)",
-               "N"),
+        TEXT("reserve", 0, reserve, "auto", STRING,
+             "Slots of the TPM kept free between commands; auto: on a device, while others may use it", "N|auto"),
         NUMBER("idle-evict", 0, options.broker.idle_evict_ms, OPTIONS_BY_BACKEND, 0, IDLE_EVICT_MS_MAX, 1,
                "Idle time after which the TPM is emptied, 0: never (default: " G_STRINGIFY(
                        OPTIONS_SHARED_IDLE_EVICT_MS) " on a device, else 0)",
@@ -212,6 +212,14 @@ static bool raw_check(const Raw *raw, GError **error) {
                check_text("tcti", *options->tcti, options->tcti, "a TCTI like " DEFAULT_TCTI, error);
 }
 
+static bool parse_reserve(const char *text, uint32_t *ret_reserve, GError **error) {
+        guint64 n = OPTIONS_BY_BACKEND;
+        bool good = g_str_equal(text, "auto") || g_ascii_string_to_unsigned(text, 10, 0, RESERVE_MAX, &n, NULL);
+
+        *ret_reserve = (uint32_t)n;
+        return check_text("reserve", good, text, "auto, or a number from 0 to " G_STRINGIFY(RESERVE_MAX), error);
+}
+
 static bool parse_sockets(char *const *texts, Options *options, GError **error) {
         size_t n = texts ? g_strv_length((char **)texts) : 0;
 
@@ -243,6 +251,7 @@ bool options_parse(char ***arguments, uint64_t n_fds, Options *ret_options, GErr
 
         if (!read_arguments(arguments, values, error) ||
             !take_values(values, (int)MIN(room, RM_SPACES_MAX), &raw, error) || !raw_check(&raw, error) ||
+            !parse_reserve(raw.reserve, &raw.options.broker.limits.reserve, error) ||
             !parse_sockets(raw.sockets, &raw.options, error))
                 return false;
 

@@ -14,9 +14,8 @@
  *
  * Option names and letters of tpm2-abrmd 3.0 all keep working.
  */
-#define OPTIONS_BY_BACKEND UINT32_MAX /* reserve, idle_evict_ms: not given, so it depends on the back end: */
-#define OPTIONS_SHARED_RESERVE 2      /* ... one that others use, too; else 0 */
-#define OPTIONS_SHARED_IDLE_EVICT_MS 100
+#define OPTIONS_BY_BACKEND UINT32_MAX    /* reserve: auto; idle_evict_ms: not given, so it depends on the back end: */
+#define OPTIONS_SHARED_IDLE_EVICT_MS 100 /* ... one that others use, too; else 0 */
 
 typedef struct SocketOption {
         char *path;

@@ -126,6 +126,25 @@ static void test_new_names(void **state) {
         assert_true(options.broker.wait);
 }
 
+static void test_reserve(void **state) {
+        static const char *const bad[] = { "-1", "65", "4294967296", "2x", "", "automatic", "+2", "0x2" };
+        static const char *const good[] = { "auto", "0", "64" };
+        static const uint32_t numbers[] = { OPTIONS_BY_BACKEND, 0, 64 };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(good); i++) {
+                g_autofree char *line = g_strdup_printf("--reserve=%s", good[i]);
+                g_auto(Options) options = { 0 };
+
+                assert_good(line, N_FDS, &options);
+                assert_int_equal(options.broker.limits.reserve, numbers[i]);
+        }
+        for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
+                g_autofree char *line = g_strdup_printf("--reserve=%s", bad[i]);
+
+                assert_bad(line, "--reserve must be auto, or a number from 0 to 64");
+        }
+}
+
 static void test_no_socket(void **state) {
         g_auto(Options) options = { 0 };
 
@@ -176,7 +195,6 @@ static void test_ranges(void **state) {
                 { "max-transients", 1, 65536 },
                 { "max-objects", 1, 65536 },
                 { "max-abandoned", 0, 65535 },
-                { "reserve", 0, 64 },
                 { "idle-evict", 0, 86400000 },
                 { "time-limit", 1, 86400 },
                 { "time-limit-long", 1, 86400 },
@@ -243,6 +261,7 @@ static void test_nonsense(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_defaults),  cmocka_unit_test(test_long_names), cmocka_unit_test(test_letters),
+                cmocka_unit_test(test_new_names), cmocka_unit_test(test_reserve),    cmocka_unit_test(test_sockets),
                 cmocka_unit_test(test_new_names), cmocka_unit_test(test_no_socket),  cmocka_unit_test(test_sockets),
                 cmocka_unit_test(test_ranges),    cmocka_unit_test(test_few_files),  cmocka_unit_test(test_nonsense),
         };

@@ -22,7 +22,6 @@ typedef struct ManagerConfig {
         const char *tcti; /* for people */
         uint32_t max_clients;
         uint32_t max_objects;
-        uint32_t reserve;
 } ManagerConfig;
 
 Manager *manager_new(const ManagerConfig *config);

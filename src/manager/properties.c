@@ -63,7 +63,15 @@ static GVariant *property_max_objects(const Moment *moment) {
 }
 
 static GVariant *property_reserve(const Moment *moment) {
-        return g_variant_new_uint32(moment->manager->config.reserve);
+        return g_variant_new_uint32(moment->broker.reserve.n_objects);
+}
+
+static GVariant *property_reserve_sessions(const Moment *moment) {
+        return g_variant_new_uint32(moment->broker.reserve.n_sessions);
+}
+
+static GVariant *property_reserve_reason(const Moment *moment) {
+        return g_variant_new_string(moment->broker.reserve.reason);
 }
 
 static GVariant *property_state(const Moment *moment) {
@@ -241,6 +249,8 @@ static const struct {
         { "MaxClients", property_max_clients, false, false },
         { "MaxObjects", property_max_objects, false, false },
         { "Reserve", property_reserve, false, false },
+        { "ReserveSessions", property_reserve_sessions, false, false },
+        { "ReserveReason", property_reserve_reason, false, false },
         { "State", property_state, true, true },
         { "Reason", property_reason, true, true },
         { "Manufacturer", property_manufacturer, true, true },

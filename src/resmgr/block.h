@@ -38,6 +38,7 @@ typedef struct RmNumbers {
         uint64_t newest;    /* given out last; 0: none since it was reset */
         uint32_t n_rises;   /* ... since one was not above that before it */
         uint32_t n_trusted; /* after so many of them, one that is not above is believed */
+        uint64_t n_ours;    /* Rm.n_contexts when that one was given out */
 } RmNumbers;
 
 /* What clients have. */
@@ -74,6 +75,7 @@ struct Rm {
         RmCounters counters;
 
         RmNumbers numbers[RM_KINDS];
+        uint64_t n_contexts; /* that the TPM has saved for us, of either kind */
 
         /* TPMS_CLOCK_INFO, when it was started: what they were tells whether what was loaded then still can be there */
         bool clock_known;
@@ -92,6 +94,7 @@ struct Rm {
         RmPrices prices;
 
         uint32_t slots[RM_KINDS];       /* in the TPM; learned, or RM_SLOTS_UNKNOWN */
+        uint32_t reserve[RM_KINDS];     /* rm_set_reserve() */
         uint32_t n_residents[RM_KINDS]; /* entries that are not RM_ABSENT */
         uint32_t residents[RM_KINDS][RM_RESIDENTS_MAX];
 

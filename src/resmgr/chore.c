@@ -25,11 +25,12 @@ static bool evict_any(Rm *rm, RmJob *job) {
         return !rm->shut_down && (rm_evict(rm, job, RM_OBJECT) || rm_evict(rm, job, RM_SESSION));
 }
 
+static bool keep_reserve_of(Rm *rm, RmJob *job, RmKind kind) {
+        return rm->reserve[kind] > 0 && rm_slots_short(rm, kind, 0) && rm_evict(rm, job, kind);
+}
+
 static bool keep_reserve(Rm *rm, RmJob *job) {
-        if (rm->limits.reserve == 0 || rm->shut_down)
-                return false;
-        return (rm_slots_short(rm, RM_OBJECT, 0) && rm_evict(rm, job, RM_OBJECT)) ||
-               (rm_slots_short(rm, RM_SESSION, 0) && rm_evict(rm, job, RM_SESSION));
+        return !rm->shut_down && (keep_reserve_of(rm, job, RM_OBJECT) || keep_reserve_of(rm, job, RM_SESSION));
 }
 
 static bool save_object(Rm *rm, RmJob *job) {

@@ -76,18 +76,19 @@ uint32_t rm_slots_needed(const Rm *rm, const TpmCommand *command) {
 }
 
 /* Nobody is refused for a reserve: it only says when to evict what is not needed at once. */
-static bool exceeds_slots(const Rm *rm, uint32_t n, uint32_t learned, uint32_t announced) {
-        uint32_t n_slots = learned != RM_SLOTS_UNKNOWN ? learned : announced;
+static bool exceeds_slots(const Rm *rm, RmKind kind, uint32_t n) {
+        uint32_t learned = rm->slots[kind], reserve = rm->reserve[kind];
+        uint32_t n_slots = learned != RM_SLOTS_UNKNOWN ? learned : rm->slots_min[kind];
 
-        if (rm->limits.reserve == 0)
+        if (reserve == 0)
                 return learned != RM_SLOTS_UNKNOWN && n > learned;
-        return n > (n_slots > rm->limits.reserve ? n_slots - rm->limits.reserve : 0);
+        return n > (n_slots > reserve ? n_slots - reserve : 0);
 }
 
 bool rm_slots_short(const Rm *rm, RmKind kind, uint32_t n_needed) {
         if (n_needed > 0 && rm->n_residents[kind] + n_needed > RM_RESIDENTS_MAX)
                 return true;
-        return exceeds_slots(rm, rm->n_residents[kind] + n_needed, rm->slots[kind], rm->slots_min[kind]);
+        return exceeds_slots(rm, kind, rm->n_residents[kind] + n_needed);
 }
 
 /*

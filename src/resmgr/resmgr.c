@@ -54,6 +54,7 @@ Rm *rm_init(void *block, const RmLimits *limits) {
                 return NULL;
         lay_out(limits, rm->offsets);
         rm->limits = *limits;
+        rm_set_reserve(rm, limits->reserve, limits->reserve);
         rm->n_cells = count_cells(limits);
         rm->free_space = rm->free_object = rm->free_cell = RM_NONE;
         rm->slots[RM_OBJECT] = rm->slots[RM_SESSION] = RM_SLOTS_UNKNOWN;
@@ -66,6 +67,11 @@ Rm *rm_init(void *block, const RmLimits *limits) {
 
 void rm_set_time(Rm *rm, uint64_t now) {
         rm->now = now;
+}
+
+void rm_set_reserve(Rm *rm, uint32_t n_objects, uint32_t n_sessions) {
+        rm->reserve[RM_OBJECT] = n_objects;
+        rm->reserve[RM_SESSION] = n_sessions;
 }
 
 void rm_retry(Rm *rm) {

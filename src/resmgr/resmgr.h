@@ -53,7 +53,7 @@ typedef struct RmLimits {
         uint32_t objects_per_space;  /* ... of one client */
         uint32_t sessions_per_space; /* sessions of one client, saved by it or not */
         uint32_t abandoned;          /* saved sessions of clients that are gone; RM_NONE: all the TPM has less 8 */
-        uint32_t reserve;            /* slots of each kind that stay free between two client commands; 0: none */
+        uint32_t reserve;            /* rm_set_reserve() at the beginning, for each kind */
         bool flush_all;              /* RM_CHORE_START flushes saved sessions too, and keeps none as left over */
 } RmLimits;
 
@@ -100,6 +100,7 @@ typedef struct RmCounters {
         uint64_t left_over_flushed;    /* saved sessions from before we started, to make room */
         uint64_t client_saved_flushed; /* saved sessions of clients that are still there, to make room */
         uint64_t foreign_flushed;      /* sessions and objects in no table */
+        uint64_t foreign_saves;        /* of contexts, by others, as the numbers of ours tell */
         uint64_t refusals;             /* to save or flush one of them */
         uint64_t taken_back;           /* by its numbers, a state of the TPM was put back */
         uint64_t forbidden;            /* changes of state that our own tables do not know: a fault of ours */
@@ -118,6 +119,12 @@ Rm *rm_init(void *block, const RmLimits *limits);
  * client saved less than 10 s ago counts as in use (rm_room()).
  */
 void rm_set_time(Rm *rm, uint64_t now);
+
+/*
+ * Slots of each kind that stay free between two client commands, for others who use the TPM. What is loaded beyond that
+ * is RM_CHORE_RESERVE's to evict. 0: all are ours.
+ */
+void rm_set_reserve(Rm *rm, uint32_t n_objects, uint32_t n_sessions);
 
 /* The largest command that the TPM takes, in bytes; TPM_MESSAGE_DEFAULT until RM_CHORE_START has found out. */
 uint32_t rm_max_command(const Rm *rm);

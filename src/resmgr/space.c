@@ -4,6 +4,8 @@
 #include "tpm/command.h"
 #include "tpm/context.h"
 
+#define NUMBERS_LEFT_OUT 8
+
 /* There are never more users than spaces. */
 uint32_t rm_user_join(Rm *rm, uint32_t uid) {
         uint32_t user = RM_NONE;
@@ -157,6 +159,19 @@ static bool number_falls(Rm *rm, RmKind kind, uint64_t number) {
         return trusted;
 }
 
+/*
+ * A number that is further from the last one than by what was saved for us was reached with the help of others. Some
+ * TPMs count both kinds together, some leave numbers out now and then, and the answer to a save may have been lost.
+ */
+static void count_foreign_saves(Rm *rm, RmKind kind, uint64_t number) {
+        RmNumbers *numbers = &rm->numbers[kind];
+        uint64_t n_ours = ++rm->n_contexts - numbers->n_ours;
+
+        numbers->n_ours = rm->n_contexts;
+        if (numbers->newest != 0 && number > numbers->newest && number - numbers->newest > n_ours + NUMBERS_LEFT_OUT)
+                rm->counters.foreign_saves += number - numbers->newest - n_ours;
+}
+
 void rm_numbers_forget(Rm *rm) {
         for (RmKind kind = 0; kind < RM_KINDS; kind++)
                 rm->numbers[kind].newest = 0;
@@ -184,6 +199,8 @@ bool rm_entry_keep_context(Rm *rm, uint32_t i, const uint8_t *bytes, size_t n_by
 
         if (!tpm_context_parse(bytes, n_bytes, &context))
                 return false;
+        if (is_new)
+                count_foreign_saves(rm, rm_kind(i), context.sequence);
         if (is_new && number_falls(rm, rm_kind(i), context.sequence)) {
                 take_back(rm, i, context.sequence);
                 return false;

@@ -150,6 +150,42 @@ static void test_numbers_that_do_not_rise(void **state) {
         assert_in_range(n_lost, 0, 2);
 }
 
+/* Contexts of both kinds are counted together; the TPM itself gets the right numbers. */
+static bool number_together(const Message *command, Message *ret_response) {
+        static uint8_t numbers[256][8];
+        static uint32_t newest;
+        TpmReader reader = TPM_READER(command->bytes, command->n);
+        Message sent = *command;
+
+        tpm_read_bytes(&reader, TPM_HEADER_SIZE + 4);
+        if (message_rc(command) == TPM2_CC_ContextLoad)
+                memcpy(sent.bytes + TPM_HEADER_SIZE, numbers[tpm_read_u32(&reader) % 256], sizeof(numbers[0]));
+        *ret_response = direct(sent);
+        if (message_rc(command) != TPM2_CC_ContextSave || message_rc(ret_response) != TPM2_RC_SUCCESS)
+                return true;
+        newest++;
+        memcpy(numbers[newest % 256], ret_response->bytes + TPM_HEADER_SIZE, sizeof(numbers[0]));
+        tpm_put_u32(ret_response->bytes + TPM_HEADER_SIZE, 0);
+        tpm_put_u32(ret_response->bytes + TPM_HEADER_SIZE + 4, newest);
+        return true;
+}
+
+static void save_a_session(void) {
+        succeed(1, cmd_with_handle(TPM2_CC_ContextSave, handle_of(1, cmd_start_session(TPM2_SE_HMAC))));
+}
+
+/* Many objects between two sessions are no sign of others. */
+static void test_numbers_of_both_kinds(void **state) {
+        begin(NULL);
+        intercept = number_together;
+        save_a_session();
+        for (unsigned i = 0; i < 20; i++)
+                handle_of(2 + i % 5, cmd_create_primary(TPM2_RH_OWNER, (uint8_t)i));
+        assert_true(rm_counters(rm)->saves >= 15);
+        save_a_session();
+        assert_int_equal(rm_counters(rm)->foreign_saves, 0);
+}
+
 /* The session of a stranger has the handle that one of ours had before the reset. */
 static void test_stranger_after_a_reset(void **state) {
         TPM2_HANDLE ours;
@@ -306,6 +342,7 @@ int main(void) {
                 TEST(test_gap_beside_what_cannot_be_flushed),
                 TEST(test_stranger_that_cannot_be_flushed),
                 TEST(test_numbers_that_do_not_rise),
+                TEST(test_numbers_of_both_kinds),
                 TEST(test_stranger_after_a_reset),
                 TEST(test_lists_in_any_order),
                 TEST(test_what_cannot_be_flushed_costs_little),

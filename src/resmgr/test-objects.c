@@ -315,7 +315,7 @@ static void test_idle_chores(void **state) {
         n_sent = 0;
         chores(RM_CHORE_SAVE);
         assert_int_equal(n_sent, 0);
-        rm->limits.reserve = 2;
+        rm_set_reserve(rm, 2, 2);
         chores(RM_CHORE_RESERVE);
         assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), 1);
         assert_int_equal(tpm_count(TPM2_HT_LOADED_SESSION), 1);
@@ -328,7 +328,7 @@ static void test_idle_chores(void **state) {
 
 /* What others use is free at any time, not only once nobody waits any more. */
 static void test_reserve_is_kept_while_clients_take_turns(void **state) {
-        rm->limits.reserve = 2;
+        rm_set_reserve(rm, 2, 2);
         for (unsigned turn = 0; turn < 3; turn++)
                 for (unsigned i = 0; i < 3; i++) {
                         if (turn == 0) {
@@ -342,6 +342,26 @@ static void test_reserve_is_kept_while_clients_take_turns(void **state) {
         /* A command that needs more than that gets it. */
         handle_of(0, cmd_hmac_start(0x80000000));
         assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), 2);
+}
+
+/* It rises and falls while clients are at work, for each kind by itself. */
+static void test_reserve_by_kind(void **state) {
+        for (unsigned i = 0; i < 3; i++) {
+                handle_of(i, cmd_create_primary(TPM2_RH_OWNER, (uint8_t)i));
+                handle_of(i, cmd_start_session(TPM2_SE_HMAC));
+        }
+        assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), 3);
+        assert_int_equal(tpm_count(TPM2_HT_LOADED_SESSION), 3);
+        rm_set_reserve(rm, 2, 0);
+        chores(RM_CHORE_RESERVE);
+        assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), 1);
+        assert_int_equal(tpm_count(TPM2_HT_LOADED_SESSION), 3);
+        rm_set_reserve(rm, 0, 1);
+        chores(RM_CHORE_RESERVE);
+        for (unsigned i = 0; i < 3; i++)
+                succeed(i, cmd_hmac(0x80000000, "all"));
+        assert_int_equal(tpm_count(TPM2_HT_TRANSIENT), 3);
+        assert_int_equal(tpm_count(TPM2_HT_LOADED_SESSION), 2);
 }
 
 /* Of two things that are wrong, the TPM names the first: a key is no PCR. */
@@ -466,6 +486,7 @@ int main(void) {
                 RM_TEST(test_x2_malformed_commands_are_the_tpms_to_refuse),
                 RM_TEST(test_idle_chores),
                 RM_TEST(test_reserve_is_kept_while_clients_take_turns),
+                RM_TEST(test_reserve_by_kind),
                 RM_TEST(test_h3_unknown_handle_n_is_reference_n),
                 RM_TEST(test_h4_all_that_return_a_handle),
                 RM_TEST(test_h9_f16_event_sequence),

@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/inotify.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -29,6 +30,8 @@
 #endif
 
 #define CLOSE_TICK_NS 1000000
+#define KEY_PROCESS_KEYRING (-2) /* as linux/keyctl.h has it */
+#define IN_NAMED (IN_CREATE | IN_DELETE | IN_MOVE | IN_ATTRIB)
 
 bool platform_peer(int fd, uid_t *ret_uid, pid_t *ret_pid) {
         struct ucred credentials = { 0 };
@@ -136,6 +139,46 @@ void platform_hide_memory(void *block, size_t size) {
         (void)madvise(block, size, MADV_DONTDUMP);
 }
 
+/* What no key can be made of says whether there is such a type: it is looked up first. */
+bool platform_may_have_keys(const char *type) {
+        return syscall(SYS_add_key, type, "tpm2-abrmd", "-", 1, KEY_PROCESS_KEYRING) >= 0 || errno != ENODEV;
+}
+
+int platform_watch_new(void) {
+        return inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+}
+
+int platform_watch_file(int fd, const char *path) {
+        return inotify_add_watch(fd, path, IN_OPEN | IN_CLOSE | IN_ACCESS | IN_MODIFY);
+}
+
+int platform_watch_folder(int fd, const char *path) {
+        return inotify_add_watch(fd, path, IN_NAMED | IN_ONLYDIR);
+}
+
+void platform_watch_end(int fd, int watch) {
+        (void)inotify_rm_watch(fd, watch);
+}
+
+static unsigned watch_events(uint32_t mask) {
+        return (mask & IN_OPEN ? PLATFORM_OPENED : 0) | (mask & IN_CLOSE ? PLATFORM_CLOSED : 0) |
+               (mask & (IN_ACCESS | IN_MODIFY) ? PLATFORM_USED : 0) | (mask & IN_NAMED ? PLATFORM_NAMED : 0) |
+               (mask & IN_IGNORED ? PLATFORM_UNWATCHED : 0) | (mask & IN_Q_OVERFLOW ? PLATFORM_MISSED : 0);
+}
+
+void platform_watch_read(int fd, PlatformTell tell, void *userdata) {
+        _Alignas(struct inotify_event) char bytes[4096];
+        ssize_t n;
+
+        while ((n = read(fd, bytes, sizeof(bytes))) > 0)
+                for (char *at = bytes; at < bytes + n;) {
+                        const struct inotify_event *event = (const struct inotify_event *)at;
+
+                        at += sizeof(*event) + event->len;
+                        tell(userdata, event->wd, watch_events(event->mask), event->len > 0 ? event->name : NULL);
+                }
+}
+
 /* An emulator that takes advice which there is not follows none. */
 bool platform_wipe_on_fork(void *pages, size_t size) {
         return madvise(pages, size, -1) < 0 && madvise(pages, size, MADV_WIPEONFORK) == 0;
@@ -216,6 +259,33 @@ bool platform_refuses_rights(int fd) {
 
 void platform_close_soon(int fd) {
         (void)close(fd);
+}
+
+/* It has no keys. */
+bool platform_may_have_keys(const char *type) {
+        return false;
+}
+
+/* Only FreeBSD 15 has an inotify; nobody has tried that. */
+int platform_watch_new(void) {
+        errno = ENOSYS;
+        return -1;
+}
+
+int platform_watch_file(int fd, const char *path) {
+        errno = ENOSYS;
+        return -1;
+}
+
+int platform_watch_folder(int fd, const char *path) {
+        errno = ENOSYS;
+        return -1;
+}
+
+void platform_watch_end(int fd, int watch) {
+}
+
+void platform_watch_read(int fd, PlatformTell tell, void *userdata) {
 }
 
 void platform_hide_process(void) {

@@ -44,6 +44,34 @@ void platform_close_soon(int fd);
 #define PLATFORM_BOOT_SIZE 64
 bool platform_boot(char boot[static PLATFORM_BOOT_SIZE]);
 
+/* Whether the kernel may hold keys of a type, such as "trusted"; true where it does not say. */
+bool platform_may_have_keys(const char *type);
+
+/*
+ * What happens to files
+ *
+ * A descriptor, non-blocking, that can be read from when something happened to what is watched. Two things of one kind
+ * at once may be told as one.
+ */
+typedef enum PlatformEvent {
+        PLATFORM_OPENED = 1,
+        PLATFORM_CLOSED = 2,
+        PLATFORM_USED = 4,       /* read from, or written to */
+        PLATFORM_NAMED = 8,      /* in a folder: a name came, went, or got other rights */
+        PLATFORM_UNWATCHED = 16, /* what was watched is gone */
+        PLATFORM_MISSED = 32,    /* more happened than could be told */
+} PlatformEvent;
+
+typedef void (*PlatformTell)(void *userdata, int watch, unsigned events, const char *name); /* name: NULL, or NAMED's */
+
+int platform_watch_new(void); /* Return: -1: see errno */
+
+/* Takes the right to read the file. Return: a number, the same for the same file; -1: see errno. */
+int platform_watch_file(int fd, const char *path);
+int platform_watch_folder(int fd, const char *path);
+void platform_watch_end(int fd, int watch);
+void platform_watch_read(int fd, PlatformTell tell, void *userdata); /* all that has happened so far */
+
 /* Has the system fill whole pages with zeros in each child that is forked later. Return: false: it cannot. */
 bool platform_wipe_on_fork(void *pages, size_t size);
 

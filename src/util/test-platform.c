@@ -5,6 +5,8 @@
 
 #include "util/fd.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -117,6 +119,73 @@ static void test_hidden_memory(void **state) {
         munmap(block, size);
 }
 
+typedef struct Told {
+        int watch;
+        unsigned events; /* all so far */
+        char name[64];
+} Told;
+
+static void tell(void *userdata, int watch, unsigned events, const char *name) {
+        Told *told = userdata;
+
+        told->watch = watch;
+        told->events |= events;
+        if (name)
+                snprintf(told->name, sizeof(told->name), "%s", name);
+}
+
+static unsigned told_of(int fd, Told *told) {
+        told->events = 0;
+        platform_watch_read(fd, tell, told);
+        return told->events;
+}
+
+static void test_watch(void **state) {
+        char folder[] = "/tmp/test-platform-XXXXXX", path[64], other[64];
+        fd_auto fd = platform_watch_new();
+        int in_folder, file, node;
+        Told told = { 0 };
+
+        assert_return_code(fd, errno);
+        assert_non_null(mkdtemp(folder));
+        snprintf(path, sizeof(path), "%s/node", folder);
+        snprintf(other, sizeof(other), "%s/other", folder);
+        assert_int_equal(platform_watch_file(fd, path), -1);
+        assert_int_equal(errno, ENOENT);
+        in_folder = platform_watch_folder(fd, folder);
+        assert_return_code(in_folder, errno);
+        assert_int_equal(told_of(fd, &told), 0);
+
+        file = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+        assert_return_code(file, errno);
+        assert_int_equal(told_of(fd, &told), PLATFORM_NAMED);
+        assert_int_equal(told.watch, in_folder);
+        assert_string_equal(told.name, "node");
+        node = platform_watch_file(fd, path);
+        assert_int_equal(platform_watch_file(fd, path), node);
+        assert_int_equal(write(file, "x", 1), 1);
+        assert_int_equal(told_of(fd, &told), PLATFORM_USED);
+        assert_int_equal(told.watch, node);
+        close(open(path, O_RDONLY | O_CLOEXEC));
+        assert_int_equal(told_of(fd, &told), PLATFORM_OPENED | PLATFORM_CLOSED);
+        close(file);
+        assert_int_equal(told_of(fd, &told), PLATFORM_CLOSED);
+        assert_int_equal(rename(path, other), 0);
+        assert_int_equal(told_of(fd, &told), PLATFORM_NAMED);
+        platform_watch_end(fd, node);
+        assert_int_equal(told_of(fd, &told), PLATFORM_UNWATCHED);
+        unlink(other);
+        rmdir(folder);
+}
+
+/* Whatever this kernel has: it has no such type, and does not say so for one that it has. */
+static void test_key_types(void **state) {
+        if (platform_may_have_keys("tabrmd-nonsense") && (errno == EPERM || errno == ENOSYS))
+                skip(); /* a container that may not ask */
+        assert_false(platform_may_have_keys("tabrmd-nonsense"));
+        assert_true(platform_may_have_keys("user"));
+}
+
 static void test_process_start(void **state) {
         uint64_t own, again, other;
         int pipe_fds[2];
@@ -209,6 +278,8 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_peer),          cmocka_unit_test(test_process_name),
                 cmocka_unit_test(test_bind),          cmocka_unit_test(test_hidden_process),
+                cmocka_unit_test(test_hidden_memory), cmocka_unit_test(test_watch),
+                cmocka_unit_test(test_hidden_memory), cmocka_unit_test(test_key_types),
                 cmocka_unit_test(test_hidden_memory), cmocka_unit_test(test_process_start),
                 cmocka_unit_test(test_process_end),   cmocka_unit_test(test_boot),
                 cmocka_unit_test(test_wipe_on_fork),

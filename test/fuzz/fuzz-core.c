@@ -286,7 +286,7 @@ static void operate(void) {
                 fake_tpm_reset(tpm);
                 break;
         case 62:
-                rm->limits.reserve = client;
+                rm_set_reserve(rm, client, 3 - client % 4);
                 break;
         }
         check();

@@ -93,12 +93,14 @@ class Verbs:
         self.assertEqual((status["objects"], status["objects-loaded"], status["object-slots"]), (N_OBJECTS, 3, 3))
         self.assertEqual(status["sessions"], {"owned": 2, "saved": 1, "abandoned": 1, "left-over": 1, "flushing": 0})
         self.assertEqual(status["tcti"], self.tpm.conf)
+        self.assertEqual([status[key] for key in ("reserve", "reserve-sessions", "reserve-reason")], [0, 0, "fixed"])
         self.assertGreater(status["counters"]["commands"], 10)
         harness.wait_until(lambda: self.json("status")["counters"]["commands"] > status["counters"]["commands"],
                            "it is told how work goes on")
         text = self.ctl("status")
         for words in ("tpm2-abrmd 4.0.0: ready", "clients     5 of ", "%d of 16384; loaded: 3 of 3 slots" % N_OBJECTS,
-                      "2 owned, 1 saved, 1 abandoned, 1 left-over"):
+                      "2 owned, 1 saved, 1 abandoned, 1 left-over",
+                      "kept free   0 slots for objects, 0 for sessions (fixed)"):
             self.assertIn(words, text)
         self.assertNotIn("\033", text)
 

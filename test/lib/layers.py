@@ -42,7 +42,7 @@ NEEDS_GLIB = {"util/log.h", "util/loop.h"}
 # the one file that is conditional on the system, and what is for it alone
 PLATFORM = "util/platform.c"
 OF_PLATFORM = re.compile(r"\s*#\s*(el)?if.*__(linux|FreeBSD)(__)?\b|"
-                         r"\s*#\s*include\s*<sys/(prctl|procctl|sysctl|ucred)\.h>")
+                         r"\s*#\s*include\s*<sys/(inotify|prctl|procctl|sysctl|ucred)\.h>")
 
 # A client's socket is closed by util/foreign.h, since closing it may take long; here stands what is no client's.
 FOREIGN_FOLDERS = {"door", "frontend", "manager"}

@@ -63,12 +63,13 @@ static unsigned count_listed(TPM2_HT type) {
 }
 
 void world_check_idle(void) {
-        unsigned limit = chip_slots() - world.run->reserve;
+        const Reserve *reserve = &world.broker->runner.reserver.kept;
 
         if (world.wild || world.run->lone || world.broker->runner.current || rm_is_in_doubt(world.rm))
                 return;
         check_known();
-        if (!world.misled && (count_listed(TPM2_HT_TRANSIENT) > limit || count_listed(TPM2_HT_LOADED_SESSION) > limit))
+        if (!world.misled && (count_listed(TPM2_HT_TRANSIENT) > chip_slots() - reserve->n_objects ||
+                              count_listed(TPM2_HT_LOADED_SESSION) > chip_slots() - reserve->n_sessions))
                 world_fail("more is loaded than the reserve leaves");
         fail_if(rm_rest_broken(world.rm));
 }

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define RESERVE_TURN_US 20000
+
 World world;
 
 #define HOUR_US 3600000000u
@@ -252,6 +254,13 @@ static void started(void *userdata, TSS2_RC rc, const char *detail) {
                 world_fail("the TPM does not start: %x", rc);
 }
 
+/* What others need, which rises and falls, of each kind by itself. */
+static Reserve ask_reserve(void *userdata, gint64 now) {
+        gint64 turn = now / RESERVE_TURN_US;
+
+        return (Reserve){ turn % 3 ? world.run->reserve : 0, turn % 2 ? world.run->reserve : 0, "test" };
+}
+
 static bool begin(void) {
         const Run *run = world.run;
         const BrokerConfig config = {
@@ -264,6 +273,7 @@ static bool begin(void) {
                 },
                 .max_connections = 4 * run->n_clients + 8,
                 .limits.reserve = run->reserve,
+                .reserve.ask = ask_reserve,
                 .idle_evict_ms = run->idle_evict_ms,
         };
 

@@ -411,6 +411,16 @@ class Kernel(Units):
             with self.subTest(conf):
                 self.assertEqual(len(get_random(conf).stdout.strip()), 16)
 
+    def test_neighbours_are_seen_from_within_the_sandbox(self):
+        def reason():
+            return json.loads(run("tabrmctl", "--json", "status").stdout)["reserve-reason"]
+
+        get_random(BY_SOCKET)
+        self.assertIn(reason(), ("start", "nobody", "kernel", "recent"))
+        with open("/dev/tpmrm0", "r+b", buffering=0):
+            harness.wait_until(lambda: reason() == "open", "who has opened the node is seen")
+        harness.wait_until(lambda: reason() in ("start", "recent"), "who has closed it is gone")
+
     def test_tpm_that_comes_after_the_daemon(self):
         systemctl("stop", SERVICE)
         node = os.stat(CHIP)
