@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """
-The ways to the TPM side by side: /dev/tpm0 itself, a bare forwarder before it, the kernel's resource manager, tpm2-abrmd
-3.0 and ours. How long a command takes with 0, 1 and 3 keys loaded, and how many commands of the TPM it is; and what the
-process between costs for one: how often it was scheduled, and its processor time. Counts are asserted; times are shown:
-there is no interrupt, so the kernel asks the TPM every millisecond whether it is done.
+The ways to the TPM side by side: /dev/tpm0 itself, a bare forwarder before it, the kernel's resource manager,
+tpm2-abrmd 3.0 and ours. How long a command takes with 0, 1 and 3 keys loaded, and how many commands of the TPM it is;
+and what the process between costs for one: how often it was scheduled, and its processor time. Counts are asserted;
+times are shown: there is no interrupt, so the kernel asks the TPM every millisecond whether it is done.
 """
 
 import collections
