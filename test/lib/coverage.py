@@ -6,7 +6,7 @@ import pathlib
 import re
 import sys
 
-ROWS = {"H": 17, "S": 18, "C": 10, "X": 14, "P": 11, "D": 20, "N": 8, "B": 17, "F": 26}
+ROWS = {"H": 17, "S": 18, "C": 10, "X": 14, "P": 11, "D": 20, "N": 14, "B": 17, "F": 26}
 ELSEWHERE = {"P5": "restart and suspend", "F26": "product"}
 
 
