@@ -303,7 +303,8 @@ class Alone(ctl.TestCase):
         self.assertIn(": absent: ", self.ctl("status", status=ctl.NO_TPM))
         self.tpm.restart()
         harness.wait_until(lambda: '"ready"' in changes.output().rpartition('"absent"')[2], "that it is back is told")
-        self.assertEqual(self.json("status")["counters"]["tpm-lost"], 1)
+        # Once more, if it was found while it was about to be started.
+        self.assertGreaterEqual(self.json("status")["counters"]["tpm-lost"], 1)
 
     def monitor(self):
         """-> a process whose output has what is said to have changed"""
