@@ -3,7 +3,7 @@
 Side by side: the bare TPM, a bare forwarding proxy, tpm2-abrmd 3.0 and ours, as ratios of one run: `make bench`.
 
     bench.py FOLDER    writes bench.json, README.md and bench.svg there, and prints the tables
-    BENCH=quick        a part of it, in about a minute; BENCH=smallest is for a test
+    BENCH=quick        a part of it, in half a minute; BENCH=smallest is for a test
     BENCH_CPUS         see stand.py: all is pinned
 
 Fails when a promise is not kept. Shared machines differ and vary: trust the ratios.
@@ -27,9 +27,9 @@ import stand
 PLANS = {"": (matrix.FULL, promises.FULL), "quick": (matrix.QUICK, promises.QUICK), "smallest": (matrix.SMALLEST, None)}
 
 
-def first_line(*argv):
+def version(*argv):
     done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, env=harness.clean_env(), check=False)
-    return (done.stdout or done.stderr).strip().partition("\n")[0]
+    return re.search(r"\d+(\.\d+)+|$", done.stdout + done.stderr)[0]
 
 
 def build_type():
@@ -43,8 +43,8 @@ def machine():
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "kernel": platform.release(), "cpu": cpu[1] if cpu else platform.machine(), "processors": len(stand.ALL_CPUS),
         "pinned": ", ".join(map(str, stand.processors().values())), "load": os.getloadavg()[0], "build": build_type(),
-        "versions": "; ".join((first_line(harness.DAEMON, "--version"), "3.0: " + first_line(
-            harness.Peer.binary, "--version"), first_line("swtpm", "socket", "--version"))),
+        "versions": "ours %s, tpm2-abrmd %s, swtpm %s" % (version(harness.DAEMON, "--version"), version(
+            harness.Peer.binary, "--version"), version("swtpm", "--version")),
     }
 
 
@@ -58,7 +58,10 @@ def measure(plan, promise_plan):
 
 
 def main(folder):
-    found = measure(*PLANS[os.environ.get("BENCH", "")])
+    which = os.environ.get("BENCH", "")
+    if which not in PLANS:
+        sys.exit("BENCH=%s: it can only be quick or smallest" % which)
+    found = measure(*PLANS[which])
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "bench.json").write_text(json.dumps(found, indent=1) + "\n")
     report.write(folder)

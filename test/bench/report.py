@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Tables and picture of what bench.py has measured: report.py FOLDER makes README.md and bench.svg of bench.json."""
+"""
+Tables and picture of what bench.py has measured: report.py FOLDER makes README.md and bench.svg of bench.json, and with
+docs/bench puts the figures of one client into docs/COMPARISON.md, too.
+"""
 
 import html
 import json
 import math
 import pathlib
+import re
 import sys
+import textwrap
 
+DOCS = pathlib.Path(__file__).parents[2].resolve() / "docs"
 CLIENTS = (1, 4, 16, 64, 256, 1000)
 WORKLOADS = {
     "random": ("GetRandom", "GetRandom of 8 bytes."),
@@ -36,6 +42,10 @@ def time_text(us):
 
 
 # The tables
+
+def wrapped(paragraph):
+    return textwrap.fill(paragraph, 120, break_on_hyphens=False)
+
 
 def table(heads, rows):
     lines = [heads, ["---"] * len(heads), *rows]
@@ -74,27 +84,34 @@ def promise_rows(promises):
 
 def machine_text(machine):
     return ("%(date)s, on %(cpu)s (%(processors)d processors), Linux %(kernel)s; client, TPM and daemon on processors "
-            "%(pinned)s; load %(load).1f before. Built as %(build)s; %(versions)s." % machine)
+            "%(pinned)s; load %(load).1f before. Built as %(build)s: %(versions)s." % machine)
+
+
+def promises_table(results):
+    return table(["what", "promised", "measured", "kept"], promise_rows(results["promises"]))
+
+
+def way_tables(results):
+    """-> tables of one client and a swtpm"""
+    for title, rows in results["tables"].items():
+        base = PEER if PEER in rows else next(iter(rows))
+        yield table([title, "median", "99 %", "of %s" % base],
+                    [(name, time_text(median), time_text(high), "%.2g" % (median / rows[base][0]))
+                     for name, (median, high) in rows.items()])
 
 
 def parts(results):
     """-> the document, without its head, by paragraphs"""
-    found = ["## Promised and measured", table(["what", "promised", "measured", "kept"],
-                                               promise_rows(results["promises"]))]
+    found = ["## Promised and measured", promises_table(results)] if results["promises"] else []
     if results["tables"]:
-        found += ["## The way to a swtpm", "Median, 99th percentile, and the median as a part of the first row's."]
-    for title, rows in results["tables"].items():
-        first = next(iter(rows.values()))[0]
-        found.append(table([title, "median", "99 %", "of the first"],
-                           [(name, time_text(median), time_text(high), "%.3g" % (median / first))
-                            for name, (median, high) in rows.items()]))
+        found += ["## One client, and a swtpm for each subject", *way_tables(results)]
     for tpm in dict.fromkeys(cell["tpm"] for cell in results["cells"]):
         found.append("## " + title_of(tpm, results["percent"]))
         for workload, (_, what) in WORKLOADS.items():
             cells = {(cell["subject"], cell["clients"]): cell for cell in results["cells"]
                      if cell["tpm"] == tpm and cell["workload"] == workload}
             if cells:
-                found += [what, workload_table(cells)]
+                found += [wrapped(what), workload_table(cells)]
     return found
 
 
@@ -107,10 +124,10 @@ HEAD = """# Side by side
 Each subject has a TPM of its own (libtpms behind a socket, `test/bench/chip.c`), and the subjects take turns, round by
 round. A time is that of one run of the workload, median / 99th percentile, with so many clients that ask again as soon
 as they are answered, all of one process (`test/bench/load.c`). Paced, a command takes %d %% of what it takes on that
-chip (`test/lib/fake-chips.c`). TPM commands and the daemon's CPU are for one run; KiB is the daemon's memory (Pss), of
-which some stays from the tables before. A cell is empty where a subject cannot do it, or where one turn of all clients
-would take longer than %g s. 3.0 takes at most 100 clients, and the bare TPM one; the proxy swaps nothing. On a chip the
-doors do not differ, so the socket stands for all.
+chip (`test/lib/fake-chips.c`). TPM commands and the daemon's CPU, without that of the bus, are for one run; KiB is the
+daemon's memory (Pss), of which some stays from the tables before. A cell is empty where a subject cannot do it, or
+where one turn of all clients would take longer than %g s. 3.0 takes at most 100 clients, and the bare TPM one; the
+proxy swaps nothing. On a chip the doors do not differ, so the socket stands for all.
 
 ![Times by workload, TPM and clients](bench.svg)
 
@@ -119,7 +136,7 @@ doors do not differ, so the socket stands for all.
 
 
 def document(results):
-    return HEAD % (machine_text(results["machine"]), results["percent"], results["turn_s"],
+    return HEAD % (wrapped(machine_text(results["machine"])), results["percent"], results["turn_s"],
                    "\n\n".join(parts(results)))
 
 
@@ -230,8 +247,18 @@ def picture(results):
                 width, height, width, height, "\n".join(drawn)))
 
 
+BLOCK = re.compile(r"(<!-- made by test/bench/report.py -->\n).*?(<!-- end of it -->\n)", re.DOTALL)
+
+
+def put_into(path, results):
+    block = "\n\n".join([wrapped(machine_text(results["machine"])), *way_tables(results), promises_table(results)])
+    path.write_text(BLOCK.sub(lambda match: match[1] + "\n" + block + "\n\n" + match[2], path.read_text()))
+
+
 def write(folder):
     results = json.loads((folder / "bench.json").read_text())
+    if folder.resolve() == DOCS / "bench":
+        put_into(DOCS / "COMPARISON.md", results)
     (folder / "README.md").write_text(document(results))
     (folder / "bench.svg").write_text(picture(results))
 
