@@ -136,7 +136,8 @@ class Stand:
     def __init__(self, stack, make_tpm, names=SUBJECTS, options=()):
         self.folder = harness.make_folder()
         stack.callback(harness.shutil.rmtree, self.folder, ignore_errors=True)
-        self.bus = harness.Bus(self.folder)
+        with pinned("daemon"):
+            self.bus = harness.Bus(self.folder)
         stack.callback(self.bus.stop)
         self.subjects, self.daemons = {}, {}
         for name in names:
