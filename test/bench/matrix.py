@@ -79,8 +79,9 @@ class Cell:
         runs, refused, commands, ns = (sum(numbers) for numbers in list(zip(*self.rounds))[:4])
         return {
             "tpm": tpm, "workload": self.workload, "clients": self.clients, "subject": self.subject.name,
-            "median_us": statistics.median(one[4] for one in self.rounds) / 1000,
-            "high_us": statistics.median(one[5] for one in self.rounds) / 1000,
+            "median_us": statistics.median_low(one[4] for one in self.rounds) / 1000,
+            "high_us": statistics.median_low(one[5] for one in self.rounds) / 1000,
+            "longest_us": max(one[6] for one in self.rounds) / 1000,
             "runs": runs, "refused": refused, "commands": commands, "per_s": runs * 1e9 / ns,
             "tpm_commands": (count - self.before[0]) / runs,
             "cpu_us": (cpu - self.before[1]) / runs / 1000 if pid else None, "pss_kib": memory,
