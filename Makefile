@@ -22,8 +22,11 @@ $(BUILD)/prometheus:
 check: all $(BUILD)/peer $(BUILD)/prometheus
 	meson test -C $(BUILD) --print-errorlogs $(if $(SUITE),--suite $(SUITE))
 
+# Side by side with others, pinned to a processor: ten minutes at most, and writes docs/bench/. `BENCH=quick make bench`
+# takes half a minute, and writes bench/ in the build directory.
 bench: all $(BUILD)/peer
-	TABRMD_BUILD=$(abspath $(BUILD)) PYTHONPATH=test/lib $(PYTHON) test/bench/bench.py
+	TABRMD_BUILD=$(abspath $(BUILD)) PYTHONPATH=test/lib PYTHONDONTWRITEBYTECODE=1 $(PYTHON) test/bench/bench.py \
+		$(if $(BENCH),$(BUILD),docs)/bench
 
 # Many clients with a key each: whose turn it is, in time of its own; and beside tpm2-abrmd 3.0 on a paced swtpm.
 bench-schedule: all
@@ -49,8 +52,9 @@ crowd: all $(BUILD)/peer
 check-vm: all $(BUILD)/peer
 	test/vm/check-vm.sh $(BUILD) build-vm
 
-# docs/*.svg, of a daemon at work; as root, with tmux.
+# docs/*.svg, of a daemon at work, as root and with tmux; and docs/bench/ of what was measured last.
 pictures: all
+	PYTHONDONTWRITEBYTECODE=1 $(PYTHON) test/bench/report.py docs/bench
 	TABRMD_BUILD=$(abspath $(BUILD)) PYTHONPATH=test/lib PYTHONDONTWRITEBYTECODE=1 $(PYTHON) test/lib/pictures.py
 
 # The simulation: `make sim SEEDS=100000`, without and with faults.

@@ -369,7 +369,7 @@ static size_t spoil(FakeTpm *tpm, const FakeFault *fault, uint8_t *response, siz
         return n;
 }
 
-static FakePace pace_of(TPM2_CC code, const uint8_t *command, size_t n_command) {
+FakePace fake_pace_of(TPM2_CC code, const uint8_t *command, size_t n_command) {
         size_t at = TPM_HEADER_SIZE + (code == TPM2_CC_ContextLoad ? sizeof(uint64_t) : 0);
         bool session = n_command > at && command[at] < TPM2_HT_TRANSIENT;
 
@@ -402,7 +402,7 @@ size_t fake_tpm_run(FakeTpm *tpm, const uint8_t *command, size_t n_command, uint
         uint32_t i;
         size_t n;
 
-        tpm->delay = tpm->config.pace * 1000 + tpm->config.pace_us[pace_of(code, command, n_command)];
+        tpm->delay = tpm->config.pace * 1000 + tpm->config.pace_us[fake_pace_of(code, command, n_command)];
         tpm->count++;
         if (command_find(tpm, code, &i))
                 tpm->counts[i]++;

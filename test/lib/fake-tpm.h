@@ -34,6 +34,8 @@ typedef enum FakePace {
         FAKE_PACES,
 } FakePace;
 
+FakePace fake_pace_of(TPM2_CC code, const uint8_t *command, size_t n_command);
+
 typedef struct FakeTpmConfig {
         unsigned object_slots;
         unsigned session_slots;

@@ -271,6 +271,21 @@ Message cmd_hmac(TPM2_HANDLE key, const char *text) {
         return end(&m, &w);
 }
 
+Message cmd_sign(TPM2_HANDLE key) {
+        static const uint8_t DIGEST[32] = { 1 };
+        Message m;
+        TpmWriter w = begin(&m, TPM2_ST_SESSIONS, TPM2_CC_Sign);
+
+        tpm_write_u32(&w, key);
+        write_auths(&w, &PASSWORD, 1);
+        write_2b(&w, DIGEST, sizeof(DIGEST));
+        tpm_write_u16(&w, TPM2_ALG_NULL);
+        tpm_write_u16(&w, TPM2_ST_HASHCHECK); /* an empty ticket: the key is not restricted */
+        tpm_write_u32(&w, TPM2_RH_NULL);
+        write_2b(&w, NULL, 0);
+        return end(&m, &w);
+}
+
 Message cmd_hmac_start(TPM2_HANDLE key) {
         Message m;
         TpmWriter w = begin(&m, TPM2_ST_SESSIONS, TPM2_CC_HMAC_Start);

@@ -36,6 +36,7 @@ Message cmd_hash_start(void);
 Message cmd_sequence_update(TPM2_HANDLE sequence, const char *text);
 Message cmd_sequence_complete(TPM2_HANDLE sequence, TPM2_HANDLE hierarchy);
 Message cmd_hmac(TPM2_HANDLE key, const char *text);
+Message cmd_sign(TPM2_HANDLE key);
 Message cmd_hmac_start(TPM2_HANDLE key);
 Message cmd_event_complete(TPM2_HANDLE pcr, TPM2_HANDLE sequence);
 Message cmd_load_external(void);               /* a keyedhash public area */
