@@ -51,7 +51,7 @@ if id tss >/dev/null 2>&1; then
 fi
 
 run 180 /usr/bin/python3 test/vm/compare.py
-run 240 /usr/bin/python3 test/vm/visits.py
+run 300 /usr/bin/python3 test/vm/visits.py
 insmod "${TABRMD_VM:?}/trusted.ko" || failed=1
-run 240 /usr/bin/python3 test/vm/neighbours.py
+run 300 /usr/bin/python3 test/vm/neighbours.py
 exit $failed

@@ -15,7 +15,7 @@ import harness
 import neighbours
 import tpm
 
-VISITS = int(os.environ.get("TABRMD_NEIGHBOUR_VISITS", "2"))
+VISITS = int(os.environ.get("TABRMD_NEIGHBOUR_VISITS", "1"))
 ROUNDS = 40
 NOBODY = "0 for objects, 0 for sessions (nobody)"
 SOMEBODY = "2 for objects, 2 for sessions (open)"
