@@ -135,6 +135,8 @@ MUTANTS = [
      "rm->counters.foreign_saves += number - numbers->newest - n_ours;", "rm->counters.foreign_saves += 0;"),
     ("own-saves", "which contexts it saved itself", "resmgr/space.c",
      "uint64_t n_ours = ++rm->n_contexts - numbers->n_ours;", "uint64_t n_ours = 1;"),
+    ("reserve-found", "that what is in no table may be ours", "resmgr/move.c",
+     "rm->counters.foreign_found += !rm->due_reconcile;", "rm->counters.foreign_found++;"),
     ("neighbour-opens", "that who has opened the node may use it at any time", "backend/neighbours.c",
      "if (events & PLATFORM_OPENED)", "if (0)"),
     ("neighbour-was-there", "that somebody may have been there before", "backend/neighbours.c",
