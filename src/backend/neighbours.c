@@ -89,8 +89,20 @@ static void count_close(Neighbours *neighbours) {
         neighbours->uncertain = neighbours->n_open > 0;
 }
 
+/* Who is not sure to be there, and was silent for so long, is given up for good: he is known again once he uses it. */
+static void forget_the_silent(Neighbours *neighbours, gint64 now) {
+        if (now - neighbours->used < NEIGHBOURS_SILENT_US)
+                return;
+        if (neighbours->uncertain)
+                neighbours->n_open = 0;
+        neighbours->stranger = neighbours->uncertain = false;
+}
+
 static void count_event(Neighbours *neighbours, unsigned events) {
-        neighbours->used = g_get_monotonic_time();
+        gint64 now = g_get_monotonic_time();
+
+        forget_the_silent(neighbours, now);
+        neighbours->used = now;
         if (events & PLATFORM_OPENED)
                 neighbours->n_open++;
         if (events & PLATFORM_USED && neighbours->n_open == 0)

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -31,6 +32,14 @@ typedef struct Street {
 } Street;
 
 static Street street;
+static gint64 passed; /* since the test began, besides what really did */
+
+gint64 g_get_monotonic_time(void) {
+        struct timespec now;
+
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return (gint64)now.tv_sec * G_USEC_PER_SEC + now.tv_nsec / 1000 + passed;
+}
 
 static void on_change(void *userdata) {
         street.n_changes++;
@@ -44,6 +53,7 @@ static void make_node(void) {
 }
 
 static int street_begin(void **state) {
+        passed = 0;
         street = (Street){ .folder = "/tmp/test-neighbours-XXXXXX" };
         assert_non_null(mkdtemp(street.folder));
         street.node = g_strdup_printf("%s/tpmrm0", street.folder);
@@ -156,6 +166,32 @@ static void test_two_leave_at_once(void **state) {
         assert_int_equal(sign_in(NEIGHBOURS_SILENT_US), NEIGHBOURS_NONE);
         fd_close(visit());
         assert_int_equal(sign_in(NEIGHBOURS_SILENT_US), NEIGHBOURS_NONE);
+}
+
+/* Who was given up stays so, whoever else comes later: what is counted wrong once does not count for ever. */
+static void test_given_up(void **state) {
+        int visitors[2], early;
+
+        make_node();
+        early = visit();
+        watch();
+        use(early);
+        for (unsigned i = 0; i < 2; i++) {
+                assert_int_equal(sign_now(), NEIGHBOURS_OPEN);
+                visitors[i] = visit();
+        }
+        assert_int_equal(sign_now(), NEIGHBOURS_OPEN);
+        fd_close(visitors[0]);
+        fd_close(visitors[1]);
+        assert_int_equal(sign_now(), NEIGHBOURS_OPEN);
+        passed += NEIGHBOURS_SILENT_US;
+        assert_int_equal(sign_now(), NEIGHBOURS_NONE);
+        fd_close(visit());
+        assert_int_equal(sign_now(), NEIGHBOURS_RECENT);
+        use(early);
+        assert_int_equal(sign_now(), NEIGHBOURS_OPEN);
+        fd_close(early);
+        assert_int_equal(sign_now(), NEIGHBOURS_RECENT);
 }
 
 /* Two come at once, which is told as one, and one of them leaves: the other is known again by his next command. */
@@ -336,6 +372,7 @@ int main(void) {
                 TEST(test_visit),
                 TEST(test_two_visitors),
                 TEST(test_two_leave_at_once),
+                TEST(test_given_up),
                 TEST(test_two_come_at_once),
                 TEST(test_node_comes_late),
                 TEST(test_not_readable),
