@@ -336,7 +336,8 @@ static void test_kernel_that_says_nothing(void **state) {
 
 /* Return: whether no more files can be watched from now on, in this process. */
 static bool use_up_watches(void) {
-        fd_auto fd = unshare(CLONE_NEWUSER) == 0 ? open("/proc/sys/user/max_inotify_watches", O_WRONLY | O_CLOEXEC) : -1;
+        fd_auto fd =
+                unshare(CLONE_NEWUSER) == 0 ? open("/proc/sys/user/max_inotify_watches", O_WRONLY | O_CLOEXEC) : -1;
 
         return fd >= 0 && write(fd, "0", 1) == 1;
 }

@@ -257,10 +257,14 @@ static void test_fixed(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                TEST(test_a_neighbour_comes),        TEST(test_a_neighbour_comes_while_nobody_asks),
-                TEST(test_kinds_are_kept_apart),     TEST(test_traces),
-                TEST(test_no_traces_of_ours),        TEST(test_fixed),
-                TEST(test_left_over),                TEST(test_lost_answer),
+                TEST(test_a_neighbour_comes),
+                TEST(test_a_neighbour_comes_while_nobody_asks),
+                TEST(test_kinds_are_kept_apart),
+                TEST(test_traces),
+                TEST(test_no_traces_of_ours),
+                TEST(test_fixed),
+                TEST(test_left_over),
+                TEST(test_lost_answer),
                 TEST(test_strangers),
                 cmocka_unit_test(test_keys_in_turn),
         };
