@@ -46,7 +46,14 @@ NeighboursSign neighbours_sign(const Neighbours *neighbours, gint64 now) {
 const char *neighbours_reason(const Neighbours *neighbours) {
         if (neighbours->node_watch != NONE)
                 return "";
-        return neighbours->node ? g_strerror(neighbours->error) : "its name is not known";
+        if (!neighbours->node)
+                return "its name is not known";
+        /* What the system has to say of these is about files that are written, or open. */
+        if (neighbours->error == ENOSPC)
+                return "the user's watches are used up (fs.inotify.max_user_watches)";
+        if (neighbours->error == EMFILE)
+                return "the user's watchers are used up (fs.inotify.max_user_instances)";
+        return g_strerror(neighbours->error);
 }
 
 /* The watching */
@@ -82,8 +89,20 @@ static void count_close(Neighbours *neighbours) {
         neighbours->uncertain = neighbours->n_open > 0;
 }
 
+/* Who is not sure to be there, and was silent for so long, is given up for good: he is known again once he uses it. */
+static void forget_the_silent(Neighbours *neighbours, gint64 now) {
+        if (now - neighbours->used < NEIGHBOURS_SILENT_US)
+                return;
+        if (neighbours->uncertain)
+                neighbours->n_open = 0;
+        neighbours->stranger = neighbours->uncertain = false;
+}
+
 static void count_event(Neighbours *neighbours, unsigned events) {
-        neighbours->used = g_get_monotonic_time();
+        gint64 now = g_get_monotonic_time();
+
+        forget_the_silent(neighbours, now);
+        neighbours->used = now;
         if (events & PLATFORM_OPENED)
                 neighbours->n_open++;
         if (events & PLATFORM_USED && neighbours->n_open == 0)
@@ -167,12 +186,14 @@ static const char *number_of(const char *path) {
         return *number && strspn(number, "0123456789") == strlen(number) ? number : NULL;
 }
 
-/* The path of the device, to be freed: the last part of the configuration, and what that is a link to. */
+/* The path of the device, to be freed: what the last part of the configuration is a link to, if anything. */
 static char *device_of(const char *conf) {
+        bool is_default = g_str_equal(conf, "device") || g_str_equal(conf, "device:");
         const char *colon = strrchr(conf, ':');
-        const char *path = g_str_equal(conf, "device") ? BACKEND_DEVICE_DEFAULT : colon ? colon + 1 : conf;
-        char *resolved = number_of(path) ? NULL : realpath(path, NULL);
-        char *device = resolved && number_of(resolved) ? g_strdup(resolved) : number_of(path) ? g_strdup(path) : NULL;
+        const char *path = is_default ? BACKEND_DEVICE_DEFAULT : colon ? colon + 1 : conf;
+        char *resolved = realpath(path, NULL);
+        const char *name = resolved ?: path;
+        char *device = number_of(name) ? g_strdup(name) : NULL;
 
         free(resolved);
         return device;
@@ -185,14 +206,19 @@ char *neighbours_node(const char *conf) {
         return device ? g_strdup_printf("%s/" NODE_PREFIX "%s", folder, number_of(device)) : NULL;
 }
 
-/* The kernel shows the name of the key that it starts sessions with, where it does. */
+/* The kernel shows the name of the key that it starts sessions with, where it does, and shows the device at all. */
+static bool may_have_sessions(const char *device) {
+        g_autofree char *folder = g_strdup_printf("/sys/class/tpm/" TPM_PREFIX "%s", number_of(device));
+        g_autofree char *file = g_strdup_printf("%s/null_name", folder);
+
+        return access(folder, F_OK) < 0 || access(file, F_OK) == 0 || errno != ENOENT;
+}
+
 NeighboursKernel neighbours_kernel(const char *conf) {
         g_autofree char *device = device_of(conf);
-        g_autofree char *file =
-                device ? g_strdup_printf("/sys/class/tpm/" TPM_PREFIX "%s/null_name", number_of(device)) : NULL;
 
         return (NeighboursKernel){
                 .trusted_keys = platform_may_have_keys("trusted"),
-                .sessions = !file || access(file, F_OK) == 0 || errno != ENOENT,
+                .sessions = !device || may_have_sessions(device),
         };
 }

@@ -13,7 +13,8 @@
  * Programs reach it past us by the node of the kernel's own resource manager, /dev/tpmrm0 beside /dev/tpm0. That node
  * is watched: who opens it is seen before his first command, and may send one at any time until he closes it, be it
  * hours later. Who had it open before the watch began is seen by his first command, and until then assumed for
- * NEIGHBOURS_START_US. Who has used it comes again, so he counts for NEIGHBOURS_GRACE_US more.
+ * NEIGHBOURS_START_US. Who has used it comes again, so he counts for NEIGHBOURS_GRACE_US more. Whose close() it was is
+ * not told: that of one who was there before, and never heard, ends the count of one who came later.
  *
  * Not seen are the kernel's own commands, which need no node; and a node of the same device elsewhere, such as some
  * managers of containers make.

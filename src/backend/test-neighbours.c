@@ -5,17 +5,22 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #define NOBODY 65534
+#define SKIPPED 77 /* exit status of a child */
 
 /* A file in a folder of its own stands for the node: the system tells of both alike. */
 typedef struct Street {
@@ -27,6 +32,14 @@ typedef struct Street {
 } Street;
 
 static Street street;
+static gint64 passed; /* since the test began, besides what really did */
+
+gint64 g_get_monotonic_time(void) {
+        struct timespec now;
+
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return (gint64)now.tv_sec * G_USEC_PER_SEC + now.tv_nsec / 1000 + passed;
+}
 
 static void on_change(void *userdata) {
         street.n_changes++;
@@ -40,6 +53,7 @@ static void make_node(void) {
 }
 
 static int street_begin(void **state) {
+        passed = 0;
         street = (Street){ .folder = "/tmp/test-neighbours-XXXXXX" };
         assert_non_null(mkdtemp(street.folder));
         street.node = g_strdup_printf("%s/tpmrm0", street.folder);
@@ -154,6 +168,32 @@ static void test_two_leave_at_once(void **state) {
         assert_int_equal(sign_in(NEIGHBOURS_SILENT_US), NEIGHBOURS_NONE);
 }
 
+/* Who was given up stays so, whoever else comes later: what is counted wrong once does not count for ever. */
+static void test_given_up(void **state) {
+        int visitors[2], early;
+
+        make_node();
+        early = visit();
+        watch();
+        use(early);
+        for (unsigned i = 0; i < 2; i++) {
+                assert_int_equal(sign_now(), NEIGHBOURS_OPEN);
+                visitors[i] = visit();
+        }
+        assert_int_equal(sign_now(), NEIGHBOURS_OPEN);
+        fd_close(visitors[0]);
+        fd_close(visitors[1]);
+        assert_int_equal(sign_now(), NEIGHBOURS_OPEN);
+        passed += NEIGHBOURS_SILENT_US;
+        assert_int_equal(sign_now(), NEIGHBOURS_NONE);
+        fd_close(visit());
+        assert_int_equal(sign_now(), NEIGHBOURS_RECENT);
+        use(early);
+        assert_int_equal(sign_now(), NEIGHBOURS_OPEN);
+        fd_close(early);
+        assert_int_equal(sign_now(), NEIGHBOURS_RECENT);
+}
+
 /* Two come at once, which is told as one, and one of them leaves: the other is known again by his next command. */
 static void test_two_come_at_once(void **state) {
         int visitors[2];
@@ -236,6 +276,7 @@ static void test_nodes(void **state) {
                 const char *conf, *node;
         } rows[] = {
                 { "device", "/dev/tpmrm0" },
+                { "device:", "/dev/tpmrm0" },
                 { "device:/dev/tpm0", "/dev/tpmrm0" },
                 { "/dev/tpm12", "/dev/tpmrm12" },
                 { "pcap:device:/dev/tpm1", "/dev/tpmrm1" },
@@ -259,19 +300,69 @@ static void test_nodes(void **state) {
         }
 }
 
-/* A link is followed to the device that it names. */
+/* A link is followed to the device that it names, whatever it is called itself. */
 static void test_link(void **state) {
-        g_autofree char *device = g_strdup_printf("%s/tpm7", street.folder);
-        g_autofree char *link = g_strdup_printf("%s/the-tpm", street.folder);
-        g_autofree char *conf = g_strdup_printf("device:%s", link);
-        g_autofree char *node = NULL, *wanted = g_strdup_printf("%s/tpmrm7", street.folder);
+        static const struct {
+                const char *link, *device, *node; /* in the folder */
+        } rows[] = {
+                { "the-tpm", "tpm7", "tpmrm7" },
+                { "tpm0", "tpm7", "tpmrm7" },
+                { "tpm0", "tpmrm7", NULL },
+        };
 
-        assert_true(g_file_set_contents(device, "", 0, NULL));
-        assert_return_code(symlink(device, link), errno);
-        node = neighbours_node(conf);
-        assert_string_equal(node, wanted);
-        (void)unlink(device);
-        (void)unlink(link);
+        for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+                g_autofree char *device = g_strdup_printf("%s/%s", street.folder, rows[i].device);
+                g_autofree char *link = g_strdup_printf("%s/%s", street.folder, rows[i].link);
+                g_autofree char *conf = g_strdup_printf("device:%s", link);
+                g_autofree char *node = NULL;
+
+                assert_true(g_file_set_contents(device, "", 0, NULL));
+                assert_return_code(symlink(device, link), errno);
+                node = neighbours_node(conf);
+                (void)unlink(device);
+                (void)unlink(link);
+                if (rows[i].node)
+                        assert_string_equal(strrchr(node, '/') + 1, rows[i].node);
+                else
+                        assert_null(node);
+        }
+}
+
+/* A kernel that shows nothing of the device does not say what it does with it. */
+static void test_kernel_that_says_nothing(void **state) {
+        assert_true(neighbours_kernel("device:/dev/tpm4711").sessions);
+        assert_true(neighbours_kernel("libtss2-tcti-device.so.0").sessions);
+}
+
+/* Return: whether no more files can be watched from now on, in this process. */
+static bool use_up_watches(void) {
+        fd_auto fd =
+                unshare(CLONE_NEWUSER) == 0 ? open("/proc/sys/user/max_inotify_watches", O_WRONLY | O_CLOEXEC) : -1;
+
+        return fd >= 0 && write(fd, "0", 1) == 1;
+}
+
+/* "No space left on device" would be taken for something else. */
+static void test_no_watches_left(void **state) {
+        int status;
+        pid_t pid;
+
+        make_node();
+        pid = fork();
+        if (pid == 0) {
+                const char *reason;
+
+                if (!use_up_watches())
+                        _exit(SKIPPED);
+                watch();
+                reason = neighbours_reason(street.neighbours);
+                _exit(strstr(reason, "fs.inotify.max_user_watches") ? 0 : 1);
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFEXITED(status));
+        if (WEXITSTATUS(status) == SKIPPED)
+                skip(); /* no namespaces for users here */
+        assert_int_equal(WEXITSTATUS(status), 0);
 }
 
 #define TEST(test) cmocka_unit_test_setup_teardown(test, street_begin, street_end)
@@ -282,12 +373,15 @@ int main(void) {
                 TEST(test_visit),
                 TEST(test_two_visitors),
                 TEST(test_two_leave_at_once),
+                TEST(test_given_up),
                 TEST(test_two_come_at_once),
                 TEST(test_node_comes_late),
                 TEST(test_not_readable),
                 TEST(test_overflow),
                 TEST(test_link),
+                TEST(test_no_watches_left),
                 cmocka_unit_test(test_nodes),
+                cmocka_unit_test(test_kernel_that_says_nothing),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,11 +6,7 @@
 static uint64_t count_foreign(const Reserver *reserver) {
         const RmCounters *counters = rm_counters(reserver->rm);
 
-        return counters->foreign_flushed + counters->foreign_saves;
-}
-
-void reserver_begin(Reserver *reserver) {
-        reserver->n_foreign = count_foreign(reserver);
+        return counters->foreign_found + counters->foreign_saves;
 }
 
 Reserve reserver_ask(const Reserver *reserver, gint64 now) {

@@ -36,9 +36,6 @@ typedef struct Reserver {
         gint64 foreign;     /* when one was seen last; 0: never */
 } Reserver;
 
-/* The TPM was started, or opened again: what was found in it then is no sign. */
-void reserver_begin(Reserver *reserver);
-
 /* Tell the resource manager, should anything have changed. Return: more has to be free than before. */
 bool reserver_look(Reserver *reserver, gint64 now);
 

@@ -289,7 +289,6 @@ static void runner_up(void *userdata, SupervisorUp how) {
 
         if (how == SUPERVISOR_REOPENED)
                 rm_reopened(runner->rm);
-        reserver_begin(&runner->reserver);
         chores_wake(&runner->chores, true);
 }
 

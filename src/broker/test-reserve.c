@@ -180,6 +180,51 @@ static void test_traces(void **state) {
                 "nobody");
 }
 
+/* What was there before us tells of nobody who is there now. */
+static void test_left_over(void **state) {
+        told = NOBODY;
+        bench_begin_on(&bench, CLIENTS * 2, &FAKE_TPM_CONFIG);
+        bench.broker->runner.reserver.config.ask = ask;
+        bench.broker->runner.reserver.kept = (Reserve){ 0 };
+        neighbour(cmd_startup(TPM2_SU_CLEAR));
+        neighbour(cmd_create_primary(TPM2_RH_OWNER, 1));
+        neighbour(cmd_start_session(TPM2_SE_POLICY));
+        bench_start(&bench);
+        bench_until(!bench.broker->runner.current);
+        assert_int_equal(rm_counters(broker_rm(bench.broker))->foreign_flushed, 2);
+        for (unsigned i = 0; i < CLIENTS; i++)
+                client_open(i, 1000);
+        run(0, cmd_create_primary(TPM2_RH_OWNER, 0));
+        assert_string_equal(reserve_now().reason, "nobody");
+}
+
+/* The TPM has made it, and its answer is lost: it is in no table, and ours all the same. */
+static void test_lost_answer(void **state) {
+        Message command = cmd_create_primary(TPM2_RH_OWNER, 0);
+
+        begin(NOBODY);
+        bench.fake.mute = true;
+        client_send(0, &command);
+        bench_until(bench.fake.n_command > 0);
+        neighbour(command);
+        fake_lose(&bench.fake);
+        bench.fake.mute = false;
+        bench_until(bench.fake.backend.state == BACKEND_READY && !bench.broker->runner.current);
+        assert_int_equal(rm_counters(broker_rm(bench.broker))->foreign_flushed, 1);
+        run(1, cmd_create_primary(TPM2_RH_OWNER, 1));
+        assert_string_equal(reserve_now().reason, "nobody");
+}
+
+/* All slots are taken, and not by us. */
+static void test_strangers(void **state) {
+        begin(NOBODY);
+        for (unsigned i = 0; i < 3; i++)
+                neighbour(cmd_start_session(TPM2_SE_POLICY));
+        run(0, cmd_start_session(TPM2_SE_POLICY));
+        assert_true(rm_counters(broker_rm(bench.broker))->foreign_flushed > 0);
+        assert_string_equal(reserve_now().reason, "traces");
+}
+
 /* Our own saves are no traces, of whatever kind, and however many. */
 static void test_no_traces_of_ours(void **state) {
         TPM2_HANDLE sessions[CLIENTS];
@@ -212,9 +257,15 @@ static void test_fixed(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                TEST(test_a_neighbour_comes),        TEST(test_a_neighbour_comes_while_nobody_asks),
-                TEST(test_kinds_are_kept_apart),     TEST(test_traces),
-                TEST(test_no_traces_of_ours),        TEST(test_fixed),
+                TEST(test_a_neighbour_comes),
+                TEST(test_a_neighbour_comes_while_nobody_asks),
+                TEST(test_kinds_are_kept_apart),
+                TEST(test_traces),
+                TEST(test_no_traces_of_ours),
+                TEST(test_fixed),
+                TEST(test_left_over),
+                TEST(test_lost_answer),
+                TEST(test_strangers),
                 cmocka_unit_test(test_keys_in_turn),
         };
 

@@ -174,6 +174,7 @@ RmFlow rm_flush_handle_build(Rm *rm, RmJob *job) {
 RmFlow rm_flush_handle_settle(Rm *rm, RmJob *job, const RmAnswer *answer) {
         if (answer->rc == TPM2_RC_SUCCESS) {
                 rm->counters.foreign_flushed++;
+                rm->counters.foreign_found += !rm->due_reconcile; /* else it may be ours, or was there before us */
         } else if (!rm_rc_is_dead_context(answer->rc) && !rm_rc_is_unknown_handle(answer->rc)) {
                 job->stuck = rm->strangers_left = true;
                 rm->counters.refusals++;

@@ -100,6 +100,7 @@ typedef struct RmCounters {
         uint64_t left_over_flushed;    /* saved sessions from before we started, to make room */
         uint64_t client_saved_flushed; /* saved sessions of clients that are still there, to make room */
         uint64_t foreign_flushed;      /* sessions and objects in no table */
+        uint64_t foreign_found;        /* ... that cannot be ours, nor have been there before we started */
         uint64_t foreign_saves;        /* of contexts, by others, as the numbers of ours tell */
         uint64_t refusals;             /* to save or flush one of them */
         uint64_t taken_back;           /* by its numbers, a state of the TPM was put back */

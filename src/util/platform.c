@@ -168,15 +168,14 @@ static unsigned watch_events(uint32_t mask) {
 
 void platform_watch_read(int fd, PlatformTell tell, void *userdata) {
         _Alignas(struct inotify_event) char bytes[4096];
-        ssize_t n;
+        ssize_t n = read(fd, bytes, sizeof(bytes));
 
-        while ((n = read(fd, bytes, sizeof(bytes))) > 0)
-                for (char *at = bytes; at < bytes + n;) {
-                        const struct inotify_event *event = (const struct inotify_event *)at;
+        for (char *at = bytes; at < bytes + n;) {
+                const struct inotify_event *event = (const struct inotify_event *)at;
 
-                        at += sizeof(*event) + event->len;
-                        tell(userdata, event->wd, watch_events(event->mask), event->len > 0 ? event->name : NULL);
-                }
+                at += sizeof(*event) + event->len;
+                tell(userdata, event->wd, watch_events(event->mask), event->len > 0 ? event->name : NULL);
+        }
 }
 
 /* An emulator that takes advice which there is not follows none. */

@@ -70,7 +70,7 @@ int platform_watch_new(void); /* Return: -1: see errno */
 int platform_watch_file(int fd, const char *path);
 int platform_watch_folder(int fd, const char *path);
 void platform_watch_end(int fd, int watch);
-void platform_watch_read(int fd, PlatformTell tell, void *userdata); /* all that has happened so far */
+void platform_watch_read(int fd, PlatformTell tell, void *userdata); /* some of what happened, oldest first */
 
 /* Has the system fill whole pages with zeros in each child that is forked later. Return: false: it cannot. */
 bool platform_wipe_on_fork(void *pages, size_t size);

@@ -178,6 +178,34 @@ static void test_watch(void **state) {
         rmdir(folder);
 }
 
+typedef struct Storm {
+        const char *path;
+        unsigned n_told;
+} Storm;
+
+/* For each event that is told, there are new ones. */
+static void tell_in_storm(void *userdata, int watch, unsigned events, const char *name) {
+        Storm *storm = userdata;
+
+        if (storm->n_told++ < 100000)
+                close(open(storm->path, O_RDONLY | O_CLOEXEC));
+}
+
+/* Who makes events as fast as they are told keeps nobody there. */
+static void test_watch_in_a_storm(void **state) {
+        char path[] = "/tmp/test-platform-XXXXXX";
+        fd_auto file = mkostemp(path, O_CLOEXEC), fd = platform_watch_new();
+        Storm storm = { .path = path };
+
+        assert_return_code(file, errno);
+        assert_return_code(platform_watch_file(fd, path), errno);
+        close(open(path, O_RDONLY | O_CLOEXEC));
+        platform_watch_read(fd, tell_in_storm, &storm);
+        assert_int_equal(storm.n_told, 2);
+        assert_int_equal(poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, 0), 1);
+        unlink(path);
+}
+
 /* Whatever this kernel has: it has no such type, and does not say so for one that it has. */
 static void test_key_types(void **state) {
         if (platform_may_have_keys("tabrmd-nonsense") && (errno == EPERM || errno == ENOSYS))
@@ -279,6 +307,7 @@ int main(void) {
                 cmocka_unit_test(test_peer),          cmocka_unit_test(test_process_name),
                 cmocka_unit_test(test_bind),          cmocka_unit_test(test_hidden_process),
                 cmocka_unit_test(test_hidden_memory), cmocka_unit_test(test_watch),
+                cmocka_unit_test(test_hidden_memory), cmocka_unit_test(test_watch_in_a_storm),
                 cmocka_unit_test(test_hidden_memory), cmocka_unit_test(test_key_types),
                 cmocka_unit_test(test_hidden_memory), cmocka_unit_test(test_process_start),
                 cmocka_unit_test(test_process_end),   cmocka_unit_test(test_boot),

@@ -125,6 +125,18 @@ class Tabrmctl(harness.TestCase):
                     if of == verb and verb != "help":
                         self.assertEqual(set(re.findall(r"^\.Ql (\w+)", part, re.M)) & set(values), set(values))
 
+    def test_why_slots_are_kept_free(self):
+        """The words are those of the source, and both documents explain all of them."""
+        source = "".join((ROOT / "src" / name).read_text() for name in (
+            "daemon/shared.c", "broker/reserve.c", "broker/broker.c"))
+        words = re.findall(r"\[NEIGHBOURS_\w+\] = \"(\w+)\"", source)
+        words += re.findall(r"\"(kernel|traces|fixed)\"", source)
+        page = TABRMCTL_PAGE.read_text().partition(".It kept free\n")[2].partition("\n.El\n")[0]
+        table = (ROOT / "docs/MANAGER.md").read_text().partition("Reasons of `ReserveReason`")[2].split("\n\n")[1]
+        self.assertEqual(len(words), 8)
+        self.assertCountEqual(re.findall(r"^\.It Ql (\w+)", page, re.M), words)
+        self.assertCountEqual(re.findall(r"^\| `(\w+)` \|", table, re.M), words)
+
     def complete(self, *words):
         return complete(COMPLETIONS / "tabrmctl", "_tabrmctl", "tabrmctl", *words)
 

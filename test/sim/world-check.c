@@ -27,7 +27,16 @@ static void check_claims(void) {
         fail_if(rm_claim_broken(world.rm, is_listed));
 }
 
+/* What we do is no trace of others, whatever the TPM answers, and whether it answers at all. */
+static void check_traces(void) {
+        const RmCounters *counters = rm_counters(world.rm);
+
+        if (!world.visited && (counters->foreign_found > 0 || counters->foreign_saves > 0))
+                world_fail("traces of neighbours, who never came");
+}
+
 void world_check(void) {
+        check_traces();
         fail_if(rm_invariant_broken(world.rm));
         /* To ask the TPM would end the exclusivity of an audit session, which a lone client would notice. */
         if (!world.wild && !world.run->lone && !rm_is_in_doubt(world.rm))

@@ -55,8 +55,9 @@ typedef struct World {
         Fault faults[FAULTS_MAX];
         unsigned n_again; /* answers that put a command off */
 
-        bool wild;   /* what is in the TPM may not be what the tables say */
-        bool misled; /* the TPM said that it was full when it was not: how full it gets is learned from that */
+        bool wild;    /* what is in the TPM may not be what the tables say */
+        bool visited; /* a neighbour was there */
+        bool misled;  /* the TPM said that it was full when it was not: how full it gets is learned from that */
         Refusals refusals;
         TPM2_HANDLE guests[4]; /* of a neighbour */
         unsigned n_guests;

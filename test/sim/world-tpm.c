@@ -281,6 +281,7 @@ void world_neighbour(uint64_t seed) {
         unsigned n;
 
         go_wild();
+        world.visited = true;
         if (how < 3) {
                 n = world_list(types[how], handles, 64);
                 if (n > 0)
