@@ -88,9 +88,9 @@ static void user_place(const Scheduler *scheduler, SchedulerUser *user, Request 
         gint64 away_us = request->submitted - standing->ended;
 
         if (user->clock_us == 0)
-                user->clock_us = MAX(standing->used_us, SCHEDULER_GRACE_US);
+                user->start_us = user->clock_us = MAX(standing->used_us, SCHEDULER_GRACE_US);
         if (!standing->known || request->submitted - standing->served > SCHEDULER_GRACE_US)
-                standing->used_us = MAX(standing->used_us, user->clock_us);
+                standing->used_us = MAX(standing->used_us, user->start_us);
         standing->favoured = false;
         if (!standing->known || away_us >= MAX((gint64)standing->busy_us, SELDOM_US)) {
                 front_us = scheduler_less(user->clock_us, (standing->known ? 2 : 8) * average_us);
@@ -225,23 +225,37 @@ static Request *scheduler_head(Scheduler *scheduler, gint64 now) {
         return request;
 }
 
-/* The user counts among those who are served also while its only command is at the TPM. */
+/*
+ * The user, which was charged, counts among those who are served also while its only command is at the TPM. Users that
+ * pause after each command are fewer at a time than they are: the clock does not outrun them, or who comes anew would
+ * wait until they have come up with it.
+ */
 static void scheduler_advance(Scheduler *scheduler, const SchedulerUser *user, uint64_t us) {
         uint32_t n_users = scheduler->n_users + list_is_empty(&user->waiting);
 
         us += scheduler->clock_rest;
-        scheduler->clock_us += us / n_users;
+        scheduler->clock_us = MAX(scheduler->clock_us, MIN(scheduler->clock_us + us / n_users, user->used_us));
         scheduler->clock_rest = us % n_users;
 }
 
 void scheduler_charge_user(Scheduler *scheduler, uid_t uid, uint64_t us, gint64 now) {
         SchedulerUser *user = scheduler_user(scheduler, uid);
-        uint64_t least_us = scheduler->clock_us > SCHEDULER_GRACE_US ? scheduler->clock_us - SCHEDULER_GRACE_US : 0;
 
+        user->used_us = MAX(user->used_us, scheduler_less(scheduler->clock_us, SCHEDULER_GRACE_US)) + us;
         scheduler_advance(scheduler, user, us);
-        user->used_us = MAX(user->used_us, least_us) + us;
         user->served = now;
         scheduler->served_us += us;
+}
+
+/*
+ * Those that come anew must not keep the start where it is, or whoever is above it would wait for as long as any come.
+ * Nor does it outrun those that are served.
+ */
+static void user_advance(SchedulerUser *user, const Standing *standing, uint64_t us) {
+        uint64_t n = user->n_waiting + !standing->waiting;
+
+        user->start_us = MAX(user->start_us, user->clock_us);
+        user->start_us = MAX(user->start_us, MIN(user->start_us + (us + n - 1) / n, standing->used_us));
 }
 
 static void scheduler_charge_owner(Scheduler *scheduler, RequestOwner *owner, uint64_t us, gint64 now) {
@@ -254,6 +268,7 @@ static void scheduler_charge_owner(Scheduler *scheduler, RequestOwner *owner, ui
         if (!standing->favoured)
                 user->pool_us = MIN(user->pool_us + us / 2, SCHEDULER_GRACE_US);
         user->clock_us = MAX(user->clock_us, MIN(standing->used_us, scheduler_first_used(user, standing->used_us)));
+        user_advance(user, standing, us);
 }
 
 void scheduler_charge(Scheduler *scheduler, Request *request, uint64_t us, gint64 now) {
