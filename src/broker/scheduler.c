@@ -44,6 +44,8 @@ SchedulerUser *scheduler_user(Scheduler *scheduler, uid_t uid) {
         user->uid = uid;
         user->used_us = scheduler->clock_us;
         user->served = G_MININT64 / 2;
+        /* Above all that its connections can have had before it was forgotten. */
+        user->start_us = user->clock_us = scheduler->served_us + SCHEDULER_GRACE_US;
         list_init(&user->waiting);
         list_init(&user->aside);
         list_init(&user->link);
@@ -87,8 +89,6 @@ static void user_place(const Scheduler *scheduler, SchedulerUser *user, Request 
         uint64_t average_us = scheduler_average(scheduler), front_us, forgiven_us;
         gint64 away_us = request->submitted - standing->ended;
 
-        if (user->clock_us == 0)
-                user->start_us = user->clock_us = MAX(standing->used_us, SCHEDULER_GRACE_US);
         if (!standing->known || request->submitted - standing->served > SCHEDULER_GRACE_US)
                 standing->used_us = MAX(standing->used_us, user->start_us);
         standing->favoured = false;
@@ -116,19 +116,6 @@ static void user_insert(SchedulerUser *user, Request *request) {
         list_prepend(before, &request->link);
         user->n_waiting++;
         request->in_turn = true;
-}
-
-void scheduler_add(Scheduler *scheduler, Request *request) {
-        SchedulerUser *user = scheduler_user(scheduler, request->owner->peer.uid);
-
-        if (!user->competes && request->submitted - user->served > SCHEDULER_GRACE_US)
-                user->used_us = MAX(user->used_us, scheduler->clock_us);
-        scheduler_know(scheduler, request->owner);
-        request_set_state(request, REQUEST_WAITING);
-        user_place(scheduler, user, request);
-        user_insert(user, request);
-        scheduler_recount(scheduler, user);
-        scheduler->n_waiting++;
 }
 
 void scheduler_add_resumed(Scheduler *scheduler, Request *request) {
@@ -275,13 +262,31 @@ void scheduler_charge(Scheduler *scheduler, Request *request, uint64_t us, gint6
         scheduler_charge_owner(scheduler, request->owner, us, now);
 }
 
-/* It is on the account of the client that was waited for. */
+/*
+ * It is on the account of the client that was waited for, though no longer than it was meant to be: the TPM may have
+ * been lost meanwhile, or done a chore.
+ */
 static void scheduler_end_idle(Scheduler *scheduler, gint64 now) {
         RequestOwner *owner = scheduler_owner(scheduler, scheduler->last);
+        gint64 end = MIN(now, scheduler->idle_until);
 
-        if (scheduler->idle_since > 0 && owner)
-                scheduler_charge_owner(scheduler, owner, (uint64_t)(now - scheduler->idle_since), now);
+        if (scheduler->idle_since > 0 && owner && end > scheduler->idle_since)
+                scheduler_charge_owner(scheduler, owner, (uint64_t)(end - scheduler->idle_since), end);
         scheduler->idle_since = 0;
+}
+
+void scheduler_add(Scheduler *scheduler, Request *request) {
+        SchedulerUser *user = scheduler_user(scheduler, request->owner->peer.uid);
+
+        scheduler_end_idle(scheduler, request->submitted); /* before it is placed by what it has used */
+        if (!user->competes && request->submitted - user->served > SCHEDULER_GRACE_US)
+                user->used_us = MAX(user->used_us, scheduler->clock_us);
+        scheduler_know(scheduler, request->owner);
+        request_set_state(request, REQUEST_WAITING);
+        user_place(scheduler, user, request);
+        user_insert(user, request);
+        scheduler_recount(scheduler, user);
+        scheduler->n_waiting++;
 }
 
 Request *scheduler_next(Scheduler *scheduler, gint64 now) {
