@@ -147,6 +147,22 @@ static void test_user_is_forgotten(void **state) {
                 fake_answer(&bench.fake, TSS2_RC_SUCCESS);
 }
 
+/* A command that fails, or during which somebody else had the TPM, tells little of what the next ones take. */
+static void test_costs_are_not_made_up(void **state) {
+        Stats *stats = &bench.broker->stats;
+
+        client_submit(1, FAKE_SLOW);
+        fake_answer(&bench.fake, TPM2_RC_VALUE);
+        assert_int_equal(stats_cost(stats, FAKE_SLOW, 12345), 12345);
+        client_submit(1, FAKE_SLOW);
+        fake_answer(&bench.fake, TSS2_RC_SUCCESS);
+        assert_int_not_equal(stats_cost(stats, FAKE_SLOW, 12345), 12345);
+        for (unsigned i = 0; i < 100; i++)
+                stats_note_cost(stats, TPM2_CC_ContextLoad, 5000);
+        stats_note_cost(stats, TPM2_CC_ContextLoad, 300 * G_USEC_PER_SEC);
+        assert_in_range(stats_cost(stats, TPM2_CC_ContextLoad, 0), 5000, 20000);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_audit_goes_on, setup, clients_teardown),
@@ -155,6 +171,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_audit_is_lost, setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_audit_is_placed, setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_user_is_forgotten, clients_setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_costs_are_not_made_up, clients_setup, clients_teardown),
         };
 
         return cmocka_run_group_tests_name("turns", tests, NULL, NULL);
