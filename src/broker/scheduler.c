@@ -239,7 +239,7 @@ void scheduler_charge_user(Scheduler *scheduler, uid_t uid, uint64_t us, gint64 
  * Nor does it outrun those that are served.
  */
 static void user_advance(SchedulerUser *user, const Standing *standing, uint64_t us) {
-        uint64_t n = user->n_waiting + !standing->waiting;
+        uint64_t n = user->n_waiting + 1; /* those that are served by turns */
 
         user->start_us = MAX(user->start_us, user->clock_us);
         user->start_us = MAX(user->start_us, MIN(user->start_us + (us + n - 1) / n, standing->used_us));
