@@ -137,7 +137,7 @@ static bool scheduler_stays_idle(Scheduler *scheduler, const Candidates *candida
         const RequestOwner *owner = scheduler_owner(scheduler, scheduler->last);
         const OrderItem *head = &candidates->items[0];
         OrderItem item;
-        uint64_t us;
+        uint64_t us, left_us; /* the head may be passed for */
 
         if (!owner || owner->standing.waiting || owner == candidates->requests[0]->owner)
                 return false;
@@ -148,8 +148,9 @@ static bool scheduler_stays_idle(Scheduler *scheduler, const Candidates *candida
                 return false;
         if (now - owner->standing.ended >= (gint64)us || !order_may_pass(&item, head))
                 return false;
+        left_us = (item.audit ? ORDER_AUDIT_US : order_patience(head)) - head->passed_us;
         scheduler->idle_since = now;
-        scheduler->idle_until = owner->standing.ended + (gint64)us;
+        scheduler->idle_until = MIN(owner->standing.ended + (gint64)us, now + (gint64)left_us);
         return true;
 }
 

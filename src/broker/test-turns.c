@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
 /* Whose turn it is in a whole broker: after a command whose audit session is exclusive, and after what went wrong. */
+#include "broker/order.h"
 #include "broker/scheduler-internal.h"
 #include "broker/test-clients.h"
 
@@ -83,6 +84,21 @@ static void test_audit_is_gone(void **state) {
         bench_until(clients[1].n_replies == 1);
         client_open(0, 1000);
         assert_int_equal(start_session(0, TPM2_SE_POLICY) >> TPM2_HR_SHIFT, TPM2_HT_POLICY_SESSION);
+}
+
+/* What is answered without the TPM lets no client keep others waiting for longer. */
+static void test_audit_is_bounded(void **state) {
+        Message local = cmd_with_handle(TPM2_CC_FlushContext, TPM2_TRANSIENT_FIRST + 99);
+        const Request *head = &clients[1].connection->request;
+
+        fake_answer(&bench.fake, TSS2_RC_SUCCESS);
+        g_usleep(5000);
+        client_send(0, &local);
+        assert_int_equal(clients[0].n_replies, 2);
+        assert_int_equal(clients[1].n_replies, 0);
+        assert_in_range(scheduler()->idle_until - scheduler()->idle_since, 1,
+                        ORDER_AUDIT_US - (scheduler()->served_us - head->headed_us));
+        bench_until(clients[1].n_replies == 1);
 }
 
 /* The TPM is lost while it is kept for that client, who does not pay for the time that it is away. */
@@ -168,6 +184,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_audit_goes_on, setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_audit_is_over, setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_audit_is_gone, setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_audit_is_bounded, setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_audit_is_lost, setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_audit_is_placed, setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_user_is_forgotten, clients_setup, clients_teardown),
