@@ -16,8 +16,8 @@
  * A clock runs as fast as each user would be served if all of them were served at once, and no further than what the
  * user has had that is served. A user that comes anew, or has asked for nothing for a while, begins where the clock is:
  * the time that went by without it is no claim. No user is further behind the clock than that while, however seldom and
- * little it asks. A user's connections begin by such a clock, too. What their own clock shows is what the connection has
- * had that has had least of those that always ask.
+ * little it asks. A user's connections begin by such a clock, too. Besides, their own clock shows what the connection
+ * has had that has had least of those that always ask.
  *
  * A connection that stays away for as long as its last request held the TPM is not held to its share: what it had
  * beyond it is forgiven when it asks again, and a new connection begins a little below the others. What is forgiven is
