@@ -6,6 +6,7 @@
 #define FIRST_FEW 4     /* of each user, that are candidates wherever their contexts are */
 #define UNKNOWN_LONG 16 /* average requests: a command that takes long, and was never measured */
 #define TIMER_US 1000
+#define VAIN_MOST 2 /* a client may end what belongs together, and begin anew, but not for each command */
 #define ABOUT_TO_ASK_US ((gint64)1000) /* a client asks again within that time, or within a few commands */
 
 /* The candidates of one turn, the head first. */
@@ -144,6 +145,8 @@ static bool scheduler_stays_idle(Scheduler *scheduler, const Candidates *candida
         item = scheduler_rate(scheduler, owner, candidates->least);
         item.expect_us = scheduler_average(scheduler);
         us = item.audit ? ORDER_AUDIT_US : owner->standing.away_us / 4;
+        if (item.audit && owner->standing.n_vain >= VAIN_MOST)
+                return false;
         if (!item.audit && (us == 0 || us + TIMER_US > head->missing_us || !scheduler_is_resident(scheduler, owner)))
                 return false;
         if (now - owner->standing.ended >= (gint64)us || !order_may_pass(&item, head))

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include "broker/order.h"
 #include "broker/scheduler-internal.h"
 
 /* Users without a request that are remembered; beyond it, all that have no more than the one served last are not. */
@@ -101,6 +102,8 @@ static void user_place(const Scheduler *scheduler, SchedulerUser *user, Request 
         }
         if (standing->known && away_us < MOMENT_US)
                 standing->away_us = average_add(standing->away_us, (uint64_t)away_us);
+        if (standing->known && away_us < (gint64)ORDER_AUDIT_US)
+                standing->n_vain = 0;
         standing->known = true;
         standing->waiting = request;
         request->seldom = standing->used_us + average_us < user->clock_us;
@@ -272,6 +275,8 @@ static void scheduler_end_idle(Scheduler *scheduler, gint64 now) {
 
         if (scheduler->idle_since > 0 && owner && end > scheduler->idle_since)
                 scheduler_charge_owner(scheduler, owner, (uint64_t)(end - scheduler->idle_since), end);
+        if (scheduler->idle_since > 0 && owner && end < now)
+                owner->standing.n_vain++;
         scheduler->idle_since = 0;
 }
 

@@ -26,7 +26,7 @@
  *
  * A client asks again a moment after its answer. Where that costs less than the swap which the next one needs, the TPM
  * stays idle for that moment, on the client's account; and for a little longer where the next command would end the
- * exclusivity of its audit session.
+ * exclusivity of its audit session, unless the client has not asked in time twice in succession.
  *
  * Only candidates are compared: the head of the fair order, who has contexts in the TPM, and the first few of each
  * user, SCHEDULER_CANDIDATES in all. So a turn takes no longer with a thousand requests than with a few dozen.

@@ -6,6 +6,7 @@
 #include "broker/test-clients.h"
 
 static TPM2_HANDLE audit, policies[2];
+static Message other;
 
 static Scheduler *scheduler(void) {
         return &bench.broker->runner.scheduler;
@@ -36,21 +37,23 @@ static void send_audited(void) {
         client_send(0, &command);
 }
 
-/* Client 0's command with its audit session is answered while client 1 waits. */
-static int setup(void **state) {
-        Message other;
+/* Client 0's command with its audit session is at the TPM while client 1 waits. */
+static void meet(void) {
+        bench.fake.mute = true;
+        send_audited();
+        bench_until(fake_waits(&bench.fake));
+        client_send(1, &other);
+        bench.fake.mute = false;
+}
 
+static int setup(void **state) {
         clients_setup(state);
         audit = start_session(0, TPM2_SE_HMAC);
         policies[0] = start_session(0, TPM2_SE_POLICY);
         policies[1] = start_session(1, TPM2_SE_POLICY);
         other = cmd_with_handle(TPM2_CC_PolicyGetDigest, policies[1]);
         clients[0].n_replies = clients[1].n_replies = 0;
-        bench.fake.mute = true;
-        send_audited();
-        bench_until(fake_waits(&bench.fake));
-        client_send(1, &other);
-        bench.fake.mute = false;
+        meet();
         bench.fake.n_log = 0;
         return 0;
 }
@@ -99,6 +102,24 @@ static void test_audit_is_bounded(void **state) {
         assert_in_range(scheduler()->idle_until - scheduler()->idle_since, 1,
                         ORDER_AUDIT_US - (scheduler()->served_us - head->headed_us));
         bench_until(clients[1].n_replies == 1);
+}
+
+/* It never asks soon, and the TPM is not kept for it any more; it does once, and it is. */
+static void test_audit_in_vain(void **state) {
+        for (unsigned n = 1; n <= 2; n++) {
+                fake_answer(&bench.fake, TSS2_RC_SUCCESS);
+                assert_int_not_equal(scheduler()->idle_since, 0);
+                bench_until(clients[1].n_replies == n);
+                /* so that the share of client 0 is not what forbids it */
+                scheduler_charge(scheduler(), &clients[1].connection->request, G_USEC_PER_SEC / 10, 0);
+                meet();
+        }
+        fake_answer(&bench.fake, TSS2_RC_SUCCESS);
+        assert_int_equal(scheduler()->idle_since, 0);
+        meet();
+        fake_answer(&bench.fake, TSS2_RC_SUCCESS);
+        assert_int_not_equal(scheduler()->idle_since, 0);
+        bench_until(clients[1].n_replies == 4);
 }
 
 /* The TPM is lost while it is kept for that client, who does not pay for the time that it is away. */
@@ -185,6 +206,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_audit_is_over, setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_audit_is_gone, setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_audit_is_bounded, setup, clients_teardown),
+                cmocka_unit_test_setup_teardown(test_audit_in_vain, setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_audit_is_lost, setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_audit_is_placed, setup, clients_teardown),
                 cmocka_unit_test_setup_teardown(test_user_is_forgotten, clients_setup, clients_teardown),
