@@ -6,6 +6,7 @@
 #define FIRST_FEW 4     /* of each user, that are candidates wherever their contexts are */
 #define UNKNOWN_LONG 16 /* average requests: a command that takes long, and was never measured */
 #define TIMER_US 1000
+#define VAIN_MOST 2 /* a client may end what belongs together, and begin anew, but not for each command */
 #define ABOUT_TO_ASK_US ((gint64)1000) /* a client asks again within that time, or within a few commands */
 
 /* The candidates of one turn, the head first. */
@@ -137,19 +138,22 @@ static bool scheduler_stays_idle(Scheduler *scheduler, const Candidates *candida
         const RequestOwner *owner = scheduler_owner(scheduler, scheduler->last);
         const OrderItem *head = &candidates->items[0];
         OrderItem item;
-        uint64_t us;
+        uint64_t us, left_us; /* the head may be passed for */
 
         if (!owner || owner->standing.waiting || owner == candidates->requests[0]->owner)
                 return false;
         item = scheduler_rate(scheduler, owner, candidates->least);
         item.expect_us = scheduler_average(scheduler);
         us = item.audit ? ORDER_AUDIT_US : owner->standing.away_us / 4;
+        if (item.audit && owner->standing.n_vain >= VAIN_MOST)
+                return false;
         if (!item.audit && (us == 0 || us + TIMER_US > head->missing_us || !scheduler_is_resident(scheduler, owner)))
                 return false;
         if (now - owner->standing.ended >= (gint64)us || !order_may_pass(&item, head))
                 return false;
+        left_us = (item.audit ? ORDER_AUDIT_US : order_patience(head)) - head->passed_us;
         scheduler->idle_since = now;
-        scheduler->idle_until = owner->standing.ended + (gint64)us;
+        scheduler->idle_until = MIN(owner->standing.ended + (gint64)us, now + (gint64)left_us);
         return true;
 }
 

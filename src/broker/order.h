@@ -23,8 +23,10 @@
  *      order waits for little more than twice what the k requests cost, however many others there are.
  *      Neither the user nor the connection that passes has had more than order_lead() more than the one that has had
  *      least. So a client whose contexts never leave the TPM gets no more than its share.
- *      A connection that has had less than its share is passed for length alone. So an interactive client waits for the
+ *      A connection that has had less than its share is not passed for affinity. So an interactive client waits for the
  *      command that runs, and no others.
+ *
+ * For audit, anybody is passed for up to ORDER_AUDIT_US, whatever it costs, and the lead may be longer by that.
  */
 #define ORDER_SHORTER 8
 #define ORDER_AUDIT_US (30 * 1000)
@@ -36,7 +38,7 @@ typedef struct OrderItem {
         uint64_t missing_us;   /* to swap in what the command uses; 0: all of it is in the TPM */
         uint64_t expect_us;    /* the command itself */
         uint64_t passed_us;    /* TPM time of others since it came to be the head; 0: it did not yet */
-        bool seldom;           /* its connection has had less than its share: nobody passes it for affinity */
+        bool seldom;           /* its connection has had less than its user's others: nobody passes it for affinity */
         bool audit;            /* its audit session is exclusive */
 } OrderItem;
 

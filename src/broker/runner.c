@@ -51,6 +51,7 @@ static void runner_count(Runner *runner, Request *request, const uint8_t *respon
         const RequestOwner *owner = request->owner;
         const Outgoing *outgoing = &runner->supervisor->outgoing;
         uint64_t took_us = (uint64_t)(runner->turn->now - outgoing->sent);
+        TpmReader reader = TPM_READER(response, n_response);
         const BrokerRecord record = {
                 .tpm = true,
                 .client = owner ? owner->id : 0,
@@ -69,7 +70,9 @@ static void runner_count(Runner *runner, Request *request, const uint8_t *respon
         rm_job_took(request->job, took_us);
         if (owner)
                 runner->served_uid = owner->peer.uid;
-        stats_note_cost(runner->stats, outgoing->code, took_us);
+        /* What is refused is quick, whatever it is; and a client may make up a code. */
+        if (response && tpm_read_header(&reader).code == TPM2_RC_SUCCESS)
+                stats_note_cost(runner->stats, outgoing->code, took_us);
         /* What is evicted for the reserve, the command before it has brought in. */
         if (owner)
                 scheduler_charge(&runner->scheduler, request, took_us, runner->turn->now);

@@ -12,6 +12,7 @@ typedef struct SchedulerUser {
         uint64_t used_us;    /* of the TPM's time, or what it began with */
         gint64 served;       /* when it was charged last */
         uint64_t clock_us;   /* of its connections */
+        uint64_t start_us;   /* where one begins that comes anew, at least the clock */
         uint64_t pool_us;    /* what may be forgiven to them */
         uint32_t n_waiting;  /* in the list below */
         struct list waiting; /* Request.link, by what the connection has used */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include "broker/order.h"
 #include "broker/scheduler-internal.h"
 
 /* Users without a request that are remembered; beyond it, all that have no more than the one served last are not. */
@@ -44,6 +45,8 @@ SchedulerUser *scheduler_user(Scheduler *scheduler, uid_t uid) {
         user->uid = uid;
         user->used_us = scheduler->clock_us;
         user->served = G_MININT64 / 2;
+        /* Above all that its connections can have had before it was forgotten. */
+        user->start_us = user->clock_us = scheduler->served_us + SCHEDULER_GRACE_US;
         list_init(&user->waiting);
         list_init(&user->aside);
         list_init(&user->link);
@@ -87,10 +90,8 @@ static void user_place(const Scheduler *scheduler, SchedulerUser *user, Request 
         uint64_t average_us = scheduler_average(scheduler), front_us, forgiven_us;
         gint64 away_us = request->submitted - standing->ended;
 
-        if (user->clock_us == 0)
-                user->clock_us = MAX(standing->used_us, SCHEDULER_GRACE_US);
         if (!standing->known || request->submitted - standing->served > SCHEDULER_GRACE_US)
-                standing->used_us = MAX(standing->used_us, user->clock_us);
+                standing->used_us = MAX(standing->used_us, user->start_us);
         standing->favoured = false;
         if (!standing->known || away_us >= MAX((gint64)standing->busy_us, SELDOM_US)) {
                 front_us = scheduler_less(user->clock_us, (standing->known ? 2 : 8) * average_us);
@@ -101,6 +102,8 @@ static void user_place(const Scheduler *scheduler, SchedulerUser *user, Request 
         }
         if (standing->known && away_us < MOMENT_US)
                 standing->away_us = average_add(standing->away_us, (uint64_t)away_us);
+        if (standing->known && away_us < (gint64)ORDER_AUDIT_US)
+                standing->n_vain = 0;
         standing->known = true;
         standing->waiting = request;
         request->seldom = standing->used_us + average_us < user->clock_us;
@@ -116,19 +119,6 @@ static void user_insert(SchedulerUser *user, Request *request) {
         list_prepend(before, &request->link);
         user->n_waiting++;
         request->in_turn = true;
-}
-
-void scheduler_add(Scheduler *scheduler, Request *request) {
-        SchedulerUser *user = scheduler_user(scheduler, request->owner->peer.uid);
-
-        if (!user->competes && request->submitted - user->served > SCHEDULER_GRACE_US)
-                user->used_us = MAX(user->used_us, scheduler->clock_us);
-        scheduler_know(scheduler, request->owner);
-        request_set_state(request, REQUEST_WAITING);
-        user_place(scheduler, user, request);
-        user_insert(user, request);
-        scheduler_recount(scheduler, user);
-        scheduler->n_waiting++;
 }
 
 void scheduler_add_resumed(Scheduler *scheduler, Request *request) {
@@ -225,23 +215,37 @@ static Request *scheduler_head(Scheduler *scheduler, gint64 now) {
         return request;
 }
 
-/* The user counts among those who are served also while its only command is at the TPM. */
+/*
+ * The user, which was charged, counts among those who are served also while its only command is at the TPM. Users that
+ * pause after each command are fewer at a time than they are: the clock does not outrun them, or who comes anew would
+ * wait until they have come up with it.
+ */
 static void scheduler_advance(Scheduler *scheduler, const SchedulerUser *user, uint64_t us) {
         uint32_t n_users = scheduler->n_users + list_is_empty(&user->waiting);
 
         us += scheduler->clock_rest;
-        scheduler->clock_us += us / n_users;
+        scheduler->clock_us = MAX(scheduler->clock_us, MIN(scheduler->clock_us + us / n_users, user->used_us));
         scheduler->clock_rest = us % n_users;
 }
 
 void scheduler_charge_user(Scheduler *scheduler, uid_t uid, uint64_t us, gint64 now) {
         SchedulerUser *user = scheduler_user(scheduler, uid);
-        uint64_t least_us = scheduler->clock_us > SCHEDULER_GRACE_US ? scheduler->clock_us - SCHEDULER_GRACE_US : 0;
 
+        user->used_us = MAX(user->used_us, scheduler_less(scheduler->clock_us, SCHEDULER_GRACE_US)) + us;
         scheduler_advance(scheduler, user, us);
-        user->used_us = MAX(user->used_us, least_us) + us;
         user->served = now;
         scheduler->served_us += us;
+}
+
+/*
+ * Those that come anew must not keep the start where it is, or whoever is above it would wait for as long as any come.
+ * Nor does it outrun those that are served.
+ */
+static void user_advance(SchedulerUser *user, const Standing *standing, uint64_t us) {
+        uint64_t n = user->n_waiting + 1; /* those that are served by turns */
+
+        user->start_us = MAX(user->start_us, user->clock_us);
+        user->start_us = MAX(user->start_us, MIN(user->start_us + (us + n - 1) / n, standing->used_us));
 }
 
 static void scheduler_charge_owner(Scheduler *scheduler, RequestOwner *owner, uint64_t us, gint64 now) {
@@ -254,19 +258,40 @@ static void scheduler_charge_owner(Scheduler *scheduler, RequestOwner *owner, ui
         if (!standing->favoured)
                 user->pool_us = MIN(user->pool_us + us / 2, SCHEDULER_GRACE_US);
         user->clock_us = MAX(user->clock_us, MIN(standing->used_us, scheduler_first_used(user, standing->used_us)));
+        user_advance(user, standing, us);
 }
 
 void scheduler_charge(Scheduler *scheduler, Request *request, uint64_t us, gint64 now) {
         scheduler_charge_owner(scheduler, request->owner, us, now);
 }
 
-/* It is on the account of the client that was waited for. */
+/*
+ * It is on the account of the client that was waited for, though no longer than it was meant to be: the TPM may have
+ * been lost meanwhile, or done a chore.
+ */
 static void scheduler_end_idle(Scheduler *scheduler, gint64 now) {
         RequestOwner *owner = scheduler_owner(scheduler, scheduler->last);
+        gint64 end = MIN(now, scheduler->idle_until);
 
-        if (scheduler->idle_since > 0 && owner)
-                scheduler_charge_owner(scheduler, owner, (uint64_t)(now - scheduler->idle_since), now);
+        if (scheduler->idle_since > 0 && owner && end > scheduler->idle_since)
+                scheduler_charge_owner(scheduler, owner, (uint64_t)(end - scheduler->idle_since), end);
+        if (scheduler->idle_since > 0 && owner && end < now)
+                owner->standing.n_vain++;
         scheduler->idle_since = 0;
+}
+
+void scheduler_add(Scheduler *scheduler, Request *request) {
+        SchedulerUser *user = scheduler_user(scheduler, request->owner->peer.uid);
+
+        scheduler_end_idle(scheduler, request->submitted); /* before it is placed by what it has used */
+        if (!user->competes && request->submitted - user->served > SCHEDULER_GRACE_US)
+                user->used_us = MAX(user->used_us, scheduler->clock_us);
+        scheduler_know(scheduler, request->owner);
+        request_set_state(request, REQUEST_WAITING);
+        user_place(scheduler, user, request);
+        user_insert(user, request);
+        scheduler_recount(scheduler, user);
+        scheduler->n_waiting++;
 }
 
 Request *scheduler_next(Scheduler *scheduler, gint64 now) {

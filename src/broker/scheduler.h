@@ -13,10 +13,11 @@
  * says when a request passes others: mostly because its contexts are in the TPM. A request whose job paused goes before
  * all others, since its turn is not over.
  *
- * A clock runs as fast as each user would be served if all of them were served at once. A user that comes anew, or has
- * asked for nothing for a while, begins where the clock is: the time that went by without it is no claim. No user is
- * further behind the clock than that while, however seldom and little it asks. The clock of a user's connections shows
- * what the connection has had that has had least of those that always ask.
+ * A clock runs as fast as each user would be served if all of them were served at once, and no further than what the
+ * user has had that is served. A user that comes anew, or has asked for nothing for a while, begins where the clock is:
+ * the time that went by without it is no claim. No user is further behind the clock than that while, however seldom and
+ * little it asks. A user's connections begin by such a clock, too. Besides, their own clock shows what the connection
+ * has had that has had least of those that always ask.
  *
  * A connection that stays away for as long as its last request held the TPM is not held to its share: what it had
  * beyond it is forgiven when it asks again, and a new connection begins a little below the others. What is forgiven is
@@ -25,7 +26,7 @@
  *
  * A client asks again a moment after its answer. Where that costs less than the swap which the next one needs, the TPM
  * stays idle for that moment, on the client's account; and for a little longer where the next command would end the
- * exclusivity of its audit session.
+ * exclusivity of its audit session, unless the client has not asked in time twice in succession.
  *
  * Only candidates are compared: the head of the fair order, who has contexts in the TPM, and the first few of each
  * user, SCHEDULER_CANDIDATES in all. So a turn takes no longer with a thousand requests than with a few dozen.

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "broker/stats.h"
 
+#include <glib.h>
+
+#define COST_RISE 16 /* a command takes so many times the usual at most: beyond that, somebody else had the TPM */
+
 const uint64_t stats_bounds_us[STATS_BOUNDS] = {
         50,     100,    250,    500,     1000,    2500,    5000,     10000,    25000,    50000,
         100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000, 30000000, 60000000, 300000000,
@@ -47,7 +51,9 @@ void stats_note_cost(Stats *stats, TPM2_CC code, uint64_t us) {
 
         if (cost->code != code)
                 *cost = (CommandCost){ .code = code };
-        cost->us = average_add(cost->us, us);
+        if (cost->us > 0)
+                us = MIN(us, COST_RISE * stats_cost(stats, code, 0));
+        cost->us = average_add(cost->us, MAX(us, 1));
 }
 
 uint64_t stats_cost(const Stats *stats, TPM2_CC code, uint64_t unknown_us) {

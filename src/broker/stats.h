@@ -23,7 +23,7 @@ typedef struct CommandStats {
         uint64_t busy_us, longest_us; /* the TPM's time, for one command and all that was needed for it */
 } CommandStats;
 
-/* How long the TPM takes for a command of a code, whoever sends it: a running average. */
+/* How long the TPM takes for a command of a code, whoever sends it, if it succeeds: a running average. */
 typedef struct CommandCost {
         TPM2_CC code;
         uint64_t us; /* in eighths; 0: not known */
@@ -55,7 +55,7 @@ void usage_add(Usage *usage, const Usage *more);
 /* Return: where to count a command of that code. */
 CommandStats *stats_command(Stats *stats, const Rm *rm, TPM2_CC code);
 
-/* One command has taken the TPM so long. */
+/* One command, which succeeded, has taken the TPM so long. */
 void stats_note_cost(Stats *stats, TPM2_CC code, uint64_t us);
 
 /* Return: what it takes on average, in us, at least 1; @unknown_us when none of that code was seen. */

@@ -356,6 +356,76 @@ static void test_new_connections_are_no_claim(void **state) {
         assert_in_range(used_old, (used_old + used_new) / 3, used_old + used_new);
 }
 
+/* Return: the share in hundredths of a connection that stays, beside so many that come anew for each request. */
+static uint64_t share_beside_new(unsigned n_new, uint64_t first_us) {
+        uint64_t us[SAME], used_old = 0, used_new = 0;
+
+        meet();
+        for (unsigned i = 0; i < SAME; i++)
+                us[i] = 5000;
+        us[0] = first_us;
+        for (unsigned i = 0; i <= n_new; i++)
+                add(&theirs[i]);
+        for (unsigned turn = 0; turn < 20000; turn++) {
+                unsigned i = serve_same(us);
+
+                now += 100;
+                if (i == 0) {
+                        used_old += us[i];
+                        us[0] = 5000;
+                } else {
+                        used_new += us[i];
+                        same[i].standing = (Standing){ 0 };
+                }
+                add(&theirs[i]);
+        }
+        return used_old * 100 / (used_old + used_new);
+}
+
+/* Also when one of those that come anew always waits, and after a command that took long. */
+static void test_new_connections_starve_nobody(void **state) {
+        static const uint64_t first_us[] = { 5000, 1000 * 1000 };
+
+        for (unsigned i = 0; i < G_N_ELEMENTS(first_us); i++) {
+                assert_in_range(share_beside_new(3, first_us[i]), 10, 100);
+                teardown(state);
+                setup(state);
+        }
+}
+
+/* All users but the first pause for five commands after each of theirs; then the first comes, and asks once. */
+static void test_newcomer_waits_for_a_round(void **state) {
+        uint64_t us[SAME];
+        gint64 asks_at[SAME];
+        unsigned n_passed = 0;
+        bool asks = false;
+
+        meet();
+        for (unsigned i = 0; i < SAME; i++) {
+                same[i].peer.uid = 3000 + i;
+                us[i] = 15000;
+                asks_at[i] = i;
+        }
+        for (unsigned i = SAME; i != 0; now += i == SAME ? 1000 : 0) {
+                for (unsigned k = 1; k < SAME; k++)
+                        if (asks_at[k] <= now) {
+                                add(&theirs[k]);
+                                asks_at[k] = G_MAXINT64;
+                        }
+                if (!asks && now > 60 * G_USEC_PER_SEC) {
+                        add(&theirs[0]);
+                        asks = true;
+                }
+                i = SAME;
+                if (!scheduler_next(&scheduler, now))
+                        continue;
+                i = serve_same(us);
+                asks_at[i] = now + (gint64)(5 * us[i]);
+                n_passed += asks;
+        }
+        assert_in_range(n_passed, 0, 2 * SAME);
+}
+
 /* The one that waits longest is not the first in the order. */
 static void test_first_submitted(void **state) {
         uint64_t us[SAME] = { 1000, 30000, 1000 };
@@ -408,6 +478,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_connections_by_time, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_seldom_waits_for_one, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_new_connections_are_no_claim, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_new_connections_starve_nobody, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_newcomer_waits_for_a_round, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_first_submitted, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_short_before_long, setup, teardown),
         };

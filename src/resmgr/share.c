@@ -39,10 +39,10 @@ static TSS2_RC admit_object(const Rm *rm, uint32_t i, bool if_others_end) {
 
         /* There is left what those have that wait for room, and the one that asks: see may_end(). */
         if (if_others_end) {
-                RmHeld own = space->held; /* unless it counts as waiting */
+                RmHeld own = { 0 };
 
-                if (space->waits)
-                        own = (RmHeld){ 0 };
+                if (!space->waits)
+                        own = space->held;
                 of_uid = (RmHeld){ user->waiting.objects + own.objects, user->waiting.cells + own.cells };
                 taken.objects -= rm->held.objects - rm->waiting.objects - own.objects;
                 taken.cells -= rm->held.cells - rm->waiting.cells - own.cells;

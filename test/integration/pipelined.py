@@ -44,6 +44,9 @@ class Pipelined(harness.TestCase):
                 if rnd.random() < 0.1:
                     data += tpm.set_locality(0)
                     sizes.append(10)
+                if rnd.random() < 0.1:  # refused, and as long as what is read at once, or about so
+                    data += tpm.command(tpm.CC_GET_RANDOM, parameters=bytes(rnd.randrange(490, 514)))
+                    sizes.append(10)
             self.exchange(data, sizes, rnd, half_close=seed % 2)
 
     def test_half_closed_at_every_byte(self):
