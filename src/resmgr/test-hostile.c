@@ -260,6 +260,19 @@ static void test_what_cannot_be_flushed_costs_little(void **state) {
         assert_in_range(n_sent, 4, 8);
 }
 
+static void *take_snapshot(void) {
+        void *snapshot = malloc(fake_tpm_snapshot_size(tpm));
+
+        assert_non_null(snapshot);
+        fake_tpm_snapshot(tpm, snapshot);
+        return snapshot;
+}
+
+static void put_back(void *snapshot) {
+        fake_tpm_restore(tpm, snapshot);
+        free(snapshot);
+}
+
 /* Contexts of objects have numbers, too: a key of the past is under the handle of one of now, and nobody uses sessions.
  */
 static void test_state_put_back_without_sessions(void **state) {
@@ -267,10 +280,8 @@ static void test_state_put_back_without_sessions(void **state) {
         void *snapshot;
 
         begin(NULL);
-        snapshot = malloc(fake_tpm_snapshot_size(tpm));
-        assert_non_null(snapshot);
         past = new_key(1, 1);
-        fake_tpm_snapshot(tpm, snapshot);
+        snapshot = take_snapshot();
         for (unsigned i = 0; i < 6; i++) {
                 TPM2_HANDLE other = new_key(2, 10 + i);
 
@@ -279,8 +290,7 @@ static void test_state_put_back_without_sessions(void **state) {
         }
         succeed(1, cmd_with_handle(TPM2_CC_FlushContext, past));
         now = new_key(0, 2);
-        fake_tpm_restore(tpm, snapshot);
-        free(snapshot);
+        put_back(snapshot);
         chores(RM_CHORE_SAVE);
         assert_int_equal(rc_of(0, cmd_with_handle(TPM2_CC_ReadPublic, now)), RM_RC(RC_REFERENCE_H0));
         assert_int_equal(rm_counters(rm)->taken_back, 1);
@@ -292,16 +302,13 @@ static void test_state_put_back_and_saved_before_it_showed(void **state) {
         void *snapshot;
 
         begin(NULL);
-        snapshot = malloc(fake_tpm_snapshot_size(tpm));
-        assert_non_null(snapshot);
         past = new_key(1, 1);
-        fake_tpm_snapshot(tpm, snapshot);
+        snapshot = take_snapshot();
         for (unsigned i = 0; i < 6; i++)
                 new_session(2);
         succeed(1, cmd_with_handle(TPM2_CC_FlushContext, past));
         now = new_key(0, 2);
-        fake_tpm_restore(tpm, snapshot);
-        free(snapshot);
+        put_back(snapshot);
         chores(RM_CHORE_SAVE);
         assert_int_equal(rm_counters(rm)->taken_back, 0);
         for (unsigned i = 0; i < 6; i++)
@@ -311,21 +318,18 @@ static void test_state_put_back_and_saved_before_it_showed(void **state) {
         succeed(1, cmd_policy_pcr(other));
 }
 
-/* What was saved before it was put back is proved, once. */
+/* A context that was saved before the state was put back is proved, once. */
 static void test_state_put_back_and_saved_long_before(void **state) {
         TPM2_HANDLE now;
         void *snapshot;
 
         begin(NULL);
-        snapshot = malloc(fake_tpm_snapshot_size(tpm));
-        assert_non_null(snapshot);
         now = new_key(0, 2);
         chores(RM_CHORE_SAVE);
-        fake_tpm_snapshot(tpm, snapshot);
+        snapshot = take_snapshot();
         for (unsigned i = 0; i < 6; i++)
                 new_session(2);
-        fake_tpm_restore(tpm, snapshot);
-        free(snapshot);
+        put_back(snapshot);
         for (unsigned i = 0; i < 6; i++)
                 new_session(1);
         assert_int_equal(rm_counters(rm)->taken_back, 1);
