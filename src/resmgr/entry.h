@@ -120,7 +120,7 @@ bool rm_entry_set_unknown(Rm *rm, uint32_t i);
 bool rm_entry_set_resident(Rm *rm, uint32_t i, TPM2_HANDLE handle);
 void rm_entry_set_absent(Rm *rm, uint32_t i);
 
-/* Whether an object that is in the TPM is the one of its Name must be asked before the next client command. */
+/* An object in the TPM is to be asked for its Name before the next client command, and is given up if it is another. */
 void rm_entry_doubt(Rm *rm, uint32_t i);
 
 /* What was sent was not done: what is unknown is where it was. Not while the tables are in doubt, for rm_settle_all().

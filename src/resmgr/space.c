@@ -186,7 +186,7 @@ static void take_back(Rm *rm, uint32_t i, uint64_t number) {
                         rm_entry_free(rm, k - 1);
         }
         rm->counters.taken_back++;
-        /* What was saved of an object since then was the past's, under the same handle. Nobody knows since when. */
+        /* A context that was saved since then may be that of another object, under the same handle, of the past. */
         for (uint32_t k = rm_first(RM_OBJECT); k < rm_end(rm, RM_OBJECT); k++)
                 rm_entry(rm, k)->suspect = rm_entry(rm, k)->state == RM_LIVE && rm_entry(rm, k)->n_name > 0;
         /* The session is its caller's to free; whether the object is what it was is asked. */

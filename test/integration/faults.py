@@ -90,8 +90,9 @@ class Faults(harness.TestCase):
         # that others use, too, a session may be loaded (0x161) and saved meanwhile, to see how far the gap is.
         sent = self.proxy.by_code()
         if harness.IS_DEVICE:
-            del sent["0x161"]
-            sent["0x162"] = min(sent["0x162"], 1)
+            n_loads = sent.pop("0x161", 0)
+            self.assertIn(sent["0x162"] - n_loads, (0, 1, 2), "the first load, or the last save, may be left out")
+            sent["0x162"] = 1
         self.assertEqual(sent, {"0x162": 1, "0x189": 1}, "TPM commands for a thief")
         self.client.run(tpm.policy_get_digest(session))
         self.client.run(tpm.context_load(context))
