@@ -21,7 +21,7 @@ import proxy
 import tpm
 
 CLIENTS, PACE_MS = 10, 5
-ROUNDS, EACH, WARM = 8, 40, 10
+ROUNDS, EACH, WARM = 3, 150, 10
 PROMISED = 2.4  # signatures in a second, of tpm2-abrmd 3.0
 DIGEST = bytes(32)
 
