@@ -6,8 +6,8 @@
 #define FIRST_FEW 4     /* of each user, that are candidates wherever their contexts are */
 #define UNKNOWN_LONG 16 /* average requests: a command that takes long, and was never measured */
 #define TIMER_US 1000
-#define VAIN_MOST 2 /* a client may end what belongs together, and begin anew, but not for each command */
-#define ABOUT_TO_ASK_US ((gint64)1000) /* a client asks again within that time, or within a few commands */
+#define VAIN_MOST 2            /* a client may end what belongs together, and begin anew, but not for each command */
+#define LATE_US ((gint64)1000) /* a client that is later than that, and than a few commands, may not come */
 
 /* The candidates of one turn, the head first. */
 typedef struct Candidates {
@@ -93,9 +93,15 @@ static bool scheduler_is_resident(const Scheduler *scheduler, const RequestOwner
 }
 
 /*
- * Who comes how soon, for what has to leave the TPM for this request. A client that was answered a moment ago is about
- * to ask again.
+ * It was answered a moment ago, and is about to ask again, as it did the last time. Clients that take turns among
+ * themselves do not.
  */
+static bool standing_is_prompt(const Standing *standing, uint64_t average_us, gint64 now) {
+        return standing->paused_us > 0 && standing->paused_us <= (gint64)average_us &&
+               now - standing->ended <= MAX((gint64)(4 * average_us), LATE_US);
+}
+
+/* Who comes how soon, for what has to leave the TPM for this request. */
 static void scheduler_tell_others(Scheduler *scheduler, const Request *request, gint64 now) {
         const SchedulerUser *mine = scheduler_user(scheduler, request->owner->peer.uid);
         uint64_t average_us = scheduler_average(scheduler);
@@ -111,7 +117,7 @@ static void scheduler_tell_others(Scheduler *scheduler, const Request *request, 
                 if (!owner || owner == request->owner)
                         continue;
                 waiting = owner->standing.waiting;
-                if (!waiting && now - owner->standing.ended > MAX((gint64)(4 * average_us), ABOUT_TO_ASK_US))
+                if (!waiting && !standing_is_prompt(&owner->standing, average_us, now))
                         continue;
                 user = scheduler_user(scheduler, owner->peer.uid);
                 if (user == mine)

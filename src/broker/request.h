@@ -47,6 +47,7 @@ typedef struct Standing {
         gint64 ended;     /* ... when it was answered last */
         uint64_t busy_us; /* TPM time of that one */
         uint64_t away_us; /* how long it takes to ask again, if not for long, in eighths: average_add() */
+        gint64 paused_us; /* ... and took the last time; 0: it has asked but once */
         unsigned n_vain;  /* how often the TPM was kept for it in vain, since it asked soon enough for that */
         Request *waiting; /* NULL: none */
 } Standing;

@@ -100,6 +100,7 @@ static void user_place(const Scheduler *scheduler, SchedulerUser *user, Request 
                 user->pool_us -= forgiven_us;
                 standing->favoured = forgiven_us > 0;
         }
+        standing->paused_us = standing->known ? MAX(away_us, 1) : 0;
         if (standing->known && away_us < MOMENT_US)
                 standing->away_us = average_add(standing->away_us, (uint64_t)away_us);
         if (standing->known && away_us < (gint64)ORDER_AUDIT_US)

@@ -23,14 +23,18 @@ typedef struct Replay {
         RmVisits visits[KINDS];
         RmPrices learned;
         uint32_t command; /* the one at hand */
+        uint32_t noise;
         double sum;
 } Replay;
 
-/* As the broker tells the core what each took. */
+/* As the broker tells the core what each took, which is never the same twice: it is off by up to a quarter. */
 static void pay(Replay *replay, const Thing *thing, RmMove move, double price) {
+        double off = ((replay->noise >> 16) % 512 - 256.0) / 1024;
+
         replay->sum += price;
+        replay->noise = replay->noise * 1664525 + 1013904223;
         if (thing->kind == KIND_OBJECT)
-                rm_prices_learn(&replay->learned, move, (uint32_t)price, thing->bytes);
+                rm_prices_learn(&replay->learned, move, (uint32_t)(price * (1 + off)), thing->bytes);
 }
 
 static double price_out(const Replay *replay, uint32_t i) {
