@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define TIMERS 64
+#define TIMERS 128
 
 typedef struct Timer {
         unsigned id; /* 0: free */
@@ -43,6 +43,10 @@ static guint add(uint64_t us, GSourceFunc function, gpointer userdata) {
         }
         fprintf(stderr, "more timers than a broker can need\n");
         exit(2);
+}
+
+void clock_call_in(uint64_t us, int (*function)(void *userdata), void *userdata) {
+        add(us, function, userdata);
 }
 
 gint64 __wrap_g_get_monotonic_time(void) {

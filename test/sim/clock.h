@@ -17,4 +17,7 @@ bool clock_run_due(void);                /* one timer whose time has come. Retur
 bool clock_run_next(uint64_t within_us); /* goes on to the next timer, if it is so near, and runs it */
 unsigned clock_n_timers(void);
 
+/* @function runs once if it returns 0, as GLib has it; else it runs again after the same time. */
+void clock_call_in(uint64_t us, int (*function)(void *userdata), void *userdata);
+
 #endif

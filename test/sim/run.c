@@ -3,6 +3,8 @@
 
 #include "world-private.h"
 
+#include "test/lib/fake-chips.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -67,16 +69,16 @@ static Event make_fault(Random *random, Temper temper, unsigned n_clients) {
         return event;
 }
 
-static Event make_event(Random *random, unsigned n_clients) {
+static Event make_event(const Run *run, Random *random) {
         Event event = {
                 .kind = EVENT_STEP,
-                .client = random_below(random, n_clients),
+                .client = random_below(random, run->n_clients),
                 .ticks = random_below(random, 2) * random_below(random, 8),
                 .seed = random_next(random),
         };
         unsigned how = random_below(random, 50);
 
-        if (how == 0 && n_clients > 1) {
+        if (how == 0 && run->n_clients > 1 && !run->crowd) {
                 event.kind = EVENT_CLOSE;
                 event.number = random_below(random, 3) > 0;
         } else if (how == 1) {
@@ -86,7 +88,7 @@ static Event make_event(Random *random, unsigned n_clients) {
         return event;
 }
 
-static void make_client(Run *run, unsigned i, Random *random) {
+static void make_client(Run *run, unsigned i, unsigned n_users, Random *random) {
         unsigned share = SESSIONS_ALL / run->n_clients;
 
         run->limits[i] = (ProgramLimits){
@@ -97,33 +99,55 @@ static void make_client(Run *run, unsigned i, Random *random) {
         };
         if (run->limits[i].sessions > run->sessions_quota)
                 run->limits[i].sessions = run->sessions_quota;
-        /* Who shares a uid shares what clients that are gone have saved. */
-        run->uids[i] = 1000 + i;
+        /* Who shares a uid shares what clients that are gone have saved; of a crowd, nobody goes. */
+        run->uids[i] = UID_FIRST + (i < n_users ? i : n_users - 1);
+}
+
+/*
+ * Half of the runs are as fast as can be, so that most happens within limits of time, and half as slow as a chip. In
+ * half of either, more is asked than the TPM can do, by users with one connection, and one user with all the others.
+ * Return: how many users.
+ */
+static unsigned make_load(Run *run) {
+        Random random = { ~run->seed };
+        const char *name = FAKE_CHIPS[random_below(&random, N_FAKE_CHIPS)];
+        FakeTpmConfig chip;
+
+        for (unsigned i = 0; i < FAKE_PACES; i++)
+                run->pace_us[i] = 30;
+        if (run->lone)
+                return 1;
+        if (random_below(&random, 2) && fake_chip(name, 100, &chip))
+                memcpy(run->pace_us, chip.pace_us, sizeof(run->pace_us));
+        run->crowd = random_below(&random, 2);
+        return run->crowd ? 1 + random_below(&random, 4) : run->n_clients;
 }
 
 void run_make(Run *run, uint64_t seed, bool faults) {
         Random random = { seed };
         Temper temper = random_below(&random, TEMPERS);
         unsigned often = 8 + random_below(&random, 40);
+        unsigned n_users;
 
         memset(run, 0, offsetof(Run, events));
         run->seed = seed;
         run->faults = faults;
         run->lone = !faults && seed % 8 == 0;
         run->n_clients = run->lone ? 1 : 2 + random_below(&random, 29);
+        n_users = make_load(run);
         run->reserve = run->lone ? 0 : random_below(&random, 3);
         run->idle_evict_ms = random_below(&random, 2) * 50;
         run->objects_quota = run->lone ? PROGRAM_OBJECTS : 3 + random_below(&random, 8);
         run->sessions_quota = run->lone ? PROGRAM_SESSIONS : 2 + random_below(&random, 5);
         for (unsigned i = 0; i < run->n_clients; i++)
-                make_client(run, i, &random);
+                make_client(run, i, n_users, &random);
         if (run->lone)
                 run->limits[0].objects = 2, run->limits[0].sessions = 3, run->limits[0].fits = true;
         run->n_events = run->n_clients * (5 + random_below(&random, 36)) + (run->lone ? 200 : 0);
         for (unsigned i = 0; i < run->n_events; i++)
                 run->events[i] = faults && random_below(&random, often) == 0
                                          ? make_fault(&random, temper, run->n_clients)
-                                         : make_event(&random, run->n_clients);
+                                         : make_event(run, &random);
 }
 
 static bool lines_equal(const Run *run, const ProgramLine *a, const ProgramLine *b) {

@@ -40,7 +40,7 @@ typedef struct Options {
 
 /* What the processes have done together. */
 typedef struct Total {
-        uint64_t n_runs, n_programs, n_commands, n_transmits, n_failed;
+        uint64_t n_runs, n_programs, n_commands, n_transmits, n_passed, n_failed;
 } Total;
 
 #define AGAIN 50 /* of so many seeds, one a process is run twice */
@@ -119,6 +119,7 @@ static void work(const Options *options, unsigned job, Total *total) {
                 __atomic_add_fetch(&total->n_programs, run.n_clients, __ATOMIC_RELAXED);
                 __atomic_add_fetch(&total->n_commands, outcome.n_commands, __ATOMIC_RELAXED);
                 __atomic_add_fetch(&total->n_transmits, outcome.n_transmits, __ATOMIC_RELAXED);
+                __atomic_add_fetch(&total->n_passed, outcome.n_passed, __ATOMIC_RELAXED);
         }
 }
 
@@ -152,10 +153,10 @@ static int run_many(const Options *options) {
         while (wait(&status) > 0)
                 crashed |= status != 0;
         begin = seconds() - begin;
-        printf("%" PRIu64 " seeds%s: %" PRIu64 " programs, %" PRIu64 " commands, %" PRIu64
-               " of the TPM, %.0f s, %.0f commands per second, %" PRIu64 " failed%s\n",
+        printf("%" PRIu64 " seeds%s: %" PRIu64 " programs, %" PRIu64 " commands, %" PRIu64 " of the TPM, %" PRIu64
+               " turns out of order, %.0f s, %.0f commands per second, %" PRIu64 " failed%s\n",
                total->n_runs, options->faults ? " with faults" : "", total->n_programs, total->n_commands,
-               total->n_transmits, begin, (double)total->n_commands / begin, total->n_failed,
+               total->n_transmits, total->n_passed, begin, (double)total->n_commands / begin, total->n_failed,
                crashed ? ", and a process died" : "");
         return total->n_failed || crashed || total->n_runs != options->seeds;
 }

@@ -31,9 +31,11 @@ typedef struct Client {
         Connection *connection;
         Message command; /* that is out */
         bool busy;
-        bool garbled;     /* its answer is not what the TPM said */
-        bool raw;         /* ... and is none of its program's */
-        uint32_t warning; /* that its job was told; it may be passed on */
+        unsigned n_steps, n_begun;  /* of a crowd: what it asks when it is answered */
+        uint16_t steps[EVENTS_MAX]; /* ... events of the run */
+        bool garbled;               /* its answer is not what the TPM said */
+        bool raw;                   /* ... and is none of its program's */
+        uint32_t warning;           /* that its job was told; it may be passed on */
 } Client;
 
 typedef struct World {
@@ -49,9 +51,12 @@ typedef struct World {
         /* the back end */
         Backend backend;
         bool pending;
+        bool asking;    /* a client is submitting */
         bool silent;    /* the answer does not come */
         bool cancelled; /* the TPM will notice, and do nothing */
         Message command;
+        gint64 sent, answer_due; /* of the clock */
+        Random pace;
         Fault faults[FAULTS_MAX];
         unsigned n_again; /* answers that put a command off */
 
@@ -88,5 +93,12 @@ void world_check(void);
 void world_check_border(const uint8_t *command, size_t n_command);
 void world_check_idle(void);
 void world_check_end(void);
+
+/* world-turns.c: nobody waits longer than broker/order.h says. */
+void world_turns_begin(void);
+void world_turns_submitted(unsigned client); /* it is about to submit a command */
+void world_turns_closed(unsigned client);    /* ... to close its connection */
+void world_turns_took(uint64_t us);          /* for the command that is about to be answered */
+void world_turns_anew(void);                 /* something happened that comes before all order */
 
 #endif

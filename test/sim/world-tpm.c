@@ -27,6 +27,15 @@ static bool tpm_cancel(Backend *backend) {
         return true;
 }
 
+/* The time that a key takes is a matter of luck. */
+static gint64 pace_us(const uint8_t *command, size_t n_command) {
+        TpmReader reader = TPM_READER(command, n_command);
+        FakePace pace = fake_pace_of(tpm_read_header(&reader).code, command, n_command);
+        unsigned times = pace == FAKE_PACE_CREATE ? 1 + random_below(&world.pace, 3) : 1;
+
+        return (gint64)world.run->pace_us[pace] * times;
+}
+
 static bool tpm_transmit(Backend *backend, const uint8_t *command, size_t n_command, uint8_t locality, GError **error) {
         world_check_border(command, n_command);
         /* In its contents a context has the time at which its session began, which is libtpms's own. */
@@ -35,6 +44,8 @@ static bool tpm_transmit(Backend *backend, const uint8_t *command, size_t n_comm
         world.command.n = n_command;
         world.pending = true;
         world.cancelled = false;
+        world.sent = g_get_monotonic_time();
+        world.answer_due = world.sent + pace_us(command, n_command);
         world.outcome->n_transmits++;
         return true;
 }
@@ -211,12 +222,19 @@ static bool make_answer(const Fault *fault, Message *answer) {
 
 bool world_tpm_answer(void) {
         const Fault *fault;
+        uint64_t left_us;
         Message answer;
 
         if (!world.pending || world.silent)
                 return false;
-        clock_advance_us(30);
+        left_us = (uint64_t)(world.answer_due - g_get_monotonic_time());
+        if (clock_run_next(left_us))
+                return true;
+        clock_advance_us(left_us);
+        world_turns_took((uint64_t)(world.answer_due - world.sent));
         fault = due_fault();
+        if (fault)
+                world_turns_anew();
         if (world.cancelled)
                 answer = cmd_simple(TPM2_RC_CANCELED);
         else if (!fault)

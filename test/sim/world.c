@@ -60,6 +60,65 @@ static void note(unsigned client, ProgramLine line) {
         world_digest(&line.n, sizeof(line.n));
 }
 
+static void ask(Client *client, Message command, bool raw) {
+        bool asking = world.asking;
+
+        client->command = command;
+        client->raw = raw;
+        client->garbled = false;
+        client->busy = true;
+        client->warning = 0;
+        world_turns_submitted((unsigned)(client - world.clients));
+        world.asking = true;
+        if (!connection_submit(client->connection, client->command.bytes, client->command.n))
+                world_fail("a command is not taken");
+        world.asking = asking;
+}
+
+/* A session of another client; after a fault, more than one may believe that it is theirs. */
+static TPM2_HANDLE foreign_session(unsigned client) {
+        for (unsigned i = 0; i < world.run->n_clients; i++) {
+                TPM2_HANDLE handle = program_session(&world.clients[i].program);
+
+                if (i != client && handle && !program_has_session(&world.clients[client].program, handle))
+                        return handle;
+        }
+        return 0x0200003E;
+}
+
+static Message next_command(Client *client, uint64_t seed) {
+        return program_next(&client->program, seed, foreign_session((unsigned)(client - world.clients)));
+}
+
+static int ask_next(void *userdata) {
+        Client *client = userdata;
+        const Event *event = &world.run->events[client->steps[client->n_begun++]];
+
+        ask(client, next_command(client, event->seed), false);
+        return 0;
+}
+
+/*
+ * Some clients have their next command there when they are answered; others think about it, mostly not for long. What
+ * is answered while it is submitted waits, too, so that this does not nest.
+ */
+static void go_on(Client *client) {
+        unsigned number = (unsigned)(client - world.clients), think_us;
+        Random random = { world.run->seed + ((uint64_t)number << 32) + client->n_begun };
+
+        if (client->n_begun == client->n_steps || world_failed())
+                return;
+        think_us = random_below(&random, random_below(&random, 8) ? 400 : 20000);
+        if (number % 2 == 0 && !world.asking)
+                ask_next(client);
+        else
+                clock_call_in(think_us, ask_next, client);
+}
+
+static bool is_busy(const Client *client) {
+        return client->busy || client->n_begun < client->n_steps;
+}
+
 static void reply(void *userdata, const uint8_t *bytes, size_t n_bytes) {
         static const uint8_t lost[] = { 0x80, 1, 0, 0, 0, TPM_HEADER_SIZE, 0, 0x0B, 1, 1 };
         Client *client = userdata;
@@ -83,6 +142,7 @@ static void reply(void *userdata, const uint8_t *bytes, size_t n_bytes) {
         note(number, line);
         if (client->program.contradiction[0])
                 world_fail("client %u: %s", number, client->program.contradiction);
+        go_on(client);
 }
 
 static void connect_client(unsigned i) {
@@ -105,7 +165,7 @@ static bool tick(void) {
 }
 
 static void wait_for(const Client *client) {
-        for (unsigned n = 0; client->busy && !world_failed(); n++)
+        for (unsigned n = 0; is_busy(client) && !world_failed(); n++)
                 if (n > TICKS_MAX || (!tick() && !clock_run_next(HOUR_US)))
                         world_fail("a command is never answered");
 }
@@ -122,25 +182,18 @@ static void submit(Client *client, Message command, bool raw) {
         wait_for(client);
         if (world_failed())
                 return;
-        client->command = command;
-        client->raw = raw;
-        client->garbled = false;
-        client->busy = true;
-        client->warning = 0;
-        if (!connection_submit(client->connection, client->command.bytes, client->command.n))
-                world_fail("a command is not taken");
+        ask(client, command, raw);
         world_check();
 }
 
-/* A session of another client; after a fault, more than one may believe that it is theirs. */
-static TPM2_HANDLE foreign_session(unsigned client) {
-        for (unsigned i = 0; i < world.run->n_clients; i++) {
-                TPM2_HANDLE handle = program_session(&world.clients[i].program);
-
-                if (i != client && handle && !program_has_session(&world.clients[client].program, handle))
-                        return handle;
+static void step(Client *client, const Event *event) {
+        if (world.run->crowd && is_busy(client)) {
+                client->steps[client->n_steps++] = (uint16_t)world.event;
+                return;
         }
-        return 0x0200003E;
+        wait_for(client);
+        if (!world_failed())
+                submit(client, next_command(client, event->seed), false);
 }
 
 static void steal(Client *thief, Client *victim, uint64_t seed) {
@@ -207,10 +260,7 @@ static void happen(const Event *event) {
                 printf("%5u  client %2u  %s %u\n", world.event, event->client, names[event->kind], event->number);
         switch (event->kind) {
         case EVENT_STEP:
-                wait_for(client);
-                if (!world_failed())
-                        submit(client, program_next(&client->program, event->seed, foreign_session(event->client)),
-                               false);
+                step(client, event);
                 break;
         case EVENT_CLOSE:
                 if (event->number)
@@ -218,6 +268,7 @@ static void happen(const Event *event) {
                 /* What it had out may have been executed, or not. */
                 if (client->busy)
                         world_taint(event->client);
+                world_turns_closed(event->client);
                 client->connection = connection_close(client->connection);
                 program_restart(&client->program);
                 connect_client(event->client);
@@ -281,6 +332,8 @@ static bool begin(void) {
         random_seed_tpm(run->seed);
         chip_start(false);
         world.loop = loop_new(NULL);
+        world.pace = (Random){ run->seed };
+        world_turns_begin();
         world_tpm_init();
         world.broker = world.loop ? broker_new(world.loop, &world.backend, &config, NULL) : NULL;
         if (!world.broker) {
@@ -329,7 +382,7 @@ void world_run(const Run *run, Outcome *outcome, bool verbose) {
         world.outcome = outcome;
         world.verbose = verbose;
         outcome->failure[0] = '\0';
-        outcome->n_commands = outcome->n_transmits = 0;
+        outcome->n_commands = outcome->n_transmits = outcome->n_passed = 0;
         outcome->digest = HASH_BEGIN;
         for (unsigned i = 0; i < run->n_clients; i++) {
                 outcome->transcripts[i].n_lines = 0;

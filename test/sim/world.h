@@ -6,6 +6,7 @@
 
 #include "broker/broker-internal.h"
 #include "resmgr/job.h"
+#include "test/lib/fake-tpm.h"
 
 /*
  * The world
@@ -16,6 +17,7 @@
 
 #define CLIENTS_MAX 40
 #define EVENTS_MAX 2048
+#define UID_FIRST 1000
 
 typedef enum EventKind {
         EVENT_STEP,      /* a client submits the next command of its program */
@@ -40,7 +42,9 @@ typedef struct Event {
 typedef struct Run {
         uint64_t seed;
         bool faults;
-        bool lone; /* one client whose program fits into the bare TPM */
+        bool lone;  /* one client whose program fits into the bare TPM */
+        bool crowd; /* who is busy asks again as soon as it is answered; users have several connections, or one */
+        unsigned pace_us[FAKE_PACES]; /* of the TPM */
         unsigned n_clients;
         unsigned reserve;
         unsigned idle_evict_ms;
@@ -63,7 +67,8 @@ typedef struct Outcome {
         unsigned event;    /* at which it was noticed */
         uint64_t n_commands;
         uint64_t n_transmits;
-        uint64_t digest; /* of all that went to the TPM, and all that clients were answered but for contents */
+        uint64_t n_passed; /* decisions of which the first in the order was not the next one */
+        uint64_t digest;   /* of all that went to the TPM, and all that clients were answered but for contents */
         Transcript transcripts[CLIENTS_MAX];
 } Outcome;
 
