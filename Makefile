@@ -52,6 +52,10 @@ crowd: all $(BUILD)/peer
 check-vm: all $(BUILD)/peer
 	test/vm/check-vm.sh $(BUILD) build-vm
 
+# The ways to /dev/tpm0 side by side, in one boot of that machine.
+bench-vm: all $(BUILD)/peer
+	test/vm/check-vm.sh $(BUILD) build-vm test/vm/bench.sh
+
 # docs/*.svg, of a daemon at work, as root and with tmux; and docs/bench/ of what was measured last.
 pictures: all
 	PYTHONDONTWRITEBYTECODE=1 $(PYTHON) test/bench/report.py docs/bench
@@ -143,5 +147,5 @@ check-fresh:
 clean:
 	rm -rf $(BUILD) build-run build-check build-mutants build-coverage build-fuzz build-vm build-deb build-deb-* build-roots
 
-.PHONY: all check check-vm bench bench-residency bench-schedule bench-turns traces crowd pictures sim worlds mutants fuzz coverage format lint install deb check-deb check-local check-units \
+.PHONY: all check check-vm bench bench-vm bench-residency bench-schedule bench-turns traces crowd pictures sim worlds mutants fuzz coverage format lint install deb check-deb check-local check-units \
 	check-kernel check-fresh build-deb clean

@@ -87,8 +87,8 @@ class Turns(harness.TestCase):
 
     def test_10_clients_that_take_turns_among_themselves(self):
         """
-        Nobody waits beside anybody, so there is nothing to choose; who was answered last is not about to ask again. With
-        3 slots a turn of 10 keys needs 7 swaps and a bit: 2.56 commands each.
+        Nobody waits beside anybody, so there is nothing to choose; who was answered last is not about to ask again.
+        With 3 slots a turn of 10 keys needs 7 swaps and a bit: 2.56 commands each.
         """
         self.start()
         workers = [self.signer() for _ in range(10)]
