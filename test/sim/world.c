@@ -156,6 +156,14 @@ static void connect_client(unsigned i) {
                 world_fail("client %u is not admitted", i);
 }
 
+/* Others may get their turn meanwhile. */
+static void close_connection(Client *client) {
+        Connection *connection = client->connection;
+
+        client->connection = NULL;
+        connection_close(connection);
+}
+
 /* One thing happens, if anything is to happen now. */
 static bool tick(void) {
         if (world_failed() || (!clock_run_due() && !world_tpm_answer()))
@@ -269,7 +277,7 @@ static void happen(const Event *event) {
                 if (client->busy)
                         world_taint(event->client);
                 world_turns_closed(event->client);
-                client->connection = connection_close(client->connection);
+                close_connection(client);
                 program_restart(&client->program);
                 connect_client(event->client);
                 break;
@@ -370,7 +378,7 @@ static void finish(void) {
         if (world.wild)
                 start_again();
         for (unsigned i = 0; i < world.run->n_clients && !world_failed(); i++)
-                world.clients[i].connection = connection_close(world.clients[i].connection);
+                close_connection(&world.clients[i]);
         settle_for_us(30000000);
         if (!world_failed())
                 world_check_end();
@@ -394,7 +402,7 @@ void world_run(const Run *run, Outcome *outcome, bool verbose) {
                 if (!world_failed())
                         finish();
                 for (unsigned i = 0; i < run->n_clients; i++)
-                        world.clients[i].connection = connection_close(world.clients[i].connection);
+                        close_connection(&world.clients[i]);
                 world.broker = broker_free(world.broker);
         }
         world.loop = loop_free(world.loop);
