@@ -101,7 +101,10 @@ static bool standing_is_prompt(const Standing *standing, uint64_t average_us, gi
                now - standing->ended <= MAX((gint64)(4 * average_us), LATE_US);
 }
 
-/* Who comes how soon, for what has to leave the TPM for this request. */
+/*
+ * The resource manager is told how soon each client that has contexts in the TPM is expected back. It decides by that
+ * what leaves the TPM for this request.
+ */
 static void scheduler_tell_others(Scheduler *scheduler, const Request *request, gint64 now) {
         const SchedulerUser *mine = scheduler_user(scheduler, request->owner->peer.uid);
         uint64_t average_us = scheduler_average(scheduler);
